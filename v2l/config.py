@@ -1,0 +1,274 @@
+"""The one source of truth for configuration: a class for each stage, defaults at the paper's values.
+
+A default is the paper's value where the paper states one, else the released code's, else ours (docs/deviations.md).
+`python -m v2l.config` writes config/schema.json from these classes; a test keeps the two in step.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from v2l.registries import LLM, TASKS, AnyDataset, Encoder, Entry, Sample, Tokenizer
+
+
+class FetchAssets(Entry):
+    """Downloads of this experiment, by their name in config/assets.lock."""
+
+    assets: list[str] = []
+
+
+class IndexImages(Entry):
+    """Manifests of the data sets."""
+
+    max_rejected_share: float = Field(0.01, ge=0, le=1, description="More unreadable images than this fail the stage.")
+
+
+class ExpandVocabulary(Entry):
+    """Subwords, bigrams and trigrams of the language model (paper section 3.2)."""
+
+    llm: str = Field(description="Registry name of the model whose vocabulary images are written in.")
+    prompt: str = Field("a photo of", min_length=1, description="Text whose greedy continuation expands a subword.")
+    max_subwords: int | None = Field(None, ge=1, description="Only the first so many ordinary subwords; null: all.")
+    reserved: bool = Field(False, description="Keep control tokens as subwords. released: true (all 32,000 ids).")
+    batch_size: int = Field(256, ge=1)
+
+
+class EmbedVocabulary(Entry):
+    """Text embedding of every vocabulary entry."""
+
+    templates: Literal["imagenet-80"] | list[str] = Field(
+        "imagenet-80", description="Prompt templates with one {}; an entry's embedding is the mean over them (released)."
+    )
+    batch_size: int = Field(1024, ge=1)
+
+
+class EmbedImages(Entry):
+    """Image features, computed once for every stage that needs them."""
+
+    batch_size: int = Field(256, ge=1)
+
+
+class FilterVocabulary(Entry):
+    """Global codebook: entries among the top-k of some training image (paper section 3.2)."""
+
+    dataset: str
+    split: str = "train"
+    top_k: int = Field(5, ge=1)
+    min_count: int = Field(1, ge=1, description="Images whose top-k hold the entry. 1: the paper's union. released: 101.")
+    batch_size: int = Field(256, ge=1)
+
+
+class Network(Entry):
+    """Encoder, decoder and discriminator sizes (released: vqgan_configs/v2l.yaml)."""
+
+    image_size: int = Field(128, ge=16, description="Side of the training image in pixels.")
+    resize_via: int | None = Field(224, description="First resized and cropped to this side (released); null: directly.")
+    channels: int = Field(128, ge=8)
+    channel_multipliers: list[int] = Field([1, 2, 2, 4], min_length=1)
+    residual_blocks: int = Field(2, ge=1)
+    latent_channels: int = Field(256, ge=1, description="Channels between encoder and quantizer convolutions.")
+    attention_levels: list[int] = Field([], description="Resolution levels with self-attention; the paper's run: none.")
+    cross_attention_heads: int = Field(8, ge=1)
+    cross_attention_head_channels: int = Field(512, ge=1)
+    cross_attention_residual: bool = Field(True, description="released: false, which passes space only as weights.")
+    learned_codebook_size: int = Field(16384, ge=2, description="Codes of the vqgan variant.")
+    learned_codebook_channels: int = Field(256, ge=1, description="Width of the vqgan variant's codes.")
+    discriminator_layers: int = Field(2, ge=1)
+    discriminator_channels: int = Field(64, ge=1)
+
+    @property
+    def grid(self) -> int:
+        """Side of the local token map."""
+        return self.image_size // 2 ** (len(self.channel_multipliers) - 1)
+
+
+class Loss(Entry):
+    """Weights of the training loss. Paper and released code disagree: docs/deviations.md."""
+
+    pixel: float = Field(1.0, ge=0)
+    perceptual: float = Field(1.0, ge=0, description="paper: 1.0. released: 0.1.")
+    adversarial: float = Field(0.1, ge=0, description="Times the adaptive weight. paper: 0.1. released: 0.75.")
+    quantizer: float = Field(1.0, ge=0)
+    codebook: float = Field(0.33, ge=0, description="Weight of the codebook term beside commitment weight 1 (released).")
+    discriminator_start: int = Field(10000, ge=0, description="Step after which generator and discriminator compete.")
+    perceptual_weights: str = Field(description="LPIPS VGG16 weights (.safetensors) for the `lpips` package's network.")
+
+
+class TrainTokenizer(Entry):
+    """Training of every tokenizer variant."""
+
+    dataset: str
+    split: str = "train"
+    tokenizers: list[str] = Field(min_length=1, description="Variants of the registry that this experiment trains.")
+    network: Network = Network()
+    loss: Loss
+    epochs: int = Field(100, ge=1)
+    max_steps: int | None = Field(None, ge=1, description="Stop after so many steps, schedules scaled to it.")
+    warmup_share: float = Field(0.05, ge=0, lt=1, description="paper: 5 of 100 epochs.")
+    global_batch_size: int = Field(256, ge=1, description="8 x 32 is inferred; released: 8 on one GPU.")
+    learning_rate: float = Field(5e-4, gt=0, description="paper: 5e-4. released: 4.5e-4.")
+    betas: tuple[float, float] = (0.5, 0.9)
+    epsilon: float = 1e-7
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 runs under autocast.")
+    projector_init: Literal["match-moments", "normal"] = Field(
+        "match-moments", description="match-moments prevents codebook collapse; released: normal, N(0, d^-1/2)."
+    )
+    match_steps: list[int] = Field([0, 20, 60, 120], description="Steps at which match-moments is applied.")
+    global_tokens: int = Field(21, ge=1, description="Global codes shown to the decoder.")
+    checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints in work/.")
+    log_every: int = Field(20, ge=1)
+
+
+class Corruption(Entry):
+    """Pixel corruptions of the restoration tasks."""
+
+    blur_kernels: list[int] = Field([5, 7, 9, 11], min_length=1, description="One is drawn per image (released).")
+    blur_sigma: float | None = Field(None, description="null: 0.3 * ((kernel - 1) / 2 - 1) + 0.8, as OpenCV derives it.")
+    shift: Literal["corner-crop", "translate"] = Field(
+        "corner-crop", description="released: bottom-right instead of centre crop (square images do not move)."
+    )
+    shift_share: float = Field(0.25, gt=0, lt=1, description="Share of the side that translate moves right and down.")
+
+
+class ExtractTokens(Entry):
+    """Token ids of the samples."""
+
+    global_tokens: int = Field(21, ge=1)
+    corruption: Corruption = Corruption()
+    batch_size: int = Field(64, ge=1)
+
+
+class ReconstructImages(Entry):
+    """Decoding of token maps."""
+
+    batch_size: int = Field(64, ge=1)
+
+
+class Grid(Entry):
+    """A block of table 1: every combination of these lists is a cell."""
+
+    ways: list[int] = Field([2, 5], min_length=1)
+    tokens: list[int] = Field([5, 21], min_length=1)
+    induction: list[bool] = [True]
+    inner_shots: list[int] = [1]
+    repeats: list[int] = [0]
+
+
+class Classification(Entry):
+    """Few-shot classification (paper section 4.2, table 1)."""
+
+    tokenizers: list[str] = []
+    llms: list[str] = []
+    baselines: list[Literal["token-overlap", "clip-prototype"]] = ["token-overlap", "clip-prototype"]
+    support_split: str = "test"
+    query_split: str = "test"
+    episodes: int = Field(2000, ge=1, description="Per ways and inner shots; the number in the paper is not known.")
+    grid: list[Grid] = [
+        Grid(induction=[False]),
+        Grid(inner_shots=[1, 3, 5]),
+        Grid(repeats=[1, 3, 5]),
+    ]
+    max_new_tokens: int = Field(16, ge=1)
+    batch_size: int = Field(8, ge=1)
+
+
+class Restoration(Entry):
+    """Image denoising (paper section 3.3, table 4)."""
+
+    tokenizers: list[str] = []
+    llms: list[str] = []
+    baselines: list[Literal["majority-vote"]] = ["majority-vote"]
+    tasks: list[Literal["inpainting", "outpainting", "deblurring", "shift", "rotation"]] = list(TASKS)
+    images_of: dict[str, int] = Field({}, description="Tokenizer -> first so many images of the sample; others: all.")
+    context_tokens: int = Field(16, ge=1, description="n: tokens before the predicted ones.")
+    predicted_tokens: int = Field(2, ge=1, description="m: tokens predicted at a time.")
+    replacement_shares: list[float] = Field(
+        [0.50, 0.47, 0.44, 0.41, 0.38, 0.35, 0.32, 0.29, 0.26, 0.23],
+        description="Share of random ids in each in-context example, most corrupted first (released order).",
+    )
+    restrict_to_codebook: bool = Field(False, description="Only ids of the local codebook can be generated.")
+    batch_size: int = Field(8, ge=1)
+
+
+class EvaluateLLM(Entry):
+    """Tasks for the frozen language models."""
+
+    protocol: Literal["paper"] = "paper"
+    classification: Classification = Classification()
+    restoration: Restoration = Restoration()
+
+
+class ScorePredictions(Entry):
+    """Metrics and their confidence intervals."""
+
+    mode: Literal["standard"] = Field("standard", description="Reference implementations of every metric.")
+    lpips_weights: str = Field(description="LPIPS AlexNet weights (.safetensors) for the `lpips` package's network.")
+    frechet: Literal["inception-v3-fid", "efficientnet-lite0"] = "inception-v3-fid"
+    frechet_weights: str = Field(description="Local weights of the Frechet feature network.")
+    batch_size: int = Field(64, ge=1)
+    bootstrap_samples: int = Field(1000, ge=1)
+    semantic_tokens: list[int] = Field([5, 21], min_length=1, description="Global tokens per image in table 2.")
+
+
+class MakeTables(Entry):
+    """Layout of the tables."""
+
+    decimals: int = Field(4, ge=1, description="Digits in the Markdown and LaTeX views; the CSV has all.")
+
+
+class MakeFigures(Entry):
+    """Pictures of the paper."""
+
+    images: int = Field(6, ge=1, description="Images in each figure.")
+    words: int = Field(4, ge=1, description="Global tokens shown under each image (paper figure 6).")
+    dpi: int = Field(150, ge=30)
+
+
+class Config(Entry):
+    """A whole experiment. Registries are dicts; stages select from them by name."""
+
+    experiment: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    seed: int = Field(0, ge=0)
+    encoder: str = Field(description="Image-text encoder of every stage.")
+    llms: dict[str, LLM]
+    encoders: dict[str, Encoder]
+    datasets: dict[str, AnyDataset]
+    samples: dict[Literal["classification", "semantics", "reconstruction", "restoration"], Sample]
+    tokenizers: dict[str, Tokenizer]
+    fetch_assets: FetchAssets = FetchAssets()
+    index_images: IndexImages = IndexImages()
+    expand_vocabulary: ExpandVocabulary
+    embed_vocabulary: EmbedVocabulary = EmbedVocabulary()
+    embed_images: EmbedImages = EmbedImages()
+    filter_vocabulary: FilterVocabulary
+    train_tokenizer: TrainTokenizer
+    extract_tokens: ExtractTokens = ExtractTokens()
+    reconstruct_images: ReconstructImages = ReconstructImages()
+    evaluate_llm: EvaluateLLM = EvaluateLLM()
+    score_predictions: ScorePredictions
+    make_tables: MakeTables = MakeTables()
+    make_figures: MakeFigures = MakeFigures()
+
+    @field_validator("llms", "encoders", "datasets", "tokenizers")
+    @classmethod
+    def _names_are_path_safe(cls, entries: dict) -> dict:
+        for name in entries:
+            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+                raise ValueError(f"registry name {name!r} must be made of letters, digits, '-', '_' and '.'")
+        return entries
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal configuration gives equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def schema_text() -> str:
+    """The JSON schema of `Config`, as it stands in config/schema.json."""
+    return json.dumps(Config.model_json_schema(), indent=2, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    Path("config/schema.json").write_text(schema_text())

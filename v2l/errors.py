@@ -1,0 +1,12 @@
+"""The one exception that users meet."""
+
+
+class UserError(Exception):
+    """A problem the user can mend: what is wrong (naming the key or file), what was expected, the way out.
+
+    Stages print it in one line, without a traceback, and exit with status 1.
+    """
+
+    def __init__(self, problem: str, expected: str, remedy: str):
+        self.problem, self.expected, self.remedy = problem, expected, remedy
+        super().__init__(f"{problem}. Expected: {expected}. What to do: {remedy}.")

@@ -1,0 +1,118 @@
+"""Loading an experiment: defaults, then config/experiments/<name>.yaml, then config/config.yaml and --config."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from v2l.config import Config
+from v2l.errors import UserError
+
+
+def merge(base: dict, override: dict) -> dict:
+    """`base` with the keys of `override`: mappings merge key by key, everything else is replaced."""
+    merged = dict(base)
+    for key, value in override.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def load_experiment(overrides: dict[str, Any], folder: Path = Path("config/experiments")) -> Config:
+    """The validated configuration of the experiment that `overrides["experiment"]` names.
+
+    Raises UserError that lists every wrong key with its path, what was expected and the nearest known key.
+    """
+    name = overrides.get("experiment")
+    available = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in available:
+        raise UserError(f"config key `experiment` is {name!r}", f"one of {available}", f"name one, or add {folder}/<name>.yaml")
+    path = folder / f"{name}.yaml"
+    try:
+        base = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML ({error})".replace("\n", " "), "a mapping of config keys", "mend the file") from None
+    return validate(merge(base, overrides), source=f"{path} with config/config.yaml and --config")
+
+
+def validate(data: dict[str, Any], source: str) -> Config:
+    """`data` as a Config whose selections all name registry entries; raises UserError with every problem found."""
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        problems = [_describe(item) for item in error.errors()]
+        raise UserError(
+            "configuration is not valid:\n  " + "\n  ".join(problems) + "\n",
+            "the keys of config/schema.json",
+            f"mend {source}",
+        ) from None
+    problems = list(_dangling(config))
+    if problems:
+        raise UserError(
+            "configuration is not valid:\n  " + "\n  ".join(problems) + "\n",
+            "names of registry entries",
+            f"add the entry or change the selection in {source}",
+        )
+    return config
+
+
+def _describe(item: dict) -> str:
+    tags = {"folder", "imagenet", "mini_imagenet", "open_clip", "conse"}
+    steps = [str(step) for step in item["loc"] if step not in tags]
+    path = ".".join(steps)
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(item["loc"][:-1])
+        near = difflib.get_close_matches(steps[-1], known, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(known))}"
+        return f"`{path}`: unknown key; {hint}"
+    if item["type"] == "missing":
+        return f"`{path}`: missing; this key has no default"
+    return f"`{path}`: {item['msg']}, got {item['input']!r}"
+
+
+def _known_keys(location: tuple) -> list[str]:
+    """Keys of the config class that a validation error's location lies in."""
+    definitions = Config.model_json_schema()
+    node: dict = definitions
+    for step in location:
+        node = _resolve(node, definitions)
+        if "oneOf" in node and "discriminator" in node:
+            node = {"$ref": node["discriminator"]["mapping"].get(step, "")} if isinstance(step, str) else node
+            continue
+        node = node.get("properties", {}).get(step) or node.get("additionalProperties") or node.get("items") or {}
+    return list(_resolve(node, definitions).get("properties", {}))
+
+
+def _resolve(node: dict, definitions: dict) -> dict:
+    reference = node.get("$ref", "")
+    return definitions["$defs"].get(reference.rsplit("/", 1)[-1], {}) if reference else node
+
+
+def _dangling(config: Config):
+    """Selections that name no registry entry, one sentence each."""
+    classification, restoration = config.evaluate_llm.classification, config.evaluate_llm.restoration
+    selections = [
+        ("encoder", [config.encoder], "encoders"),
+        ("expand_vocabulary.llm", [config.expand_vocabulary.llm], "llms"),
+        ("filter_vocabulary.dataset", [config.filter_vocabulary.dataset], "datasets"),
+        ("train_tokenizer.dataset", [config.train_tokenizer.dataset], "datasets"),
+        ("train_tokenizer.tokenizers", config.train_tokenizer.tokenizers, "tokenizers"),
+        ("evaluate_llm.classification.llms", classification.llms, "llms"),
+        ("evaluate_llm.restoration.llms", restoration.llms, "llms"),
+        ("evaluate_llm.restoration.images_of", list(restoration.images_of), "tokenizers"),
+    ]
+    selections += [(f"samples.{name}.dataset", [sample.dataset], "datasets") for name, sample in config.samples.items()]
+    for key, names, registry in selections:
+        for name in names:
+            if name not in getattr(config, registry):
+                yield f"`{key}`: {name!r} is not in `{registry}` ({', '.join(getattr(config, registry)) or 'empty'})"
+    trained = config.train_tokenizer.tokenizers
+    for key, names in [("classification", classification.tokenizers), ("restoration", restoration.tokenizers)]:
+        for name in names:
+            if name not in trained:
+                yield f"`evaluate_llm.{key}.tokenizers`: {name!r} is not in `train_tokenizer.tokenizers` ({', '.join(trained)})"
+    for name in ("classification", "semantics", "reconstruction", "restoration"):
+        if name not in config.samples:
+            yield f"`samples.{name}`: missing; the tables need it"

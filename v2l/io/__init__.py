@@ -1,0 +1,1 @@
+"""Reading and writing: every output is atomic and carries its provenance."""

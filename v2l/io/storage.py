@@ -1,0 +1,61 @@
+"""Parquet tables and safetensors matrices with their provenance in the file's own metadata."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from v2l.errors import UserError
+from v2l.io.atomic import atomic_path
+from v2l.io.provenance import KEY
+
+ROWS_PER_GROUP = 4096
+
+
+@contextmanager
+def parquet_writer(path: Path, schema: pa.Schema, record: dict, facts: dict | None = None) -> Iterator[pq.ParquetWriter]:
+    """An atomic Parquet file of `schema`; metadata key `v2l` holds `record`, and each of `facts` is a JSON value."""
+    entries = {KEY: record} | (facts or {})
+    schema = schema.with_metadata({key: json.dumps(value, sort_keys=True) for key, value in entries.items()})
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        yield writer
+
+
+def write_parquet(path: Path, table: pa.Table, record: dict, facts: dict | None = None) -> None:
+    """Write `table` at once; see `parquet_writer`."""
+    with parquet_writer(path, table.schema, record, facts) as writer:
+        writer.write_table(table.cast(writer.schema), row_group_size=ROWS_PER_GROUP)
+
+
+def parquet_facts(path: Path) -> dict:
+    """Every JSON value in a Parquet file's metadata, by key (`v2l` is the provenance)."""
+    try:
+        entries = pq.read_schema(path).metadata or {}
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error})", "a Parquet file of this pipeline", "delete it and run again") from None
+    return {key.decode(): json.loads(value) for key, value in entries.items() if key != b"ARROW:schema"}
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], record: dict, facts: dict | None = None) -> None:
+    """Write `tensors` atomically as safetensors; the header holds `record` under `v2l`, and each of `facts`, as JSON."""
+    entries = {KEY: record} | (facts or {})
+    with atomic_path(path) as temporary:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata={key: json.dumps(value, sort_keys=True) for key, value in entries.items()},
+        )
+
+
+def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict]:
+    """The tensors of a safetensors file and its metadata, JSON values decoded."""
+    with safe_open(path, framework="pt", device=device) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        facts = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if key != "format"}
+    return tensors, facts

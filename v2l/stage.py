@@ -1,0 +1,93 @@
+"""The entry point that every stage module shares.
+
+A rule passes its own slice of the configuration as canonical JSON; `StageConfig` is that slice, typed. A stage that
+reads a section which its rule did not pass fails at once, so the rerun triggers can be trusted.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from v2l.config import Config, canonical_json
+from v2l.errors import UserError
+
+Paths = dict[str, Path | list[Path]]
+
+
+class StageConfig:
+    """A typed slice of `Config` plus `job`, the rule's wildcards (for example the tokenizer's name).
+
+    Attributes are the `Config` fields that `data` holds (`config.seed`, `config.expand_vocabulary`,
+    `config.llms["name"]`); `stage` is the stage's name and `data` the plain JSON value.
+    """
+
+    def __init__(self, stage: str, data: dict[str, Any]):
+        self.stage, self.data = stage, data
+        self.job: dict[str, str] = data.get("job", {})
+        for key, value in data.items():
+            if key != "job":
+                field = Config.model_fields[key]
+                setattr(self, key, TypeAdapter(field.annotation).validate_python(value))
+
+    def __getattr__(self, name: str):
+        raise AttributeError(f"stage {self.stage} has no config section {name!r}: add it to the rule's params")
+
+    @property
+    def text(self) -> str:
+        """Canonical JSON of the slice."""
+        return canonical_json(self.data)
+
+
+def project(config: Config, keys: list[str], job: dict[str, str] | None = None) -> dict[str, Any]:
+    """The slice of `config` under dotted `keys`, such as `seed`, `train_tokenizer` or `llms.<name>`, with `job`."""
+    full = config.model_dump(mode="json")
+    data: dict[str, Any] = {"job": job} if job else {}
+    for key in keys:
+        section, _, entry = key.partition(".")
+        if entry:
+            data.setdefault(section, {})[entry] = full[section][entry]
+        else:
+            data[section] = full[section]
+    return data
+
+
+def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
+    """Parse a stage's command line, call `run(config, inputs, outputs)` and report the outcome in one line.
+
+    Arguments: `--config JSON`, `--input NAME PATH...` and `--output NAME PATH...` (repeatable), `--log FILE`. An input
+    or output given as one path is a Path, otherwise a list of them.
+    """
+    stage = Path(sys.modules[run.__module__].__file__).stem
+    parser = argparse.ArgumentParser(prog=f"python -m v2l.{stage}")
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--input", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
+    parser.add_argument("--output", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
+    parser.add_argument("--log", type=Path)
+    arguments = parser.parse_args()
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if arguments.log:
+        arguments.log.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(arguments.log, mode="w"))
+    logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", handlers=handlers, force=True)
+    for library in ("httpx", "matplotlib", "PIL", "transformers"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        run(StageConfig(stage, json.loads(arguments.config)), _paths(arguments.input), _paths(arguments.output))
+    except UserError as error:
+        logging.error("error: %s", error)
+        sys.exit(1)
+    except Exception:
+        logging.exception("failed")
+        sys.exit(1)
+
+
+def _paths(pairs: list[list[str]]) -> Paths:
+    return {name: Path(paths[0]) if len(paths) == 1 else [Path(path) for path in paths] for name, *paths in pairs}
