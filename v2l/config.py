@@ -6,11 +6,11 @@ A default is the paper's value where the paper states one, else the released cod
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from v2l.registries import LLM, TASKS, AnyDataset, Encoder, Entry, Sample, Tokenizer
+from v2l.registries import LLM, TASKS, AnyDataset, Encoder, Entry, Sample, Template, Tokenizer
 
 
 class FetchAssets(Entry):
@@ -38,7 +38,7 @@ class ExpandVocabulary(Entry):
 class EmbedVocabulary(Entry):
     """Text embedding of every vocabulary entry."""
 
-    templates: Literal["imagenet-80"] | list[str] = Field(
+    templates: Literal["imagenet-80"] | Annotated[list[Template], Field(min_length=1)] = Field(
         "imagenet-80", description="Prompt templates with one {}; an entry's embedding is the mean over them (released)."
     )
     batch_size: int = Field(1024, ge=1)
@@ -101,7 +101,7 @@ class TrainTokenizer(Entry):
 
     dataset: str
     split: str = "train"
-    tokenizers: list[str] = Field(min_length=1, description="Variants of the registry that this experiment trains.")
+    tokenizers: list[str] = Field([], description="Variants of the registry that this experiment trains.")
     network: Network = Network()
     loss: Loss
     epochs: int = Field(100, ge=1)
@@ -124,8 +124,10 @@ class TrainTokenizer(Entry):
 class Corruption(Entry):
     """Pixel corruptions of the restoration tasks."""
 
-    blur_kernels: list[int] = Field([5, 7, 9, 11], min_length=1, description="One is drawn per image (released).")
-    blur_sigma: float | None = Field(None, description="null: 0.3 * ((kernel - 1) / 2 - 1) + 0.8, as OpenCV derives it.")
+    blur_kernels: list[Literal[3, 5, 7, 9, 11, 13, 15]] = Field(
+        [5, 7, 9, 11], min_length=1, description="Kernel sides in pixels; one is drawn per image (released)."
+    )
+    blur_sigma: float | None = Field(None, gt=0, description="Pixels. null: OpenCV's 0.3 * ((kernel - 1) / 2 - 1) + 0.8.")
     shift: Literal["corner-crop", "translate"] = Field(
         "corner-crop", description="released: bottom-right instead of centre crop (square images do not move)."
     )
@@ -188,7 +190,10 @@ class Restoration(Entry):
         [0.50, 0.47, 0.44, 0.41, 0.38, 0.35, 0.32, 0.29, 0.26, 0.23],
         description="Share of random ids in each in-context example, most corrupted first (released order).",
     )
-    restrict_to_codebook: bool = Field(False, description="Only ids of the local codebook can be generated.")
+    restrict_to_codebook: bool = Field(
+        True,
+        description="Only ids of the local codebook can be generated: needed when that is a part of the vocabulary. released: false.",
+    )
     batch_size: int = Field(8, ge=1)
 
 

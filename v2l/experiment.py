@@ -109,6 +109,8 @@ def _dangling(config: Config):
             if name not in getattr(config, registry):
                 yield f"`{key}`: {name!r} is not in `{registry}` ({', '.join(getattr(config, registry)) or 'empty'})"
     trained = config.train_tokenizer.tokenizers
+    if not trained:
+        yield "`train_tokenizer.tokenizers`: empty; at least one variant must be trained"
     for key, names in [("classification", classification.tokenizers), ("restoration", restoration.tokenizers)]:
         for name in names:
             if name not in trained:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 TASKS = ("inpainting", "outpainting", "deblurring", "shift", "rotation")
+Template = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]  # a text with exactly one {}
 
 
 class Entry(BaseModel):
@@ -42,7 +43,7 @@ class ConseEncoder(Entry):
     image: str = Field(description="EfficientNet-Lite0 ImageNet weights (.pth).")
     class_names: str = Field(description="JSON with the 1,000 ImageNet class names in label order.")
     top_classes: int = Field(10, ge=1, le=1000, description="Likeliest classes that make the image embedding.")
-    class_template: str = Field("a photo of a {}", description="Sentence that embeds a class name.")
+    class_template: Template = Field("a photo of a {}", description="Sentence that embeds a class name.")
 
 
 Encoder = Annotated[OpenClipEncoder | ConseEncoder, Field(discriminator="kind")]

@@ -20,6 +20,13 @@ from v2l.errors import UserError
 
 Paths = dict[str, Path | list[Path]]
 
+REGISTRIES = ("llms", "encoders", "datasets", "samples", "tokenizers")
+SELECTIONS = [
+    ("fetch_assets", "assets"),
+    ("train_tokenizer", "tokenizers"),
+    *[("evaluate_llm", task, key) for task in ("classification", "restoration") for key in ("tokenizers", "llms", "baselines")],
+]
+
 
 class StageConfig:
     """A typed slice of `Config` plus `job`, the rule's wildcards (for example the tokenizer's name).
@@ -46,15 +53,23 @@ class StageConfig:
 
 
 def project(config: Config, keys: list[str], job: dict[str, str] | None = None) -> dict[str, Any]:
-    """The slice of `config` under dotted `keys`, such as `seed`, `train_tokenizer` or `llms.<name>`, with `job`."""
+    """The slice of `config` under dotted `keys` (`seed`, `train_tokenizer`, `llms.<name>`) with `job`.
+
+    Selections (which models and variants an experiment runs) are left out: a further one must not rerun the others.
+    """
     full = config.model_dump(mode="json")
     data: dict[str, Any] = {"job": job} if job else {}
     for key in keys:
-        section, _, entry = key.partition(".")
-        if entry:
-            data.setdefault(section, {})[entry] = full[section][entry]
-        else:
-            data[section] = full[section]
+        *parents, last = key.split(".", 1) if key.split(".")[0] in REGISTRIES else key.split(".")
+        source, target = full, data
+        for parent in parents:
+            source, target = source[parent], target.setdefault(parent, {})
+        target[last] = source[last]
+    for *parents, last in SELECTIONS:
+        section = data
+        for parent in parents:
+            section = section.get(parent, {})
+        section.pop(last, None)
     return data
 
 
@@ -62,7 +77,7 @@ def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
     """Parse a stage's command line, call `run(config, inputs, outputs)` and report the outcome in one line.
 
     Arguments: `--config JSON`, `--input NAME PATH...` and `--output NAME PATH...` (repeatable), `--log FILE`. An input
-    or output given as one path is a Path, otherwise a list of them.
+    or output given as one path is a Path, as several a list of them; a name without a path is left out.
     """
     stage = Path(sys.modules[run.__module__].__file__).stem
     parser = argparse.ArgumentParser(prog=f"python -m v2l.{stage}")
@@ -90,4 +105,4 @@ def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
 
 
 def _paths(pairs: list[list[str]]) -> Paths:
-    return {name: Path(paths[0]) if len(paths) == 1 else [Path(path) for path in paths] for name, *paths in pairs}
+    return {name: Path(paths[0]) if len(paths) == 1 else [Path(path) for path in paths] for name, *paths in pairs if paths}

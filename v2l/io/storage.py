@@ -43,19 +43,30 @@ def parquet_facts(path: Path) -> dict:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], record: dict, facts: dict | None = None) -> None:
-    """Write `tensors` atomically as safetensors; the header holds `record` under `v2l`, and each of `facts`, as JSON."""
+    """Write `tensors` atomically as safetensors, with `record` (under `v2l`) and `facts` in the header.
+
+    All metadata is one JSON value, because safetensors writes several entries in random order.
+    """
     entries = {KEY: record} | (facts or {})
     with atomic_path(path) as temporary:
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
             temporary,
-            metadata={key: json.dumps(value, sort_keys=True) for key, value in entries.items()},
+            metadata={KEY: json.dumps(entries, sort_keys=True)},
         )
 
 
 def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict]:
-    """The tensors of a safetensors file and its metadata, JSON values decoded."""
+    """The tensors of a safetensors file and its facts (`v2l` is the provenance)."""
     with safe_open(path, framework="pt", device=device) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        facts = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if key != "format"}
-    return tensors, facts
+        return {name: file.get_tensor(name) for name in file.keys()}, _facts(file)  # noqa: SIM118
+
+
+def tensor_facts(path: Path) -> dict:
+    """The facts of a safetensors file alone, without its tensors."""
+    with safe_open(path, framework="pt") as file:
+        return _facts(file)
+
+
+def _facts(file) -> dict:
+    return json.loads((file.metadata() or {}).get(KEY, "{}"))

@@ -1,0 +1,152 @@
+"""What the rule files need to know about stages: order, code, commands, and who evaluates what."""
+
+import ast
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from v2l.config import Config, canonical_json
+from v2l.stage import project
+
+STAGES = (
+    "fetch_assets",
+    "index_images",
+    "expand_vocabulary",
+    "embed_vocabulary",
+    "embed_images",
+    "filter_vocabulary",
+    "train_tokenizer",
+    "extract_tokens",
+    "reconstruct_images",
+    "evaluate_llm",
+    "score_predictions",
+    "make_tables",
+    "make_figures",
+)
+TABLES = ("table1_classification", "table2_semantics", "table3_reconstruction", "table4_restoration")
+FIGURES = ("global_tokens", "reconstruction", "restoration")
+PACKAGE = Path(__file__).parent
+PATH_KEYS = {
+    "llms": ("path",),
+    "encoders": ("weights", "text", "image", "class_names"),
+    "datasets": ("root", "synsets", "val_labels"),
+}
+
+
+def stage_code(stage: str) -> list[str]:
+    """Source files of a stage: its module and every `v2l` module it imports, directly or not.
+
+    The modules that define every config key are left out: a new key of one stage must not rerun the others.
+    """
+    found: set[Path] = set()
+    pending = [PACKAGE / f"{stage}.py"]
+    while pending:
+        path = pending.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            pending += [source for name in names if (source := _source(name))]
+    shared = {PACKAGE / "config.py", PACKAGE / "registries.py", PACKAGE / "__init__.py"}
+    return sorted(os.path.relpath(path) for path in found - shared)
+
+
+def _source(module: str) -> Path | None:
+    head, *parts = module.split(".")
+    if head != PACKAGE.name:
+        return None
+    base = PACKAGE.joinpath(*parts)
+    candidates = [base / "__init__.py", base.with_suffix(".py")]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def stage_command(stage: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> str:
+    """The shell template of a rule: `python -m v2l.<stage>` with its named inputs and outputs."""
+    files = [f"--input {name} {{input.{name}:q}}" for name in inputs]
+    files += [f"--output {name} {{output.{name}:q}}" for name in outputs]
+    return " ".join(["{PYTHON:q} -m", f"v2l.{stage}", "--config {params.config:q}", *files, "--log {log:q}"])
+
+
+def slicer(config: Config, *keys: str, **job: str) -> Callable:
+    """A params function: wildcards -> canonical JSON of the slice; `keys` and `job` may hold `{wildcard}`."""
+
+    def slice_for(wildcards) -> str:
+        values = dict(wildcards.items())
+        names = [key.format(**values) for key in keys]
+        return canonical_json(project(config, names, {key: value.format(**values) for key, value in job.items()}))
+
+    return slice_for
+
+
+def classifications(config: Config) -> list[tuple[str, str]]:
+    """(tokenizer, predictor) of every few-shot classification run; clip-prototype needs no tokenizer, so it runs once."""
+    section = config.evaluate_llm.classification
+    runs = [(tokenizer, llm) for tokenizer in section.tokenizers for llm in section.llms]
+    for baseline in section.baselines:
+        tokenizers = section.tokenizers[:1] if baseline == "clip-prototype" else section.tokenizers
+        runs += [(tokenizer, baseline) for tokenizer in tokenizers]
+    return runs
+
+
+def restorations(config: Config) -> list[tuple[str, str]]:
+    """(tokenizer, predictor) of every restoration run."""
+    section = config.evaluate_llm.restoration
+    return [(tokenizer, name) for tokenizer in section.tokenizers for name in [*section.llms, *section.baselines]]
+
+
+def score_sources(config: Config, table: str) -> list[str]:
+    """`<tokenizer>/<source>` of every score that a table is made of."""
+    trained = config.train_tokenizer.tokenizers
+    if table == "table1_classification":
+        return [f"{tokenizer}/classification.{name}" for tokenizer, name in classifications(config)]
+    if table == "table2_semantics":
+        return [f"{name}/semantics" for name in trained if config.tokenizers[name].method == "v2l"]
+    if table == "table3_reconstruction":
+        return [f"{name}/reconstruction" for name in trained] + ["pixels/mean-image"]
+    oracles = [f"{name}/restoration.tokenizer-oracle" for name in config.evaluate_llm.restoration.tokenizers]
+    runs = [f"{tokenizer}/restoration.{name}" for tokenizer, name in restorations(config)]
+    return [*runs, *oracles, "pixels/corrupted-input"]
+
+
+def paths_in(data: dict) -> dict[str, str]:
+    """Every model and data path that a slice of the configuration names, by dotted key."""
+    paths = {}
+    for registry, keys in PATH_KEYS.items():
+        for name, entry in data.get(registry, {}).items():
+            paths |= {f"{registry}.{name}.{key}": entry[key] for key in keys if entry.get(key)}
+    loss = data.get("train_tokenizer", {}).get("loss", {})
+    if loss.get("perceptual"):
+        paths["train_tokenizer.loss.perceptual_weights"] = loss["perceptual_weights"]
+    scores = data.get("score_predictions", {})
+    paths |= {f"score_predictions.{key}": scores[key] for key in ("lpips_weights", "frechet_weights") if key in scores}
+    return paths
+
+
+def asset_of(path: str) -> str | None:
+    """The asset that a path lies in (`assets/<name>/...`), or None for the user's own files."""
+    parts = Path(path).parts
+    return parts[1] if len(parts) > 1 and parts[0] == "assets" else None
+
+
+def asset_records(config: Config, *keys: str) -> list[str]:
+    """Records of the assets that a slice reads: the inputs that make Snakemake fetch them first."""
+    names = {asset_of(path) for path in paths_in(project(config, list(keys))).values()}
+    return sorted(f"assets/{name}/asset.json" for name in names if name)
+
+
+def missing_paths(slices: list[str]) -> list[str]:
+    """The user's own paths that jobs need and that do not exist: `key: path`, each once."""
+    wanted = {item for text in slices for item in paths_in(json.loads(text)).items()}
+    return sorted(f"{key}: {path}" for key, path in wanted if not asset_of(path) and not Path(path).exists())
+
+
+def used_datasets(config: Config) -> list[str]:
+    """Data sets that the experiment's stages and samples select, each once."""
+    names = {config.filter_vocabulary.dataset, config.train_tokenizer.dataset}
+    return sorted(names | {sample.dataset for sample in config.samples.values()})

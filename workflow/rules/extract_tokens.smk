@@ -1,0 +1,40 @@
+"""Global and local token ids of each sample's images."""
+
+
+def sample_dataset(wildcards):
+    """Data set of the sample in the wildcards."""
+    return CONFIG.samples[wildcards.sample].dataset
+
+
+rule extract_tokens:
+    message:
+        "extract_tokens: {wildcards.tokenizer} on sample {wildcards.sample}"
+    input:
+        assets=lambda w: assets_of(f"encoders.{CONFIG.encoder}", f"datasets.{sample_dataset(w)}"),
+        manifest=lambda w: f"{RESULTS}/index_images/{sample_dataset(w)}.parquet",
+        features=lambda w: f"{RESULTS}/embed_images/{sample_dataset(w)}.safetensors",
+        codebook=rules.filter_vocabulary.output.codebook,
+        entries=rules.filter_vocabulary.output.entries,
+        weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
+        code=stage_code("extract_tokens"),
+    output:
+        tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/{{sample}}.parquet",
+    params:
+        config=lambda w: slice_of(
+            "seed",
+            "encoder",
+            f"encoders.{CONFIG.encoder}",
+            f"datasets.{sample_dataset(w)}",
+            "samples.{sample}",
+            "tokenizers.{tokenizer}",
+            "extract_tokens",
+            tokenizer="{tokenizer}",
+            sample="{sample}",
+        )(w),
+    log:
+        f"{LOGS}/extract_tokens/{{tokenizer}}/{{sample}}.log",
+    benchmark:
+        f"{LOGS}/extract_tokens/{{tokenizer}}/{{sample}}.benchmark.tsv"
+    threads: 8
+    shell:
+        stage_command("extract_tokens", ["manifest", "features", "codebook", "entries", "weights"], ["tokens"])

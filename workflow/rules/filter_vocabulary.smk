@@ -1,0 +1,26 @@
+"""Global codebook: entries among the top-k of some training image."""
+
+
+rule filter_vocabulary:
+    message:
+        "filter_vocabulary: words that some training image needs"
+    input:
+        vocabulary=rules.expand_vocabulary.output.vocabulary,
+        embedding=rules.embed_vocabulary.output.embedding,
+        manifest=f"{RESULTS}/index_images/{CONFIG.filter_vocabulary.dataset}.parquet",
+        features=f"{RESULTS}/embed_images/{CONFIG.filter_vocabulary.dataset}.safetensors",
+        code=stage_code("filter_vocabulary"),
+    output:
+        codebook=f"{RESULTS}/filter_vocabulary/codebook.safetensors",
+        entries=f"{RESULTS}/filter_vocabulary/entries.parquet",
+    params:
+        config=slice_of("filter_vocabulary"),
+    log:
+        f"{LOGS}/filter_vocabulary/codebook.log",
+    benchmark:
+        f"{LOGS}/filter_vocabulary/codebook.benchmark.tsv"
+    threads: 8
+    shell:
+        stage_command(
+            "filter_vocabulary", ["vocabulary", "embedding", "manifest", "features"], ["codebook", "entries"]
+        )

@@ -1,0 +1,32 @@
+"""Weights of each tokenizer variant; checkpoints live in work/, which Snakemake never deletes."""
+
+
+rule train_tokenizer:
+    message:
+        "train_tokenizer: {wildcards.tokenizer}"
+    input:
+        assets=assets_of("train_tokenizer", f"datasets.{CONFIG.train_tokenizer.dataset}"),
+        manifest=f"{RESULTS}/index_images/{CONFIG.train_tokenizer.dataset}.parquet",
+        features=f"{RESULTS}/embed_images/{CONFIG.train_tokenizer.dataset}.safetensors",
+        codebook=rules.filter_vocabulary.output.codebook,
+        # A comment in the code must not cost a retraining: after a change that matters, use `-R train_tokenizer`.
+        code=ancient(stage_code("train_tokenizer")),
+    output:
+        weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
+        metrics=f"{RESULTS}/train_tokenizer/{{tokenizer}}.metrics.jsonl",
+    params:
+        config=slice_of(
+            "seed",
+            "train_tokenizer",
+            "tokenizers.{tokenizer}",
+            f"datasets.{CONFIG.train_tokenizer.dataset}",
+            tokenizer="{tokenizer}",
+            work=f"work/{CONFIG.experiment}/train_tokenizer/{{tokenizer}}",
+        ),
+    log:
+        f"{LOGS}/train_tokenizer/{{tokenizer}}.log",
+    benchmark:
+        f"{LOGS}/train_tokenizer/{{tokenizer}}.benchmark.tsv"
+    threads: 8
+    shell:
+        stage_command("train_tokenizer", ["manifest", "features", "codebook"], ["weights", "metrics"])
