@@ -1,0 +1,49 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Neither needs root; both do only what is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup assets demo test lint format lock
+
+help:
+	@echo "make demo    environment, demo assets, then every table and figure of the demo (about 15 minutes on 2 cores)"
+	@echo "make test    environment, demo assets, then the test suite"
+	@echo "make setup   the environment in .venv alone"
+	@echo "make lint    style of Python and rule files; make format applies it"
+	@echo "make lock    requirements.lock and environment.yml anew from requirements.in"
+
+setup: .venv/installed
+
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "v2l needs Python 3.11: install it and set PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Environment: about 3.1 GB of packages are downloaded into .venv, once (torch comes as its CUDA build)."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@touch $@
+
+assets: setup
+	@$(BIN)/python -m v2l.fetch_assets announce
+	@$(BIN)/snakemake fetch_assets --config experiment=demo --quiet all
+
+demo: assets
+	@$(BIN)/snakemake all_tables all_figures --config experiment=demo
+
+test: assets
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check workflow
+	$(BIN)/snakemake --lint
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt workflow
+
+lock: setup
+	$(BIN)/python -m venv .venv/lock
+	.venv/lock/bin/python -m pip install --quiet pip-tools
+	.venv/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --no-header --output-file requirements.lock requirements.in
+	$(BIN)/python tools/environment.py
