@@ -1,0 +1,191 @@
+import json
+
+import numpy as np
+import open_clip
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.token_experiment import GLOBAL_TOKENS, NETWORK, SUBWORDS, WIDTH, build, experiment, stage_config
+from v2l import extract_tokens
+from v2l.config import Corruption
+from v2l.corruptions import corrupt
+from v2l.encoders import load_encoder
+from v2l.errors import UserError
+from v2l.io.images import open_image, to_tensor
+from v2l.io.storage import parquet_facts, read_tensors, write_tensors
+from v2l.manifest import Manifest
+from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
+from v2l.registries import TASKS
+from v2l.tokens import Tokens
+
+KEYS = ["seed", "encoder", "datasets.pictures", "extract_tokens"]
+SHIFT = Corruption(shift="translate")  # as in the demo
+NAMES = ("manifest", "features", "codebook", "entries")
+
+
+class MeanColours:
+    """An encoder whose feature is made of the image's mean colour, so corrupted images differ from clean ones."""
+
+    def encode_images(self, images, fit):
+        mean_NC = np.stack([np.asarray(image).mean(axis=(0, 1)) for image in images]) / 255
+        return torch.nn.functional.normalize(torch.tensor(np.tile(mean_NC, WIDTH)[:, :WIDTH]).float(), dim=1)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("tokens"))
+
+
+@pytest.fixture(autouse=True)
+def encoder(monkeypatch):
+    monkeypatch.setattr(extract_tokens, "load_encoder", lambda entry, device: MeanColours())
+
+
+def extract(files, path, tokenizer="v2l", sample="restoration", **overrides):
+    job = {"tokenizer": tokenizer, "sample": sample}
+    encoder = overrides.get("encoder", "conse")
+    keys = [*KEYS, f"encoders.{encoder}", f"samples.{sample}", f"tokenizers.{tokenizer}"]
+    config = stage_config("extract_tokens", keys, job, **overrides)
+    inputs = {name: files[name] for name in NAMES} | {"weights": files[f"weights.{tokenizer}"]}
+    extract_tokens.run(config, inputs, {"tokens": path})
+    return pq.read_table(path)
+
+
+def test_rows_are_each_corruption_of_each_image_in_manifest_order(files, tmp_path):
+    table = extract(files, tmp_path / "t.parquet")
+    manifest = Manifest.read(files["manifest"])
+    images = table["image_id"].to_pylist()[:3]
+    assert images == sorted(images) and all(image.startswith("val/") for image in images)
+    assert table["image_id"].to_pylist() == images * 6
+    assert table["corruption"].to_pylist() == [name for name in ["none", *TASKS] for _ in range(3)]
+    rows = manifest.rows_of(images)
+    assert table["label"].to_pylist()[:3] == manifest.label[rows].tolist() and set(table["split"].to_pylist()) == {
+        "val"
+    }
+    assert str(table.schema.field("local_ids").type) == "fixed_size_list<element: int32>[16]"
+    assert str(table.schema.field("global_ids").type) == f"fixed_size_list<element: int32>[{GLOBAL_TOKENS}]"
+
+
+def test_facts_and_provenance(files, tmp_path):
+    extract(files, tmp_path / "t.parquet")
+    facts = parquet_facts(tmp_path / "t.parquet")
+    assert facts["tokenizer"] == tokenizer_facts(files["weights.v2l"]) and facts["grid"] == [4, 4]
+    assert facts["vocabulary"] == {"llm": "tiny", "subwords": SUBWORDS}
+    assert facts["v2l"]["stage"] == "extract_tokens" and set(facts["v2l"]["inputs"]) == {*NAMES, "weights"}
+
+
+@pytest.mark.parametrize("corruption", ["none", "inpainting", "rotation", "deblurring"])
+def test_ids_are_those_of_the_tokenizer(files, tmp_path, corruption):
+    extract(files, tmp_path / "t.parquet")
+    tokens = Tokens.read(tmp_path / "t.parquet", corruption)
+    manifest, tokenizer = Manifest.read(files["manifest"]), load_tokenizer(files["weights.v2l"])
+    rows = manifest.rows_of(list(tokens.image_id))
+    images = [
+        corrupt(open_image(manifest.path(row)), corruption, NETWORK, "crop", SHIFT, 0, manifest.image_id[row])
+        for row in rows
+    ]
+    local_NL = torch.cat([tokenizer.encode(to_tensor([image])) for image in images])
+    assert np.array_equal(tokens.local_NL, local_NL)
+    stored = read_tensors(files["features"])[0]["feature_ND"][rows]
+    feature_ND = stored if corruption == "none" else MeanColours().encode_images(images, "crop")
+    assert np.array_equal(tokens.global_NK, tokenizer.global_ids(feature_ND))
+
+
+def test_values_do_not_depend_on_the_batch_size(files, tmp_path):
+    first = extract(files, tmp_path / "1.parquet", extract_tokens={"batch_size": 1})
+    assert first.equals(extract(files, tmp_path / "3.parquet", extract_tokens={"batch_size": 3}))
+
+
+def test_fewer_global_tokens_are_the_nearest(files, tmp_path):
+    extract(files, tmp_path / "3.parquet")
+    extract(files, tmp_path / "2.parquet", extract_tokens={"global_tokens": 2})
+    two, three = (Tokens.read(tmp_path / name).global_NK for name in ("2.parquet", "3.parquet"))
+    assert two.shape == (3, 2) and np.array_equal(two, three[:, :2])
+
+
+@pytest.mark.parametrize("tokenizer", ["v2l-local", "vqgan"])
+def test_tokenizers_without_global_path_have_no_global_ids(files, tmp_path, tokenizer):
+    table = extract(files, tmp_path / "t.parquet", tokenizer)
+    assert table["global_ids"].null_count == table.num_rows == 18
+    tokens = Tokens.read(tmp_path / "t.parquet")
+    assert tokens.global_NK is None and tokens.local_NL.shape == (3, 16)
+
+
+def test_more_than_a_row_group_is_streamed(files, tmp_path, monkeypatch):
+    whole = extract(files, tmp_path / "whole.parquet", sample="reconstruction")
+    monkeypatch.setattr(extract_tokens, "ROWS_PER_GROUP", 3)
+    streamed = extract(files, tmp_path / "streamed.parquet", sample="reconstruction")
+    assert streamed.equals(whole) and pq.ParquetFile(tmp_path / "streamed.parquet").num_row_groups == 2
+
+
+def test_used_codes_are_logged(files, tmp_path, caplog):
+    caplog.set_level("INFO")
+    table = extract(files, tmp_path / "t.parquet")
+    used = len(set(table["local_ids"].combine_chunks().flatten().to_pylist()))
+    assert f"v2l: 3 images, 6 corruption(s); {used} of {SUBWORDS} local codes used" in caplog.text
+
+
+@pytest.mark.parametrize(("tokenizer", "changed"), [("v2l", "local"), ("v2l", "global"), ("v2l-local", "local")])
+def test_another_codebook_is_refused(files, tmp_path, tokenizer, changed):
+    tensors, _ = read_tensors(files["codebook"])
+    other = tmp_path / "other.safetensors"
+    write_tensors(other, tensors | {f"{changed}_VD": tensors[f"{changed}_VD"] + 1}, {})
+    with pytest.raises(
+        UserError, match=f"{tokenizer}.safetensors was trained with another {changed} .*other.safetensors"
+    ):
+        extract(files | {"codebook": other}, tmp_path / "t.parquet", tokenizer)
+    assert not (tmp_path / "t.parquet").exists()
+
+
+def test_a_learned_codebook_needs_no_other(files, tmp_path):
+    tensors, _ = read_tensors(files["codebook"])
+    other = tmp_path / "other.safetensors"
+    write_tensors(other, tensors | {"local_VD": tensors["local_VD"] + 1}, {})
+    assert extract(files | {"codebook": other}, tmp_path / "t.parquet", "vqgan").num_rows == 18
+
+
+def test_more_global_tokens_than_trained_are_refused(files, tmp_path):
+    with pytest.raises(UserError, match="extract_tokens.global_tokens` is 4.*at most 3"):
+        extract(files, tmp_path / "t.parquet", extract_tokens={"global_tokens": 4})
+
+
+def test_an_empty_sample_is_refused(files, tmp_path):
+    sample = {"restoration": {"dataset": "pictures", "splits": ["test"]}}
+    with pytest.raises(UserError, match=r"samples.restoration.splits` is \['test'\].*some of \['train', 'val'\]"):
+        extract(files, tmp_path / "t.parquet", samples=sample)
+
+
+def test_features_of_another_manifest_are_refused(files, tmp_path):
+    write_tensors(tmp_path / "few.safetensors", {"feature_ND": torch.ones(2, WIDTH)}, {})
+    with pytest.raises(UserError, match="few.safetensors has 2 features.*7"):
+        extract(files | {"features": tmp_path / "few.safetensors"}, tmp_path / "t.parquet")
+
+
+def test_a_vanished_image_is_named(tmp_path):
+    files = build(tmp_path)
+    (tmp_path / "images/val/4.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match="val/4.png cannot be read"):
+        extract(files, tmp_path / "t.parquet", sample="reconstruction")
+    assert not (tmp_path / "t.parquet").exists()
+
+
+def test_corrupted_rows_take_the_global_ids_of_a_real_encoder(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(extract_tokens, "load_encoder", load_encoder)
+    tower = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    (tmp_path / "clip.json").write_text(json.dumps({"embed_dim": WIDTH, "vision_cfg": tower, "text_cfg": text}))
+    torch.manual_seed(0)
+    clip = open_clip.CLIP(WIDTH, tower, text, quick_gelu=True)
+    save_file({key: value.contiguous() for key, value in clip.state_dict().items()}, tmp_path / "clip.safetensors")
+    entry = {"kind": "open_clip", "model": str(tmp_path / "clip.json"), "weights": str(tmp_path / "clip.safetensors")}
+    choice = {"encoder": "clip", "encoders": {"clip": entry}}
+    extract(files, tmp_path / "t.parquet", **choice)
+    tokens = Tokens.read(tmp_path / "t.parquet", "inpainting")
+    manifest, tokenizer = Manifest.read(files["manifest"]), load_tokenizer(files["weights.v2l"])
+    images = [open_image(manifest.root / image_id) for image_id in tokens.image_id]
+    images = [corrupt(image, "inpainting", NETWORK, "crop", SHIFT, 0, "") for image in images]
+    encoder = load_encoder(experiment(**choice).encoders["clip"], torch.device("cpu"))
+    feature_ND = encoder.encode_images(images, "crop")
+    assert np.array_equal(tokens.global_NK, tokenizer.global_ids(feature_ND))

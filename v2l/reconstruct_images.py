@@ -1,0 +1,181 @@
+"""Stage reconstruct_images: the images that the tables score, decoded from token maps or made of pixels alone."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from v2l.config import Network
+from v2l.corruptions import corrupt
+from v2l.errors import UserError
+from v2l.io.images import encode_png, to_uint8, tokenizer_image
+from v2l.io.provenance import provenance
+from v2l.io.storage import parquet_facts, parquet_writer
+from v2l.loading import load_batches
+from v2l.manifest import Manifest
+from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
+from v2l.restoration import assemble, mask_positions
+from v2l.runtime import device
+from v2l.stage import Paths, StageConfig, run_stage
+from v2l.tokens import Tokens
+
+SCHEMA = pa.schema([("image_id", pa.string()), ("task", pa.string()), ("image", pa.binary())])
+ROWS_PER_GROUP = 512  # images are large: about 30 kB each at 128 px
+RECONSTRUCTION, PREFIX = "reconstruction", "restoration."
+Row = tuple[str, str, bytes]  # image_id, task, PNG
+
+
+def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+    """Write `image_id`, `task` and `image` (lossless PNG) for the images of `job.source`.
+
+    Sources: `reconstruction` decodes clean tokens; `restoration.tokenizer-oracle` does so for every restoration task
+    (upper bound); `restoration.<predictor>` decodes predicted maps. With `job.tokenizer` = pixels: `mean-image`, the
+    training split's mean for every image, and `corrupted-input`. Facts: `size` (side in pixels), `tokenizer`, and the
+    predictions' `protocol`.
+    Raises UserError if predictions of an image are missing or incomplete.
+    """
+    name, source = config.job["tokenizer"], config.job["source"]
+    size = tokenizer_facts(inputs["weights"])["network"]["image_size"]
+    if source == "mean-image":
+        rows = mean_image(config, inputs)
+    elif source == "corrupted-input":
+        rows = corrupted_input(config, inputs)
+    else:
+        rows = decoded(config, inputs)
+    count = 0
+    facts = {"size": size, "tokenizer": name} | _protocol(inputs)
+    with parquet_writer(outputs["images"], SCHEMA, provenance(config, inputs), facts) as writer:
+        for group in _groups(tqdm(rows, unit="image", disable=None), ROWS_PER_GROUP):
+            writer.write_table(pa.table(list(zip(*group, strict=True)), schema=writer.schema))
+            count += len(group)
+    logging.info("%s/%s: %d images of %d px", name, source, count, size)
+
+
+def decoded(config: StageConfig, inputs: Paths) -> Iterator[Row]:
+    """Images decoded by the tokenizer; protocol `paper` shows the decoder the clean image's global codes."""
+    source = config.job["source"]
+    tokens = Tokens.read(inputs["tokens"])
+    tokenizer = load_tokenizer(inputs["weights"], device())
+    if source == RECONSTRUCTION:
+        maps = [(np.arange(len(tokens.image_id)), tokens.local_NL, [RECONSTRUCTION])]
+    else:
+        settings = config.evaluate_llm.restoration
+        rows = np.arange(len(tokens.image_id))[: settings.images_of.get(config.job["tokenizer"])]
+        if source == f"{PREFIX}tokenizer-oracle":
+            maps = [(rows, tokens.local_NL[rows], settings.tasks)]
+        else:
+            maps = restored_maps(inputs["predictions"], tokens, rows, settings.tasks)
+    for rows, local_NL, tasks in maps:
+        for batch in _groups(range(len(rows)), config.reconstruct_images.batch_size):
+            global_BK = None
+            if tokenizer.has_global:
+                global_BK = torch.from_numpy(tokens.global_NK[rows[batch]]).to(device())
+            with torch.inference_mode():
+                image_BCHW = tokenizer.decode(torch.from_numpy(local_NL[batch]).to(device()), global_BK)
+            for row, pixels_HWC in zip(rows[batch], to_uint8(image_BCHW), strict=True):
+                png = encode_png(pixels_HWC)
+                yield from ((tokens.image_id[row], task, png) for task in tasks)
+
+
+def restored_maps(
+    predictions: Path | list[Path], tokens: Tokens, rows: np.ndarray, tasks: list[str]
+) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
+    """(token rows, restored maps local_NL, [task]) of each task; `predictions` are files of evaluate_llm."""
+    paths = _as_list(predictions)
+    columns = ["task", "image_id", "positions", "predicted_codes"]
+    table = pa.concat_tables([pq.read_table(path, columns=columns).replace_schema_metadata() for path in paths])
+    for task in tasks:
+        of_task = table.filter(pc.field("task") == task)
+        steps_of: dict[str, list] = {}
+        for image_id, *step in zip(*(of_task[name].to_pylist() for name in columns[1:]), strict=True):
+            steps_of.setdefault(image_id, []).append(step)
+        positions, size = mask_positions(task, tokens.grid), tokens.tokenizer["codebooks"]["local_size"]
+        maps = []
+        for row in rows:
+            image_id = tokens.image_id[row]
+            try:
+                maps.append(assemble(tokens.local_NL[row], positions, steps_of.get(image_id, []), size))
+            except ValueError as error:
+                raise UserError(
+                    f"{', '.join(map(str, paths))} does not restore image {image_id} for task {task}: {error}",
+                    "one code of the tokenizer for each masked position",
+                    "delete the file and run evaluate_llm again",
+                ) from None
+        yield rows, np.stack(maps), [task]
+
+
+def mean_image(config: StageConfig, inputs: Paths) -> Iterator[Row]:
+    """The rounded mean of the training split's tokenizer images, once for each image of sample `reconstruction`."""
+    network = Network.model_validate(tokenizer_facts(inputs["weights"])["network"])
+    training = Manifest.read(inputs["train_manifest"])
+    split = config.train_tokenizer.split
+    rows = np.flatnonzero(training.split == split)
+    if not len(rows):
+        raise UserError(
+            f"`train_tokenizer.split` is {split!r}, but {inputs['train_manifest']} has no such images",
+            f"one of {sorted(set(training.split))}",
+            "change the split",
+        )
+
+    def pixels(image: Image.Image, row: int) -> np.ndarray:
+        return np.asarray(tokenizer_image(image, network, training.fit))
+
+    total_HWC = np.zeros((network.image_size, network.image_size, 3), dtype=np.int64)
+    batches = load_batches(training, rows, pixels, config.reconstruct_images.batch_size)
+    for _, images in tqdm(
+        batches, total=-(-len(rows) // config.reconstruct_images.batch_size), unit="batch", disable=None
+    ):
+        total_HWC += np.stack(images).sum(axis=0, dtype=np.int64)
+    png = encode_png(np.round(total_HWC / len(rows)).astype(np.uint8))
+    manifest = Manifest.read(inputs["manifest"])
+    for row in manifest.sample_rows(config.samples["reconstruction"], config.seed):
+        yield manifest.image_id[row], RECONSTRUCTION, png
+
+
+def corrupted_input(config: StageConfig, inputs: Paths) -> Iterator[Row]:
+    """The corrupted tokenizer images of sample `restoration`, one for each task (lower bound)."""
+    network = Network.model_validate(tokenizer_facts(inputs["weights"])["network"])
+    manifest = Manifest.read(inputs["manifest"])
+    tasks, settings = config.evaluate_llm.restoration.tasks, config.extract_tokens.corruption
+
+    def corrupted(image: Image.Image, row: int) -> list[Row]:
+        image_id = manifest.image_id[row]
+        images = [corrupt(image, task, network, manifest.fit, settings, config.seed, image_id) for task in tasks]
+        return [(image_id, task, encode_png(np.asarray(made))) for task, made in zip(tasks, images, strict=True)]
+
+    rows = manifest.sample_rows(config.samples["restoration"], config.seed)
+    for _, images in load_batches(manifest, rows, corrupted, config.reconstruct_images.batch_size):
+        for image in images:
+            yield from image
+
+
+def _protocol(inputs: Paths) -> dict:
+    paths = _as_list(inputs.get("predictions", []))
+    return {"protocol": parquet_facts(paths[0])["protocol"]} if paths else {}
+
+
+def _as_list(paths: Path | list[Path]) -> list[Path]:
+    return paths if isinstance(paths, list) else [paths]
+
+
+def _groups(items: Iterable, size: int) -> Iterator[list]:
+    """Consecutive lists of up to `size` items."""
+    group = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+if __name__ == "__main__":
+    run_stage(run)

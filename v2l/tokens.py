@@ -1,0 +1,59 @@
+"""The token table of a sample, `tokens.parquet`: one row per image and corruption."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from v2l.io.storage import parquet_facts
+
+
+def schema(length: int, global_tokens: int) -> pa.Schema:
+    """Columns of the table for maps of `length` local tokens; `global_ids` is null without a global path."""
+    return pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("split", pa.string()),
+            ("label", pa.int32()),
+            ("corruption", pa.string()),  # none or a restoration task
+            ("global_ids", pa.list_(pa.int32(), global_tokens)),  # codes of the global codebook, nearest first
+            ("local_ids", pa.list_(pa.int32(), length)),  # codes of the local codebook, row-major
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Rows of one corruption in memory, in the sample's order.
+
+    image_id: N ids; local_NL: int64 local codes; global_NK: int64 global codes or None; tokenizer: the fact copied
+    from the weights; grid: (h, w) with h * w = L.
+    """
+
+    image_id: np.ndarray
+    local_NL: np.ndarray
+    global_NK: np.ndarray | None
+    tokenizer: dict
+    grid: tuple[int, int]
+
+    @classmethod
+    def read(cls, path: Path, corruption: str = "none") -> "Tokens":
+        """The rows of `corruption` in the table that stage extract_tokens wrote at `path`."""
+        facts = parquet_facts(path)
+        columns = ["image_id", "global_ids", "local_ids"]
+        table = pq.read_table(path, columns=columns, filters=[("corruption", "==", corruption)])
+        image_id = table["image_id"].to_numpy(zero_copy_only=False)
+        has_global = table["global_ids"].null_count == 0
+        return cls(
+            image_id=image_id,
+            local_NL=_matrix(table["local_ids"]),
+            global_NK=_matrix(table["global_ids"]) if has_global else None,
+            tokenizer=facts["tokenizer"],
+            grid=tuple(facts["grid"]),
+        )
+
+
+def _matrix(column: pa.ChunkedArray) -> np.ndarray:
+    return column.combine_chunks().flatten().to_numpy().reshape(len(column), column.type.list_size).astype(np.int64)
