@@ -1,0 +1,331 @@
+"""Every source of predictions on tiny files with known answers."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+from safetensors.torch import save_file
+
+from tests.tiny import picture
+from v2l.config import Network
+from v2l.errors import UserError
+from v2l.io.images import encode_png, open_image, tokenizer_image
+from v2l.io.storage import parquet_facts, write_parquet, write_tensors
+from v2l.manifest import SCHEMA
+from v2l.metrics.lpips_network import empty_lpips
+from v2l.metrics.rows import TABLE_KEYS, VALUE_COLUMNS
+from v2l.score_predictions import run
+from v2l.stage import StageConfig
+from v2l.tokens import schema
+
+NETWORK = Network(image_size=32, resize_via=None)
+NAMES = [f"class{label}/{number}.png" for label in range(2) for number in range(3)]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Metric weights, a manifest of six pictures, and tokenizer weights that hold facts alone."""
+    folder = tmp_path_factory.mktemp("score")
+    torch.manual_seed(0)
+    lpips_network = empty_lpips("alex")
+    for head in lpips_network.lins:
+        head.model[-1].weight.abs_()
+    save_file(
+        {name: tensor.clone().contiguous() for name, tensor in lpips_network.state_dict().items()},
+        folder / "alex.safetensors",
+    )
+    torch.save(EfficientNet.from_name("efficientnet-lite0").state_dict(), folder / "lite0.pth")
+    for name in NAMES:
+        path = folder / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(int(name[5]), int(name[7])).save(path)
+    labels = [int(name[5]) for name in NAMES]
+    n = len(NAMES)
+    columns = [NAMES, ["val"] * n, labels, [f"class{label}" for label in labels], [""] * n, [48] * n, [40] * n]
+    facts = {"dataset": {"name": "toy", "root": str(folder / "images"), "fit": "crop", "classes": ["class0", "class1"]}}
+    write_parquet(folder / "manifest.parquet", pa.table(columns, schema=SCHEMA), {}, facts)
+    for name, code in (("v2l", "hash"), ("vqgan", None)):
+        codebooks = {"local": "hash", "global": code, "local_size": 4, "global_size": 4 if code else None}
+        fact = {
+            "name": name,
+            "method": name,
+            "network": NETWORK.model_dump(),
+            "global_tokens": 21,
+            "codebooks": codebooks,
+        }
+        write_tensors(folder / f"{name}.safetensors", {"empty": torch.zeros(1)}, {}, {"tokenizer": fact})
+    return folder
+
+
+def score(files, folder, tokenizer, source, inputs, **changes):
+    """Run the stage; its rows, items and output paths."""
+    section = {
+        "lpips_weights": str(files / "alex.safetensors"),
+        "frechet": "efficientnet-lite0",
+        "frechet_weights": str(files / "lite0.pth"),
+        "bootstrap_samples": 100,
+        "semantic_tokens": [1, 2],
+    }
+    job = {"tokenizer": tokenizer, "source": source}
+    config = StageConfig("score_predictions", {"seed": 0, "score_predictions": section | changes, "job": job})
+    outputs = {"metrics": folder / "metrics.json", "per_item": folder / "items.parquet"}
+    run(config, inputs, outputs)
+    return json.loads(outputs["metrics"].read_text())["rows"], pq.read_table(outputs["per_item"]).to_pylist(), outputs
+
+
+def write_predictions(path, rows):
+    """Classification predictions: (tokens, induction, answer, target) of each episode."""
+    records = [
+        {"ways": 2, "tokens": tokens, "inner_shots": 1, "repeats": 0, "induction": induction, "episode": i}
+        | {"answer": answer, "target": target}
+        for i, (tokens, induction, answer, target) in enumerate(rows)
+    ]
+    types = [(name, pa.int32()) for name in ("ways", "tokens", "inner_shots", "repeats", "episode")]
+    types += [("induction", pa.bool_()), ("answer", pa.string()), ("target", pa.string())]
+    write_parquet(path, pa.Table.from_pylist(records, pa.schema(types)), {}, {"protocol": "paper"})
+    return {"predictions": path}
+
+
+ANSWERS = [
+    *[(5, True, answer, "king crab") for answer in ("king crab", " king crab\t", "king", "King crab", "king crab s")],
+    *[(21, True, "drum", "drum"), (21, True, "", "drum")],
+]
+
+
+def test_accuracy_counts_exact_answers_in_each_cell(files, tmp_path):
+    inputs = write_predictions(tmp_path / "predictions.parquet", ANSWERS[::-1])
+    rows, items, outputs = score(files, tmp_path, "v2l", "classification.llama-2-7b.q4", inputs)
+    assert [(row["tokens"], row["value"], row["n"]) for row in rows] == [(5, 0.4, 5), (21, 0.5, 2)]
+    assert set(rows[0]) == {*TABLE_KEYS["table1_classification"], *VALUE_COLUMNS}
+    assert {
+        name: rows[0][name] for name in ("method", "tokenizer", "llm", "ways", "induction", "protocol", "note")
+    } == {
+        "method": "v2l",
+        "tokenizer": "v2l",
+        "llm": "llama-2-7b.q4",
+        "ways": 2,
+        "induction": True,
+        "protocol": "paper",
+        "note": "",
+    }
+    assert 0 <= rows[0]["ci_low"] < 0.4 < rows[0]["ci_high"] <= 1
+    assert sum(item["value"] for item in items) == 3 and len(items) == 7
+    assert {item["metric"] for item in items} == {"accuracy"}
+    record = json.loads((tmp_path / "metrics.json.provenance.json").read_text())
+    assert record == parquet_facts(outputs["per_item"])["v2l"]
+    assert record["config"]["seed"] == 0 and len(record["inputs"]["predictions"][0]["sha256"]) == 64
+
+
+@pytest.mark.parametrize(("predictor", "tokenizer"), [("token-overlap", "v2l"), ("clip-prototype", None)])
+def test_baselines_of_table_1_have_no_language_model(files, tmp_path, predictor, tokenizer):
+    inputs = write_predictions(tmp_path / "predictions.parquet", ANSWERS)
+    row = score(files, tmp_path, "v2l", f"classification.{predictor}", inputs)[0][0]
+    assert (row["method"], row["tokenizer"], row["llm"]) == (predictor, tokenizer, None)
+    assert "no language model" in row["note"]
+
+
+def test_an_interval_needs_spread(files, tmp_path):
+    inputs = write_predictions(tmp_path / "predictions.parquet", [(5, True, "a", "a")] * 3 + [(9, True, "a", "b")])
+    rows = score(files, tmp_path, "v2l", "classification.llm", inputs)[0]
+    assert [(row["value"], row["ci_low"], row["ci_high"]) for row in rows] == [(1, None, None), (0, None, None)]
+    assert "all items are equal" in rows[0]["note"] and "a single item" in rows[1]["note"]
+
+
+def test_empty_predictions_are_an_error(files, tmp_path):
+    inputs = write_predictions(tmp_path / "predictions.parquet", [])
+    with pytest.raises(UserError, match="predictions.parquet holds no predictions"):
+        score(files, tmp_path, "v2l", "classification.llm", inputs)
+    assert not list(tmp_path.glob("metrics.json*"))
+
+
+def write_semantics(folder, files, global_ids, images=NAMES):
+    """Tokens whose clean rows have `global_ids`, a corrupted row, and a vocabulary of four directions."""
+    n = len(images)
+    columns = [
+        [*images, images[0]],
+        ["val"] * (n + 1),
+        [0] * (n + 1),
+        ["none"] * n + ["shift"],
+        [*global_ids, global_ids[0]],
+        [[0]] * (n + 1),
+    ]
+    facts = {"tokenizer": {}, "grid": [1, 1]}
+    write_parquet(folder / "tokens.parquet", pa.table(columns, schema=schema(1, 2)), {}, facts)
+    embedding_VD = torch.tensor([[9.0, 9.0], [0.5, 0.0], [3.0, 4.0], [-2.0, 0.0]])
+    write_tensors(folder / "embedding.safetensors", {"embedding_VD": embedding_VD}, {})
+    write_parquet(folder / "entries.parquet", pa.table({"entry": pa.array([1, 2, 3], pa.int32())}), {})
+    feature_ND = torch.tensor([[1.0, 0.0]] * (len(NAMES) - 1) + [[0.0, 1.0]])
+    write_tensors(folder / "features.safetensors", {"feature_ND": feature_ND}, {})
+    named = {name: folder / f"{name}.safetensors" for name in ("embedding", "features")}
+    return (
+        named
+        | {name: folder / f"{name}.parquet" for name in ("tokens", "entries")}
+        | {"manifest": files / "manifest.parquet"}
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_clip_scores_by_hand(files, tmp_path, batch_size):
+    """Images look along x, the last one along y; codes 0, 1, 2 are the directions x, (0.6, 0.8) and -x."""
+    inputs = write_semantics(tmp_path, files, [[0, 1]] * 5 + [[1, 0]])
+    rows, items, _ = score(files, tmp_path, "v2l", "semantics", inputs, batch_size=batch_size)
+    found = {(row["tokens"], row["metric"]): row for row in rows}
+    assert set(rows[0]) == {*TABLE_KEYS["table2_semantics"], *VALUE_COLUMNS}
+    assert {row["vocabulary_size"] for row in rows} == {3} and {row["n"] for row in rows} == {6}
+    assert found[1, "clip_score"]["value"] == pytest.approx((5 * 100 + 80) / 6, abs=1e-4)
+    assert found[2, "clip_score"]["value"] == pytest.approx((5 * 80 + 40) / 6, abs=1e-4)
+    assert found[2, "clip_r"]["value"] == pytest.approx((5 * 0.8 + 0.4 / 0.8) / 6, abs=1e-6)
+    assert "our reading" in found[1, "clip_r"]["note"]
+    assert [item["value"] for item in items if item["tokens"] == 2 and item["metric"] == "clip_score"] == pytest.approx(
+        [80] * 5 + [40]
+    )
+
+
+def test_semantics_names_what_does_not_fit(files, tmp_path):
+    with pytest.raises(UserError, match=r"semantic_tokens` asks for 3 global tokens, .* holds 2"):
+        score(
+            files, tmp_path, "v2l", "semantics", write_semantics(tmp_path, files, [[0, 1]] * 6), semantic_tokens=[1, 3]
+        )
+    with pytest.raises(UserError, match="asks for 2 global tokens, .* holds 0"):
+        score(files, tmp_path, "vqgan", "semantics", write_semantics(tmp_path, files, [None] * 6))
+    with pytest.raises(UserError, match="image 'other.png', which the manifest does not"):
+        inputs = write_semantics(tmp_path, files, [[0, 1]] * 6, [*NAMES[:5], "other.png"])
+        score(files, tmp_path, "v2l", "semantics", inputs)
+
+
+def original(files, name):
+    return np.asarray(tokenizer_image(open_image(files / "images" / name), NETWORK, "crop"))
+
+
+def write_images(folder, files, tasks, offset, names=NAMES, tokenizer="v2l"):
+    """Images that are `offset` brighter than their originals (clipped), for each task."""
+    records = []
+    for task in tasks:
+        for name in names:
+            source = name if name in NAMES else NAMES[0]
+            pixels = (original(files, source).astype(int) + offset).clip(0, 255).astype(np.uint8)
+            records.append({"image_id": name, "task": task, "image": encode_png(pixels)})
+    columns = pa.schema([("image_id", pa.string()), ("task", pa.string()), ("image", pa.binary())])
+    write_parquet(
+        folder / "images.parquet", pa.Table.from_pylist(records, columns), {}, {"size": 32, "tokenizer": tokenizer}
+    )
+    return {
+        "images": folder / "images.parquet",
+        "manifest": files / "manifest.parquet",
+        "weights": files / f"{tokenizer}.safetensors",
+    }
+
+
+def test_reconstruction_is_compared_with_the_originals(files, tmp_path):
+    inputs = write_images(tmp_path, files, ["reconstruction"], 5)
+    rows, items, _ = score(files, tmp_path, "v2l", "reconstruction", inputs)
+    assert [row["metric"] for row in rows] == ["lpips", "psnr", "ssim", "fd_efficientnet_lite0"]
+    assert set(rows[0]) == {*TABLE_KEYS["table3_reconstruction"], *VALUE_COLUMNS}
+    assert {(row["method"], row["global_tokens"], row["n"]) for row in rows} == {("v2l", 21, 6)}
+    found = {row["metric"]: row for row in rows}
+    shift = [(original(files, name).astype(int) + 5).clip(0, 255) - original(files, name) for name in NAMES]
+    expected = [10 * np.log10(255**2 / (difference**2).mean()) for difference in shift]
+    assert [item["value"] for item in items if item["metric"] == "psnr"] == pytest.approx(expected, abs=1e-3)
+    assert found["psnr"]["value"] == pytest.approx(np.mean(expected), abs=1e-3)
+    assert 0.9 < found["ssim"]["value"] < 1 and found["lpips"]["value"] > 0
+    frechet = found["fd_efficientnet_lite0"]
+    assert frechet["value"] > 0 and frechet["ci_low"] is None
+    assert "belongs to the set" in frechet["note"] and "6 images for 1280 features" in frechet["note"]
+
+
+def test_image_metrics_do_not_depend_on_the_batch_size(files, tmp_path):
+    inputs = write_images(tmp_path, files, ["inpainting", "shift"], 40)
+    whole = score(files, tmp_path, "v2l", "restoration.llm", inputs)[0]
+    parts = score(files, tmp_path, "v2l", "restoration.llm", inputs, batch_size=4)[0]
+    for row, other in zip(whole, parts, strict=True):
+        assert {key: row[key] for key in ("task", "metric", "n", "note")} == {
+            key: other[key] for key in ("task", "metric", "n", "note")
+        }
+        assert row["value"] == pytest.approx(other["value"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "source", "keys", "note"),
+    [
+        ("vqgan", "reconstruction", {"method": "vqgan", "global_tokens": 0}, ""),
+        ("pixels", "mean-image", {"method": "mean-image", "global_tokens": None}, "lower bound"),
+        ("pixels", "corrupted-input", {"method": "corrupted-input", "tokenizer": None, "llm": None}, "lower bound"),
+        (
+            "v2l",
+            "restoration.llm-7b",
+            {"method": "v2l", "tokenizer": "v2l", "llm": "llm-7b"},
+            "noised copies of the answer",
+        ),
+        (
+            "v2l",
+            "restoration.majority-vote",
+            {"method": "majority-vote", "tokenizer": "v2l", "llm": None},
+            "no language model",
+        ),
+        (
+            "v2l",
+            "restoration.tokenizer-oracle",
+            {"method": "tokenizer-oracle", "tokenizer": "v2l", "llm": None},
+            "upper bound",
+        ),
+    ],
+)
+def test_keys_of_every_image_source(files, tmp_path, tokenizer, source, keys, note):
+    weights = "v2l" if tokenizer == "pixels" else tokenizer
+    rows = score(
+        files, tmp_path, tokenizer, source, write_images(tmp_path, files, ["rotation"], 9, NAMES[:2], weights)
+    )[0]
+    for row in rows:
+        assert {key: row[key] for key in keys} == keys
+        assert note in row["note"]
+        assert row.get("task", "rotation") == "rotation"
+    assert ("ssim" in {row["metric"] for row in rows}) == ("task" not in rows[0])
+
+
+def test_one_image_has_no_frechet_distance_and_equal_images_no_psnr(files, tmp_path):
+    rows = score(files, tmp_path, "pixels", "corrupted-input", write_images(tmp_path, files, ["shift"], 0, NAMES[:1]))[
+        0
+    ]
+    found = {row["metric"]: row for row in rows}
+    frechet = found["fd_efficientnet_lite0"]
+    assert (frechet["value"], frechet["n"]) == (None, 1) and "at least 2 images" in frechet["note"]
+    assert found["psnr"]["value"] is None and "1 of 1 items are infinite" in found["psnr"]["note"]
+    assert found["lpips"]["value"] == 0
+
+
+def test_wrong_image_files_are_named(files, tmp_path):
+    with pytest.raises(UserError, match="holds no images"):
+        score(files, tmp_path, "v2l", "reconstruction", write_images(tmp_path, files, [], 0))
+    with pytest.raises(UserError, match="image 'gone.png', which the manifest does not"):
+        inputs = write_images(tmp_path, files, ["reconstruction"], 0, [*NAMES[:1], "gone.png"])
+        score(files, tmp_path, "v2l", "reconstruction", inputs)
+    inputs = write_images(tmp_path, files, ["reconstruction"], 1, NAMES[:2])
+    for key in ("lpips_weights", "frechet_weights"):
+        with pytest.raises(UserError, match="missing.file"):
+            score(files, tmp_path, "v2l", "reconstruction", inputs, **{key: str(tmp_path / "missing.file")})
+    assert not list(tmp_path.glob("metrics.json*"))
+
+
+def test_an_original_that_vanished_is_named(files, tmp_path):
+    name = "class0/0.png"
+    inputs = write_images(tmp_path, files, ["reconstruction"], 0, [name])
+    facts = parquet_facts(inputs["manifest"]) | {
+        "dataset": {"name": "toy", "root": str(tmp_path), "fit": "crop", "classes": []}
+    }
+    table = pq.read_table(inputs["manifest"])
+    write_parquet(tmp_path / "manifest.parquet", table, {}, facts)
+    with pytest.raises(UserError, match=f"{name} cannot be read"):
+        score(files, tmp_path, "v2l", "reconstruction", inputs | {"manifest": tmp_path / "manifest.parquet"})
+
+
+def test_images_too_small_for_lpips_are_refused_with_the_key(files, tmp_path):
+    small = Network(image_size=16, resize_via=None).model_dump()
+    fact = {"name": "v2l", "method": "v2l", "network": small, "global_tokens": 21, "codebooks": {"global": None}}
+    write_tensors(tmp_path / "small.safetensors", {"empty": torch.zeros(1)}, {}, {"tokenizer": fact})
+    inputs = write_images(tmp_path, files, ["reconstruction"], 0) | {"weights": tmp_path / "small.safetensors"}
+    with pytest.raises(UserError, match="train_tokenizer.network.image_size` is 16"):
+        score(files, tmp_path, "v2l", "reconstruction", inputs)

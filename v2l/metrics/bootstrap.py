@@ -1,0 +1,34 @@
+"""Confidence intervals over items."""
+
+import numpy as np
+from scipy.stats import bootstrap
+
+CONFIDENCE = 0.95
+RESAMPLED_VALUES = 4_000_000  # drawn at a time, to bound memory
+
+
+def mean_interval(
+    values: np.ndarray, samples: int, generator: np.random.Generator
+) -> tuple[float | None, float | None, str]:
+    """95 % percentile bootstrap interval of the mean of `values` (N,): low, high and an empty note.
+
+    The order of the values does not matter. Without spread among the values (N = 1, or all equal) there is nothing to
+    resample: low and high are None and the note says why. Raises ValueError for N = 0 or values that are not finite.
+    """
+    if len(values) == 0 or not np.isfinite(values).all():
+        raise ValueError("the bootstrap needs at least one value, and finite ones")
+    if len(values) == 1:
+        return None, None, "no confidence interval: a single item"
+    if np.ptp(values) == 0:
+        return None, None, "no confidence interval: all items are equal"
+    result = bootstrap(
+        (np.sort(np.asarray(values, dtype=np.float64)),),
+        np.mean,
+        n_resamples=samples,
+        batch=max(1, RESAMPLED_VALUES // len(values)),
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        vectorized=True,
+        rng=generator,
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high), ""

@@ -1,0 +1,53 @@
+"""Few-shot classification accuracy from an LLM's answers (paper section 4.2, table 1)."""
+
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from v2l.errors import UserError
+from v2l.io.storage import parquet_facts
+from v2l.metrics.rows import Measurement
+
+CELL = ("ways", "tokens", "inner_shots", "repeats", "induction")
+BASELINE_NOTES = {
+    "token-overlap": "no language model: nearest support image by token overlap",
+    "clip-prototype": "image features: no tokens and no language model",
+}
+
+
+def measure_classification(tokenizer: str, predictor: str, predictions: Path) -> list[Measurement]:
+    """`accuracy` of every cell of the grid, over its episodes: 1 if the stripped answer equals the class name, else 0.
+
+    Raises UserError when there are no predictions.
+    """
+    columns = [*CELL, "episode", "answer", "target"]
+    records = pq.read_table(predictions, columns=columns).to_pylist()
+    if not records:
+        raise UserError(
+            f"{predictions} holds no predictions",
+            "at least one episode",
+            "check `evaluate_llm.classification`, delete the file and run again",
+        )
+    baseline = predictor in BASELINE_NOTES
+    names = {
+        "method": predictor if baseline else tokenizer,
+        "tokenizer": None if predictor == "clip-prototype" else tokenizer,
+        "llm": None if baseline else predictor,
+    }
+    records.sort(key=lambda record: (*(record[key] for key in CELL), record["episode"]))
+    measurements = []
+    for cell, group in groupby(records, key=lambda record: tuple(record[key] for key in CELL)):
+        episodes = list(group)
+        measurements.append(
+            Measurement(
+                keys=names | dict(zip(CELL, cell, strict=True)),
+                metric="accuracy",
+                protocol=parquet_facts(predictions)["protocol"],
+                items=[str(record["episode"]) for record in episodes],
+                values=np.array([float(record["answer"].strip() == record["target"].strip()) for record in episodes]),
+                note=BASELINE_NOTES.get(predictor, ""),
+            )
+        )
+    return measurements

@@ -1,0 +1,47 @@
+"""Metrics of one source of predictions: per item, and aggregated with confidence intervals.
+
+`job.source` is `classification.<predictor>` (table 1), `semantics` (table 2), `reconstruction` or `mean-image`
+(table 3), `corrupted-input` or `restoration.<predictor>` (table 4); `job.tokenizer` names the tokenizer, or `pixels`.
+"""
+
+import json
+import logging
+
+from v2l.io.atomic import atomic_path
+from v2l.io.provenance import provenance, write_beside
+from v2l.io.storage import write_parquet
+from v2l.metrics.classification import measure_classification
+from v2l.metrics.rows import items_table
+from v2l.metrics.semantics import measure_semantics
+from v2l.stage import Paths, StageConfig, run_stage
+
+PROTOCOL = "paper"  # of sources that no language model answered
+
+
+def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+    """Score a source; writes `metrics` (JSON, provenance beside it) and `per_item` (Parquet): see `measure_*`."""
+    tokenizer, source = config.job["tokenizer"], config.job["source"]
+    section = config.score_predictions
+    kind, _, predictor = source.partition(".")
+    if kind == "classification":
+        table = "table1_classification"
+        measurements = measure_classification(tokenizer, predictor, inputs["predictions"])
+    elif kind == "semantics":
+        table = "table2_semantics"
+        measurements = measure_semantics(tokenizer, section.semantic_tokens, section.batch_size, PROTOCOL, inputs)
+    else:
+        from v2l.metrics.image_sources import measure_images, table_of  # takes seconds that the other sources can spare
+
+        table = table_of(source)
+        measurements = measure_images(section, tokenizer, source, PROTOCOL, inputs)
+    rows = [measurement.row(config.seed, section.bootstrap_samples) for measurement in measurements]
+    record = provenance(config, inputs)
+    write_parquet(outputs["per_item"], items_table(measurements, table), record)
+    with atomic_path(outputs["metrics"]) as temporary:
+        temporary.write_text(json.dumps({"rows": rows}, indent=1, allow_nan=False) + "\n")
+    write_beside(outputs["metrics"], record)
+    logging.info("%s of %s: %d measurements", source, tokenizer, len(rows))
+
+
+if __name__ == "__main__":
+    run_stage(run)
