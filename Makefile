@@ -21,7 +21,7 @@ setup: .venv/installed
 	@touch $@
 
 assets: setup
-	@$(BIN)/python -m v2l.fetch_assets announce
+	@$(BIN)/python -m v2l.fetch_assets announce demo
 	@$(BIN)/snakemake fetch_assets --config experiment=demo --quiet all
 
 demo: assets

@@ -57,6 +57,10 @@ def test_unknown_key_deep_in_a_registry_entry():
     assert "`datasets.tuxpaint.rooot`: unknown key; did you mean `root`?" in problem(datasets={"tuxpaint": {"rooot": "x"}})
 
 
+def test_entry_named_like_a_kind_keeps_its_name():
+    assert "`encoders.conse.tekst`: unknown key; did you mean `text`?" in problem(encoders={"conse": {"tekst": "x"}})
+
+
 def test_every_problem_is_listed_at_once():
     message = problem(seed="many", train_tokenizer={"learning_rate": -1})
     assert "`seed`" in message and "'many'" in message and "`train_tokenizer.learning_rate`" in message and "-1" in message

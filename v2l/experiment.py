@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from v2l.config import Config
 from v2l.errors import UserError
 
+TAGGED = ("encoders", "datasets")
+
 
 def merge(base: dict, override: dict) -> dict:
     """`base` with the keys of `override`: mappings merge key by key, everything else is replaced."""
@@ -59,8 +61,8 @@ def validate(data: dict[str, Any], source: str) -> Config:
 
 
 def _describe(item: dict) -> str:
-    tags = {"folder", "imagenet", "mini_imagenet", "open_clip", "conse"}
-    steps = [str(step) for step in item["loc"] if step not in tags]
+    # pydantic puts the entry's `kind` behind the name of a registry entry: that is no key of the file
+    steps = [str(step) for place, step in enumerate(item["loc"]) if not (place == 2 and item["loc"][0] in TAGGED)]
     path = ".".join(steps)
     if item["type"] == "extra_forbidden":
         known = _known_keys(item["loc"][:-1])

@@ -150,3 +150,14 @@ def used_datasets(config: Config) -> list[str]:
     """Data sets that the experiment's stages and samples select, each once."""
     names = {config.filter_vocabulary.dataset, config.train_tokenizer.dataset}
     return sorted(names | {sample.dataset for sample in config.samples.values()})
+
+
+def shown_sources(config: Config) -> dict[str, list[str]]:
+    """`<tokenizer>/<source>` of the images in each figure; the restoration figure shows the first selected tokenizer."""
+    shown = config.evaluate_llm.restoration.tokenizers[0]
+    predictors = [name for tokenizer, name in restorations(config) if tokenizer == shown]
+    restored = [f"{shown}/restoration.{name}" for name in [*predictors, "tokenizer-oracle"]]
+    return {
+        "reconstruction": [f"{name}/reconstruction" for name in config.train_tokenizer.tokenizers],
+        "restoration": ["pixels/corrupted-input", *restored],
+    }

@@ -1,29 +1,96 @@
 """Decoded images: of clean tokens, of restored token maps, and the pictures that no tokenizer made."""
 
-RECONSTRUCT_LOG = f"{LOGS}/reconstruct_images/{{tokenizer}}"
+ANY_WEIGHTS = f"{RESULTS}/train_tokenizer/{CONFIG.train_tokenizer.tokenizers[0]}.safetensors"
 
 
-def reconstruct_slice(source, sample):
-    """Params of a reconstruction: the sample's images and what corrupts them."""
-    dataset = CONFIG.samples[sample].dataset
-    return slice_of("reconstruct_images", f"samples.{sample}", tokenizer="{tokenizer}", source=source)
+def source_sample(wildcards):
+    """The sample whose images a source shows."""
+    source = wildcards.get("source", "restoration")
+    return "reconstruction" if source in ("reconstruction", "mean-image") else "restoration"
+
+
+def source_manifest(wildcards):
+    """Manifest of a source's sample."""
+    return f"{RESULTS}/index_images/{CONFIG.samples[source_sample(wildcards)].dataset}.parquet"
 
 
 rule reconstruct_images:
     message:
-        "reconstruct_images: {wildcards.tokenizer} decodes its own tokens"
+        "reconstruct_images: {wildcards.tokenizer} decodes its own tokens ({wildcards.source})"
     input:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
-        tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/reconstruction.parquet",
+        tokens=lambda w: f"{RESULTS}/extract_tokens/{w.tokenizer}/{source_sample(w)}.parquet",
         code=stage_code("reconstruct_images"),
     output:
-        images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/reconstruction.parquet",
+        images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/{{source}}.parquet",
     params:
-        config=reconstruct_slice("reconstruction", "reconstruction"),
+        config=slice_of("reconstruct_images", "evaluate_llm.restoration", tokenizer="{tokenizer}", source="{source}"),
     log:
-        f"{RECONSTRUCT_LOG}/reconstruction.log",
+        f"{LOGS}/reconstruct_images/{{tokenizer}}/{{source}}.log",
     benchmark:
-        f"{RECONSTRUCT_LOG}/reconstruction.benchmark.tsv"
+        f"{LOGS}/reconstruct_images/{{tokenizer}}/{{source}}.benchmark.tsv"
+    wildcard_constraints:
+        source=r"reconstruction|restoration\.tokenizer-oracle",
     threads: 8
     shell:
         stage_command("reconstruct_images", ["weights", "tokens"], ["images"])
+
+
+rule reconstruct_images_restored:
+    message:
+        "reconstruct_images: {wildcards.tokenizer} decodes what {wildcards.predictor} restored"
+    input:
+        weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
+        tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/restoration.parquet",
+        predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/restoration.parquet",
+        code=stage_code("reconstruct_images"),
+    output:
+        images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/restoration.{{predictor}}.parquet",
+    params:
+        config=slice_of(
+            "reconstruct_images",
+            "evaluate_llm.restoration",
+            tokenizer="{tokenizer}",
+            source="restoration.{predictor}",
+        ),
+    log:
+        f"{LOGS}/reconstruct_images/{{tokenizer}}/restoration.{{predictor}}.log",
+    benchmark:
+        f"{LOGS}/reconstruct_images/{{tokenizer}}/restoration.{{predictor}}.benchmark.tsv"
+    wildcard_constraints:
+        predictor="(?!tokenizer-oracle)[^/]+",
+    threads: 8
+    shell:
+        stage_command("reconstruct_images", ["weights", "tokens", "predictions"], ["images"])
+
+
+rule reconstruct_images_pixels:
+    message:
+        "reconstruct_images: {wildcards.source}, which no tokenizer made"
+    input:
+        weights=ANY_WEIGHTS,
+        manifest=source_manifest,
+        train_manifest=f"{RESULTS}/index_images/{CONFIG.train_tokenizer.dataset}.parquet",
+        code=stage_code("reconstruct_images"),
+    output:
+        images=f"{RESULTS}/reconstruct_images/pixels/{{source}}.parquet",
+    params:
+        config=lambda w: slice_of(
+            "seed",
+            "reconstruct_images",
+            "extract_tokens",
+            "evaluate_llm.restoration",
+            "train_tokenizer",
+            f"samples.{source_sample(w)}",
+            tokenizer="pixels",
+            source="{source}",
+        )(w),
+    log:
+        f"{LOGS}/reconstruct_images/pixels/{{source}}.log",
+    benchmark:
+        f"{LOGS}/reconstruct_images/pixels/{{source}}.benchmark.tsv"
+    wildcard_constraints:
+        source="mean-image|corrupted-input",
+    threads: 8
+    shell:
+        stage_command("reconstruct_images", ["weights", "manifest", "train_manifest"], ["images"])

@@ -1,0 +1,76 @@
+"""A whole run of the tiny experiment, built once and shared by the tests that look at it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+
+ROOT = Path(__file__).parents[1]
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+class Project:
+    """A copy of the project in a folder of its own, to run Snakemake in."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("v2l", "workflow", "config", "slurm"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        """Run `snakemake ARGUMENTS` for the tiny experiment; both output streams as `stdout`."""
+        command = [sys.executable, "-m", "snakemake", *arguments]
+        if not any(argument.startswith("experiment=") for argument in arguments):
+            command += ["--config", "experiment=tiny"]
+        kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": 900}
+        return subprocess.run(command, cwd=self.folder, env=os.environ | environment, **kwargs)
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Rule -> number of jobs that a run would start."""
+        result = self.snakemake("-n", "--quiet", "none", *arguments)
+        assert result.returncode == 0, result.stdout
+        counts: dict[str, int] = {}
+        lines = iter(result.stdout.splitlines())
+        for line in lines:
+            if line.startswith("Job stats:"):
+                next(lines), next(lines)
+                for row in lines:
+                    if not row.strip() or row.startswith("total"):
+                        break
+                    rule, count = row.split()[:2]
+                    counts[rule] = int(count)
+                break
+        return {rule: count for rule, count in counts.items() if rule not in ("all", "all_tables", "all_figures")}
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    """The tiny experiment's models and pictures."""
+    return tiny.build(tmp_path_factory.mktemp("assets"))
+
+
+@pytest.fixture(scope="session")
+def new_project(tmp_path_factory, tiny_folder) -> Callable[[], Project]:
+    """Makes fresh copies of the project that share the tiny models and pictures."""
+
+    def make() -> Project:
+        project = Project(tmp_path_factory.mktemp("project"))
+        (project.folder / "tiny").symlink_to(tiny_folder)
+        return project
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_run(new_project) -> Project:
+    """The project after `snakemake all` of the tiny experiment."""
+    project = new_project()
+    project.log = project.snakemake("all")
+    assert project.log.returncode == 0, project.log.stdout[-6000:]
+    return project

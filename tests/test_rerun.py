@@ -1,0 +1,126 @@
+"""What an edit reruns: its own stage and what lies below it, nothing else (one key of each section)."""
+
+import re
+
+import pytest
+import yaml
+
+SHOWN_TABLES = {"make_tables", "make_tables_show"}
+SHOWN_FIGURES = {"make_figures_show"}
+FIGURE_RULES = {"make_figures_global_tokens", "make_figures_images"}
+SCORES = {"score_predictions_classification", "score_predictions_semantics", "score_predictions_images"}
+IMAGES = {"reconstruct_images", "reconstruct_images_restored", "reconstruct_images_pixels"}
+BELOW_TOKENS = {"evaluate_llm"} | IMAGES | SCORES | SHOWN_TABLES | SHOWN_FIGURES | FIGURE_RULES
+BELOW_CODEBOOK = {"train_tokenizer", "extract_tokens"} | BELOW_TOKENS
+
+# key of each section -> (new value, rules that run again)
+MATRIX = {
+    "index_images.max_rejected_share": (
+        0.2,
+        {"index_images", "index_images_rejected", "embed_images", "filter_vocabulary"} | BELOW_CODEBOOK,
+    ),
+    "expand_vocabulary.batch_size": (64, {"expand_vocabulary", "embed_vocabulary", "filter_vocabulary"} | BELOW_CODEBOOK),
+    "embed_vocabulary.batch_size": (64, {"embed_vocabulary", "filter_vocabulary"} | BELOW_CODEBOOK),
+    "embed_images.batch_size": (8, {"embed_images", "filter_vocabulary"} | BELOW_CODEBOOK),
+    "filter_vocabulary.min_count": (2, {"filter_vocabulary"} | BELOW_CODEBOOK),
+    "train_tokenizer.learning_rate": (1e-4, BELOW_CODEBOOK),
+    "extract_tokens.batch_size": (2, {"extract_tokens"} | BELOW_TOKENS),
+    "reconstruct_images.batch_size": (
+        2,
+        IMAGES | {"score_predictions_images", "make_figures_images"}
+        | SHOWN_TABLES | SHOWN_FIGURES,
+    ),
+    "evaluate_llm.classification.max_new_tokens": (
+        5,
+        {"evaluate_llm", "score_predictions_classification"} | SHOWN_TABLES,
+    ),
+    "score_predictions.bootstrap_samples": (60, SCORES | SHOWN_TABLES),
+    "make_tables.decimals": (2, SHOWN_TABLES),
+    "make_figures.dpi": (70, FIGURE_RULES | SHOWN_FIGURES),
+}
+NOTHING = {
+    "fetch_assets.assets": [],
+    "llms.unused": {"path": "nowhere"},
+    "datasets.unused": {"kind": "folder", "root": "nowhere"},
+    "tokenizers.unused": {"method": "vqgan"},
+}
+
+
+def override(key: str, value) -> list[str]:
+    """`--config` arguments that set one dotted key."""
+    first, *rest = key.split(".")
+    for step in reversed(rest):
+        value = {step: value}
+    return ["--config", "experiment=tiny", f"{first}={yaml.safe_dump(value, default_flow_style=True).strip()}"]
+
+
+@pytest.mark.pipeline
+def test_second_run_has_nothing_to_do(tiny_run):
+    assert tiny_run.planned("all") == {}
+    assert "Nothing to be done" in tiny_run.snakemake("all").stdout
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize("key", MATRIX)
+def test_edit_reruns_its_stage_and_what_lies_below(tiny_run, key):
+    value, rules = MATRIX[key]
+    assert set(tiny_run.planned("all", *override(key, value))) == rules
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize("key", NOTHING)
+def test_edit_that_no_job_reads_reruns_nothing(tiny_run, key):
+    assert tiny_run.planned("all", *override(key, NOTHING[key])) == {}
+
+
+@pytest.mark.pipeline
+def test_spelling_and_order_of_keys_rerun_nothing(tiny_run):
+    path = tiny_run.folder / "config/experiments/tiny.yaml"
+    original = path.read_text()
+    values = yaml.safe_load(original)
+    values["train_tokenizer"]["loss"]["pixel"] = 1
+    try:
+        path.write_text("# reordered\n" + yaml.safe_dump(dict(reversed(values.items()))))
+        assert tiny_run.planned("all") == {}
+    finally:
+        path.write_text(original)
+
+
+@pytest.mark.pipeline
+def test_resources_and_threads_rerun_nothing(tiny_run):
+    assert tiny_run.planned("all", "--set-threads", "extract_tokens=1", "--set-resources", "evaluate_llm:mem_mb=5") == {}
+
+
+@pytest.mark.pipeline
+def test_further_model_runs_its_own_jobs_only(tiny_run):
+    selection = {"restoration": {"llms": ["tiny-llama", "twin"]}}
+    planned = tiny_run.planned(
+        "results/table4_restoration.csv",
+        "--config", "experiment=tiny", "llms={twin: {path: tiny/llama, dtype: float32}}", f"evaluate_llm={selection}",
+    )
+    assert planned == {
+        "evaluate_llm": 2,
+        "reconstruct_images_restored": 2,
+        "score_predictions_images": 2,
+        "make_tables": 1,
+        "make_tables_show": 1,
+    }
+
+
+@pytest.mark.pipeline
+def test_code_edit_reruns_its_stage_but_never_training(tiny_run):
+    for module, expected in [("evaluate_llm", {"evaluate_llm"}), ("train_tokenizer", set())]:
+        path = tiny_run.folder / "v2l" / f"{module}.py"
+        original = path.read_text()
+        try:
+            path.write_text(original + "\n# an edit\n")
+            planned = set(tiny_run.planned("all"))
+        finally:
+            path.write_text(original)
+        assert expected <= planned and "train_tokenizer" not in planned and (expected or not planned)
+
+
+@pytest.mark.pipeline
+def test_switching_experiments_keeps_the_results_of_the_first(tiny_run):
+    result = tiny_run.snakemake("all_tables", "-n", "--config", "experiment=demo")
+    assert result.returncode == 0 and "results/tiny" not in re.sub(r"assets/\S+", "", result.stdout)
