@@ -1,0 +1,122 @@
+"""ConSE (Norouzi et al. 2013): an image is the mean of its likeliest class names, as a sentence encoder reads them."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
+
+from v2l.encoders.base import ImageTextEncoder, existing_path
+from v2l.errors import UserError
+from v2l.registries import ConseEncoder
+
+NETWORK = "efficientnet-lite0"
+logging.disable_progress_bar()
+
+
+class Conse(ImageTextEncoder):
+    """Sentence encoder for texts; for images, sum over the likeliest ImageNet classes of p(class) x text(class).
+
+    Both sides are centred on the mean of the class texts, which depends on no data set, and normalised.
+    """
+
+    def __init__(self, entry: ConseEncoder, device: torch.device):
+        self.device = device
+        self.image_size = EfficientNet.get_image_size(NETWORK)
+        self.top_classes = entry.top_classes
+        self.tokenizer, self.text_model = _load_text_model(existing_path(entry.text, "text"), device)
+        self.classifier = load_classifier(entry.image, device)
+        names = _class_names(existing_path(entry.class_names, "class_names"), self.classifier._fc.out_features)
+        class_CD = torch.cat(
+            [
+                self._sentences([entry.class_template.format(name) for name in names[i : i + 100]])
+                for i in range(0, len(names), 100)
+            ]
+        )
+        self.centre_D = class_CD.mean(dim=0)
+        self.class_CD = class_CD - self.centre_D
+        self.dimension = class_CD.shape[1]
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        return normalize(self._sentences(texts) - self.centre_D, dim=1)
+
+    def token_counts(self, texts: list[str]) -> list[int]:
+        return [len(ids) for ids in self.tokenizer(texts)["input_ids"]]
+
+    @torch.no_grad()
+    def encode_squares(self, pixels_NHWC: np.ndarray) -> Tensor:
+        probability_NC = self.class_probabilities(pixels_NHWC)
+        top = probability_NC.topk(self.top_classes, dim=1)
+        return normalize(torch.einsum("nk,nkd->nd", top.values, self.class_CD[top.indices]), dim=1)
+
+    @torch.no_grad()
+    def class_probabilities(self, pixels_NHWC: np.ndarray) -> Tensor:
+        """float32 probabilities, N x 1000, of the ImageNet classes in uint8 RGB images of 224 x 224 px."""
+        image_NCHW = torch.from_numpy(pixels_NHWC).to(self.device).permute(0, 3, 1, 2).float()
+        return self.classifier((image_NCHW - 127) / 128).softmax(dim=1)
+
+    @torch.no_grad()
+    def _sentences(self, texts: list[str]) -> Tensor:
+        """Unit-length means over the real tokens' last hidden states, N x D."""
+        limit = self.text_model.config.max_position_embeddings
+        batch = self.tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt").to(
+            self.device
+        )
+        hidden_NTD = self.text_model(**batch).last_hidden_state
+        weight_NT1 = batch["attention_mask"][:, :, None].float()
+        return normalize((hidden_NTD * weight_NT1).sum(dim=1) / weight_NT1.sum(dim=1), dim=1)
+
+
+def load_classifier(path: str, device: torch.device) -> EfficientNet:
+    """EfficientNet-Lite0 from local ImageNet weights; input (x - 127) / 128 at 224 px. UserError if they do not fit."""
+    file = existing_path(path, "image")
+    network = EfficientNet.from_name(NETWORK)
+    try:
+        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    except (RuntimeError, AttributeError, TypeError, pickle.UnpicklingError, EOFError) as error:
+        raise UserError(
+            f"{file} does not hold weights of {NETWORK} ({str(error)[:300]})".replace("\n", " "),
+            "its PyTorch state dict for 1,000 classes",
+            "run fetch_assets again, or correct the path",
+        ) from None
+    # Pixels arrive channels last; with the weights in the same layout the CPU is about twice as fast.
+    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+
+
+def _load_text_model(folder: Path, device: torch.device) -> tuple[object, nn.Module]:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model, info = AutoModel.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+        )
+        missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
+        problem = f"lacks {', '.join(missing[:3])}" if missing else None
+    except (OSError, ValueError, RuntimeError) as error:
+        problem = str(error)[:300].replace("\n", " ")
+    if problem:
+        raise UserError(
+            f"encoder key `text`: {folder} cannot be loaded ({problem})",
+            "a Hugging Face folder with config, tokenizer and weights of one sentence encoder",
+            "run fetch_assets again, or correct the path",
+        )
+    return tokenizer, model.eval().requires_grad_(False).to(device)
+
+
+def _class_names(path: Path, classes: int) -> list[str]:
+    try:
+        names = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        names = error
+    if not (isinstance(names, list) and len(names) == classes and all(isinstance(name, str) for name in names)):
+        raise UserError(
+            f"encoder key `class_names`: {path} does not hold class names",
+            f"a JSON list of {classes} names in label order",
+            "correct the path in `encoders`",
+        )
+    return names

@@ -1,0 +1,129 @@
+"""Stage filter_vocabulary: the global codebook, entries among the top-k of some training image (paper section 3.2)."""
+
+import hashlib
+import logging
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from v2l.errors import UserError
+from v2l.io.provenance import provenance
+from v2l.io.storage import parquet_facts, read_tensors, write_parquet, write_tensors
+from v2l.manifest import Manifest
+from v2l.runtime import device
+from v2l.stage import Paths, StageConfig, run_stage
+
+
+def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+    """Write both codebooks and the entries of the global one.
+
+    Codebook: `global_VD` (kept entries), `local_VD` (all subwords; row i is code i), `global_entries_V` (vocabulary
+    rows, ascending). Entries without visible text are never kept. Facts of both outputs: `vocabulary`, and
+    `codebooks` with the SHA-256 and the size of each.
+    """
+    settings = config.filter_vocabulary
+    vocabulary = pq.read_table(inputs["vocabulary"])
+    facts = parquet_facts(inputs["vocabulary"])["vocabulary"]
+    embedding_VD = read_tensors(inputs["embedding"])[0]["embedding_VD"]
+    manifest = Manifest.read(inputs["manifest"])
+    feature_ND = read_tensors(inputs["features"])[0]["feature_ND"]
+    _check_rows("embedding", inputs, len(embedding_VD), vocabulary.num_rows)
+    _check_rows("features", inputs, len(feature_ND), len(manifest.image_id))
+    rows = np.flatnonzero(manifest.split == settings.split)
+    if not len(rows):
+        raise UserError(
+            f"`filter_vocabulary.split` is {settings.split!r}, but {inputs['manifest']} has no such images",
+            f"one of {sorted(set(manifest.split))}",
+            "change the split",
+        )
+    visible_V = [any(map(_visible, text)) for text in vocabulary["text"].to_pylist()]
+    candidates = np.flatnonzero(visible_V)
+    if len(candidates) < settings.top_k:
+        raise UserError(
+            f"the vocabulary has {len(candidates)} entries with visible text",
+            f"at least `filter_vocabulary.top_k` = {settings.top_k}",
+            "lower top_k",
+        )
+    count_V = np.zeros(vocabulary.num_rows, dtype=np.int64)
+    count_V[candidates] = count_top_entries(
+        embedding_VD[candidates], feature_ND, rows, settings.top_k, settings.batch_size
+    )
+    kept = np.flatnonzero(count_V >= settings.min_count)
+    if not len(kept):
+        raise UserError(
+            f"no entry is in the top {settings.top_k} of `filter_vocabulary.min_count` = {settings.min_count} images",
+            f"a count that is reached; the most frequent entry has {count_V.max()}",
+            "lower min_count, or use more images",
+        )
+    global_VD, local_VD = embedding_VD[kept], embedding_VD[: facts["subwords"]]
+    facts = {"vocabulary": facts, "codebooks": codebook_facts(global_VD, local_VD)}
+    record = provenance(config, inputs)
+    tensors = {"global_VD": global_VD, "local_VD": local_VD, "global_entries_V": torch.from_numpy(kept)}
+    write_tensors(outputs["codebook"], tensors, record, facts)
+    entries = vocabulary.take(kept).replace_schema_metadata(None).select(["kind", "token_ids", "text"])
+    entries = entries.add_column(0, "entry", pa.array(kept, pa.int32())).append_column(
+        "count", pa.array(count_V[kept], pa.int32())
+    )
+    write_parquet(outputs["entries"], entries, record, facts)
+    kinds = ", ".join(f"{number} {kind}s" for kind, number in Counter(entries["kind"].to_pylist()).items())
+    logging.info("kept %d of %d entries (%s) from %d images", len(kept), vocabulary.num_rows, kinds, len(rows))
+
+
+def count_top_entries(
+    embedding_VD: Tensor, feature_ND: Tensor, rows: np.ndarray, top_k: int, batch_size: int
+) -> np.ndarray:
+    """For each entry, the number of images (`rows` of feature_ND) that have it among their `top_k`, int64.
+
+    Likeness is the dot product of unit image feature and mean text feature (released). Of equally like entries the
+    lower one wins. Memory holds `batch_size` x V scores.
+    """
+    where = device()
+    distinct: dict[bytes, int] = {}
+    group_V = torch.tensor([distinct.setdefault(row.tobytes(), len(distinct)) for row in embedding_VD.numpy()])
+    first_U = torch.from_numpy(np.unique(group_V.numpy(), return_index=True)[1])
+    # One score for all copies of an embedding: a matrix product may round equal columns differently.
+    embedding_DU, group_V = embedding_VD[first_U].T.to(where), group_V.to(where)
+    count_V = torch.zeros(len(group_V), dtype=torch.int64, device=where)
+    for start in tqdm(range(0, len(rows), batch_size), unit="batch", disable=None):
+        feature_BD = feature_ND[rows[start : start + batch_size]].to(where)
+        score_BV = (feature_BD @ embedding_DU)[:, group_V]
+        count_V += top_indices(score_BV, top_k).flatten().bincount(minlength=len(count_V))
+    return count_V.cpu().numpy()
+
+
+def top_indices(score_BV: Tensor, top_k: int) -> Tensor:
+    """Indices of each row's `top_k` largest scores, B x top_k, in no set order; of equals the lower index wins."""
+    if score_BV.shape[1] == top_k:
+        return torch.arange(top_k, device=score_BV.device).expand(len(score_BV), -1)
+    values, indices = score_BV.topk(top_k + 1, dim=1)
+    undecided = values[:, top_k - 1] == values[:, top_k]
+    indices = indices[:, :top_k].contiguous()
+    indices[undecided] = score_BV[undecided].sort(dim=1, descending=True, stable=True).indices[:, :top_k]
+    return indices
+
+
+def codebook_facts(global_VD: Tensor, local_VD: Tensor) -> dict:
+    """SHA-256 over the float32 values and number of codes, of both codebooks."""
+    facts: dict = {}
+    for name, codebook_VD in (("global", global_VD), ("local", local_VD)):
+        facts[name] = hashlib.sha256(codebook_VD.contiguous().numpy().tobytes()).hexdigest()
+        facts[f"{name}_size"] = len(codebook_VD)
+    return facts
+
+
+def _visible(character: str) -> bool:
+    return character.isprintable() and not character.isspace()
+
+
+def _check_rows(name: str, inputs: Paths, found: int, expected: int) -> None:
+    if found != expected:
+        raise UserError(f"{inputs[name]} has {found} rows", f"{expected}, as in its source", "delete it and run again")
+
+
+if __name__ == "__main__":
+    run_stage(run)
