@@ -1,0 +1,237 @@
+"""Loading, words of single ids, the generation engine and prompts, on tiny models made here."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from v2l.errors import UserError
+from v2l.llm.engine import generate
+from v2l.llm.loading import load_llm
+from v2l.llm.prompts import RestorationPrompt, answer_of, classification_prompt, join_words
+from v2l.llm.vocabulary import Words
+from v2l.registries import LLM
+
+
+def sentencepiece_tokenizer(extra: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
+    """As LLaMA-2's: control tokens, 256 byte tokens, merged pieces, the space as U+2581."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces += ["▁", "a", "c", "t", "o", "f", "▁a", "▁c", "at", "▁cat", *extra]
+    merges = [("▁", "a"), ("▁", "c"), ("a", "t"), ("▁c", "at")]
+    backend = Tokenizer(
+        models.BPE({piece: i for i, piece in enumerate(pieces)}, merges, unk_token="<unk>", byte_fallback=True)
+    )
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    strip = decoders.Strip(content=" ", left=1)
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), strip])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    """As GPT-2's and SmolLM2's: one control token, 256 byte tokens, two merged pieces."""
+    pieces = ["<|endoftext|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "at", "cat", "Ġcat"]
+    merges = [("a", "t"), ("c", "at"), ("Ġ", "cat")]
+    backend = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|endoftext|>", clean_up_tokenization_spaces=False
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.4,  # far from uniform logits, so that greedy choices are clear
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def naive(model, prompt: list[int], count: int, allowed: list[int] | None = None) -> list[int]:
+    """Greedy continuation of one prompt, everything computed anew for each token."""
+    ids = list(prompt)
+    for _ in range(count):
+        logits_V = model(torch.tensor([ids]), use_cache=False).logits[0, -1].detach()
+        if allowed is not None:
+            logits_V = torch.full_like(logits_V, -torch.inf).index_copy(0, torch.tensor(allowed), logits_V[allowed])
+        ids.append(int(logits_V.argmax()))
+    return ids[len(prompt) :]
+
+
+def random_prompts(shared: int = 0) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(1)
+    head = torch.randint(300, (shared,), generator=generator).tolist()
+    lengths = [3, 17, 1, 9, 9, 26, 4]
+    return [head + torch.randint(300, (length,), generator=generator).tolist() for length in lengths]
+
+
+class TestWords:
+    def test_sentencepiece_ids_become_their_words(self):
+        tokenizer = sentencepiece_tokenizer(extra=("[unused7]",))
+        words = dict(Words(tokenizer).subwords())
+        ids = tokenizer.get_vocab()
+        assert words[ids["▁cat"]] == " cat" and words[ids["at"]] == "at" and words[ids["▁"]] == " "
+        assert words[ids["<0x41>"]] == "A" and words[ids["<0x0A>"]] == "\n"
+        for left_out in ("<unk>", "<s>", "</s>", "<0xE2>", "<0x00>", "[unused7]"):
+            assert ids[left_out] not in words
+
+    def test_byte_level_ids_become_their_words(self):
+        tokenizer = byte_level_tokenizer()
+        words = dict(Words(tokenizer).subwords())
+        ids = tokenizer.get_vocab()
+        assert words[ids["Ġcat"]] == " cat" and words[ids["cat"]] == "cat" and words[ids["Ġ"]] == " "
+        assert ids["<|endoftext|>"] not in words
+        assert ids["â"] not in words  # the byte 0xE2 begins a character and is none
+
+    def test_both_families_read_several_ids_alike(self):
+        for tokenizer, space in ((sentencepiece_tokenizer(), "▁"), (byte_level_tokenizer(), "Ġ")):
+            ids = tokenizer.get_vocab()
+            assert Words(tokenizer).text([ids[space + "cat"], ids["a"], ids[space]]) == " cata "
+
+    def test_subwords_are_in_id_order_and_reserved_keeps_all(self):
+        words = Words(sentencepiece_tokenizer())
+        assert [number for number, _ in words.subwords()] == sorted(dict(words.subwords()))
+        everything = words.subwords(reserved=True)
+        assert [number for number, _ in everything] == list(range(words.size))
+        assert dict(everything)[1] == "<s>"
+
+    def test_another_vocabulary_is_refused_with_names_and_hashes(self):
+        mine, other = Words(sentencepiece_tokenizer()), Words(sentencepiece_tokenizer(extra=("▁of",)))
+        mine.require("llama", mine.identity("a copy of llama"), "tokens.parquet")
+        with pytest.raises(UserError) as caught:
+            mine.require("llama", other.identity("other"), "tokens.parquet")
+        message = str(caught.value)
+        for part in ("llama", "other", "tokens.parquet", "269 ids", "270 ids", mine.identity("")["sha256"][:12]):
+            assert part in message
+        assert other.identity("")["sha256"][:12] in message
+
+
+class TestLoading:
+    def test_a_saved_model_comes_back(self, model, tmp_path):
+        model.save_pretrained(tmp_path)
+        sentencepiece_tokenizer().save_pretrained(tmp_path)
+        loaded, tokenizer = load_llm("tiny", LLM(path=str(tmp_path), dtype="bfloat16"), torch.device("cpu"))
+        assert loaded.dtype == torch.bfloat16 and not loaded.training
+        assert Words(tokenizer).identity("x") == Words(sentencepiece_tokenizer()).identity("x")
+
+    def test_missing_parts_are_named(self, model, tmp_path):
+        def load():
+            return load_llm("tiny", LLM(path=str(tmp_path / "llm")), torch.device("cpu"))
+
+        with pytest.raises(UserError, match=r"`llms\.tiny\.path`: .*llm is not a folder.*fetch_assets"):
+            load()
+        model.save_pretrained(tmp_path / "llm")
+        with pytest.raises(UserError, match=r"`llms\.tiny\.path`: .* has no tokenizer\.json or tokenizer\.model"):
+            load()
+        sentencepiece_tokenizer().save_pretrained(tmp_path / "llm")
+        (tmp_path / "llm" / "config.json").write_text("{")
+        with pytest.raises(UserError, match="cannot be loaded"):
+            load()
+
+    def test_a_truncated_weight_file_is_named(self, model, tmp_path):
+        model.save_pretrained(tmp_path)
+        sentencepiece_tokenizer().save_pretrained(tmp_path)
+        weights = tmp_path / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+        with pytest.raises(UserError, match=r"`llms\.tiny\.path`: .* cannot be loaded"):
+            load_llm("tiny", LLM(path=str(tmp_path)), torch.device("cpu"))
+
+    def test_missing_weights_are_never_drawn_at_random(self, model, tmp_path):
+        model.save_pretrained(tmp_path)
+        sentencepiece_tokenizer().save_pretrained(tmp_path)
+        tensors = load_file(tmp_path / "model.safetensors")
+        del tensors["model.layers.1.mlp.up_proj.weight"]
+        save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(UserError, match=r"lacks weights model\.layers\.1\.mlp\.up_proj\.weight"):
+            load_llm("tiny", LLM(path=str(tmp_path)), torch.device("cpu"))
+
+    def test_a_tokenizer_of_a_larger_vocabulary_is_refused(self, tmp_path):
+        config = LlamaConfig(
+            vocab_size=100, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+        )
+        LlamaForCausalLM(config).save_pretrained(tmp_path)
+        sentencepiece_tokenizer().save_pretrained(tmp_path)
+        with pytest.raises(UserError, match="has 269 ids, the model embeds 100"):
+            load_llm("tiny", LLM(path=str(tmp_path)), torch.device("cpu"))
+
+
+class TestGenerate:
+    @pytest.mark.parametrize("shared", [0, 5])
+    @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 20])
+    def test_equals_one_prompt_at_a_time_whatever_the_batch_size(self, model, batch_size, shared):
+        prompts = random_prompts(shared)
+        expected = [naive(model, prompt, 6) for prompt in prompts]
+        assert generate(model, prompts, 6, batch_size) == expected
+
+    def test_equal_prompts_and_a_single_one(self, model):
+        prompt = random_prompts()[1]
+        assert generate(model, [prompt, prompt], 4, 8) == [naive(model, prompt, 4)] * 2
+        assert generate(model, [prompt], 4, 8) == [naive(model, prompt, 4)]
+        assert generate(model, [], 4, 8) == []
+
+    def test_a_limit_for_each_prompt(self, model):
+        prompts, limits = random_prompts(), [1, 5, 0, 2, 3, 1, 4]
+        expected = [naive(model, prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
+        assert generate(model, prompts, limits, 3) == expected
+
+    def test_a_stop_id_ends_its_own_sequence_only(self, model):
+        prompts = random_prompts()
+        free = [naive(model, prompt, 6) for prompt in prompts]
+        stop = free[0][1]
+        expected = [row[: row.index(stop) + 1] if stop in row else row for row in free]
+        assert len(expected[0]) <= 2 and any(len(row) == 6 for row in expected)
+        assert generate(model, prompts, 6, 4, stop_ids={stop}) == expected
+
+    def test_only_allowed_ids_are_chosen(self, model):
+        prompts, allowed = random_prompts(), [7, 50, 51, 200, 299]
+        made = generate(model, prompts, 5, 3, allowed_ids=allowed)
+        assert made == [naive(model, prompt, 5, allowed) for prompt in prompts]
+        assert {number for row in made for number in row} <= set(allowed)
+
+    def test_a_prompt_beyond_the_context_is_named_and_never_cut(self, model):
+        prompts = [[1, 2], [3] * 60]
+        with pytest.raises(UserError, match="episode 4 has 60 tokens and 5 more may follow.*at most 64.*lower repeats"):
+            generate(model, prompts, 5, 2, names=["episode 3", "episode 4"], remedy="lower repeats")
+        assert len(generate(model, prompts, 4, 2)[1]) == 4
+
+
+class TestPrompts:
+    def test_classification_prompt(self):
+        support = [(join_words([" cat", "paw of"]), "cat"), (join_words([" car", " wheel"]), "car")]
+        block = "###\nInput: < cat, paw of >\nOutput: cat\n###\nInput: < car, wheel >\nOutput: car\n"
+        question = "###\nInput: < fur >\nOutput:"
+        assert classification_prompt(["car", "cat"], support, "fur", induction=False, repeats=0) == block + question
+        told = classification_prompt(["cat", "car"], support, "fur", induction=True, repeats=2)
+        assert told == INDUCTION.format("car, cat") + block * 3 + question
+
+    def test_an_answer_ends_at_the_newline(self):
+        assert answer_of(" king crab \n###") == "king crab"
+        assert answer_of("king crab") == "king crab"
+        assert answer_of("\nking crab") == ""
+
+    def test_restoration_prompt_splices_ids(self):
+        tokenizer = byte_level_tokenizer()
+        prompt = RestorationPrompt(tokenizer).ids([([258], [1, 2]), ([259], [3, 4])], [257, 258], 2)
+        pieces = [tokenizer(text).input_ids for text in (RESTORATION, "Input:", ", output:", "\n")]
+        head, shown, answer, end = pieces
+        expected = head + shown + [258] + answer + [1, 2] + end + shown + [259] + answer + [3, 4] + end
+        assert prompt == expected + shown + [257, 258] + answer
+
+
+INDUCTION = "Each list of words describes a picture. Name what it shows: {}.\n"
+RESTORATION = "Learn a new language and predict the 2 tokens that follow, as in the examples.\n"

@@ -1,0 +1,63 @@
+"""Prompts of the tasks: few-shot classification as text, restoration as spliced token ids."""
+
+from collections.abc import Iterable, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+SEPARATOR = ", "
+
+
+def join_words(texts: Iterable[str]) -> str:
+    """Global tokens as one text, nearest first (released: without separator)."""
+    return SEPARATOR.join(text.strip() for text in texts)
+
+
+def classification_prompt(
+    class_names: Sequence[str],
+    support: Sequence[tuple[str, str]],
+    query: str,
+    induction: bool,
+    repeats: int,
+) -> str:
+    """The text that asks for the class of `query`, the joined words of an image.
+
+    `support` holds (joined words, class name) of the in-context examples, shown `repeats` + 1 times as a block. Task
+    induction is a sentence before them that lists the class names alphabetically. Example layout as released.
+    """
+    names = ", ".join(sorted(class_names))
+    head = f"Each list of words describes a picture. Name what it shows: {names}.\n" if induction else ""
+    examples = "".join(_example(words) + f" {name}\n" for words, name in support)
+    return head + examples * (repeats + 1) + _example(query)
+
+
+def answer_of(output: str) -> str:
+    """What a generated text answers: everything up to its first newline, stripped."""
+    return output.split("\n", 1)[0].strip()
+
+
+def _example(words: str) -> str:
+    return f"###\nInput: < {words} >\nOutput:"
+
+
+class RestorationPrompt:
+    """Prompts whose examples are token ids, spliced between the pieces of text without tokenising anything twice.
+
+    Paper section 3.3: an instruction, ten times "Input: ids, output: ids", then the input whose output is asked for.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self._tokenizer = tokenizer
+        self._input, self._output, self._end = map(self._piece, ("Input:", ", output:", "\n"))
+
+    def ids(
+        self, examples: Iterable[tuple[Sequence[int], Sequence[int]]], query: Sequence[int], count: int
+    ) -> list[int]:
+        """Ids of the prompt that asks for `count` tokens after `query`; `examples` are (input ids, output ids)."""
+        instruction = f"Learn a new language and predict the {count} tokens that follow, as in the examples.\n"
+        prompt = list(self._tokenizer(instruction).input_ids)
+        for shown, answer in examples:
+            prompt += [*self._input, *shown, *self._output, *answer, *self._end]
+        return [*prompt, *self._input, *query, *self._output]
+
+    def _piece(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False).input_ids

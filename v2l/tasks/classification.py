@@ -1,0 +1,149 @@
+"""Few-shot classification from global tokens (paper section 4.2, table 1)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from v2l.baselines import clip_prototype, token_overlap
+from v2l.config import Classification
+from v2l.episodes import Episode, sample_episodes
+from v2l.errors import UserError
+from v2l.llm.prompts import classification_prompt, join_words
+
+SCHEMA = pa.schema(
+    [
+        ("ways", pa.int32()),
+        ("tokens", pa.int32()),
+        ("inner_shots", pa.int32()),
+        ("repeats", pa.int32()),
+        ("episode", pa.int32()),
+        ("induction", pa.bool_()),
+        ("query_image", pa.string()),
+        ("class_names", pa.list_(pa.string())),
+        ("support_images", pa.list_(pa.string())),
+        ("support_labels", pa.list_(pa.int32())),
+        ("target", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("output_ids", pa.list_(pa.int32())),
+        ("output", pa.string()),
+        ("answer", pa.string()),
+    ]
+)
+
+
+class Cell(NamedTuple):
+    """One cell of table 1."""
+
+    ways: int
+    tokens: int
+    induction: bool
+    inner_shots: int
+    repeats: int
+
+
+class Prediction(NamedTuple):
+    """What a predictor says about an episode; the ids are empty without a language model."""
+
+    prompt_ids: list[int]
+    output_ids: list[int]
+    output: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Images:
+    """The sample: one row per image, `text_V` the words of the global codes."""
+
+    image_id: np.ndarray
+    split: np.ndarray
+    class_name: np.ndarray
+    global_NK: np.ndarray
+    text_V: list[str]
+
+    def words(self, image: int, tokens: int) -> str:
+        """The joined words of an image's nearest `tokens` global codes."""
+        return join_words(self.text_V[code] for code in self.global_NK[image, :tokens])
+
+
+Predictor = Callable[[Cell, list[Episode]], list[Prediction]]
+
+
+def cells(section: Classification) -> list[Cell]:
+    """The cells of all grid blocks, each once, in the order of the config."""
+    blocks = [product(grid.ways, grid.tokens, grid.induction, grid.inner_shots, grid.repeats) for grid in section.grid]
+    return list(dict.fromkeys(Cell(*values) for block in blocks for values in block))
+
+
+def predict(section: Classification, images: Images, predictor: Predictor, seed: int) -> Iterator[pa.Table]:
+    """A table of SCHEMA for each cell, a row for each episode.
+
+    Raises UserError if the images have fewer global tokens than a cell shows, or if episodes cannot be drawn.
+    """
+    wanted, there = max(cell.tokens for cell in cells(section)), images.global_NK.shape[1]
+    if wanted > there:
+        raise UserError(
+            f"`evaluate_llm.classification.grid` shows {wanted} global tokens, each image has {there}",
+            f"at most {there}",
+            "raise `extract_tokens.global_tokens` or lower `tokens` in the grid",
+        )
+    splits = (section.support_split, section.query_split)
+    for cell in cells(section):
+        episodes = sample_episodes(
+            images.split, images.class_name, cell.ways, cell.inner_shots, section.episodes, *splits, seed
+        )
+        rows = zip(episodes, predictor(cell, episodes), strict=True)
+        yield pa.Table.from_pylist([_row(cell, images, *pair) for pair in rows], schema=SCHEMA)
+
+
+def prompt_of(cell: Cell, episode: Episode, images: Images) -> str:
+    """The prompt text of an episode in a cell."""
+    shown = [images.words(image, cell.tokens) for image in episode.support]
+    names = [episode.class_names[label] for label in episode.support_labels]
+    query = images.words(episode.query, cell.tokens)
+    support = list(zip(shown, names, strict=True))
+    return classification_prompt(episode.class_names, support, query, cell.induction, cell.repeats)
+
+
+def overlap_predictor(images: Images) -> Predictor:
+    """The class of the support image with the largest token overlap."""
+
+    def predict_cell(cell: Cell, episodes: list[Episode]) -> list[Prediction]:
+        global_NK = images.global_NK[:, : cell.tokens]
+        nearest = [token_overlap(global_NK[episode.query], global_NK[episode.support]) for episode in episodes]
+        return [_named(e, e.support_labels[index]) for e, index in zip(episodes, nearest, strict=True)]
+
+    return predict_cell
+
+
+def prototype_predictor(feature_ND: np.ndarray) -> Predictor:
+    """The class with the nearest mean image feature; rows of `feature_ND` are the images."""
+
+    def predict_cell(cell: Cell, episodes: list[Episode]) -> list[Prediction]:
+        return [
+            _named(e, clip_prototype(feature_ND[e.query], feature_ND[e.support], e.support_labels)) for e in episodes
+        ]
+
+    return predict_cell
+
+
+def _named(episode: Episode, label: int) -> Prediction:
+    return Prediction([], [], episode.class_names[label], episode.class_names[label])
+
+
+def _row(cell: Cell, images: Images, episode: Episode, prediction: Prediction) -> dict:
+    return (
+        cell._asdict()
+        | {
+            "episode": episode.number,
+            "query_image": images.image_id[episode.query],
+            "class_names": episode.class_names,
+            "support_images": [images.image_id[image] for image in episode.support],
+            "support_labels": episode.support_labels,
+            "target": episode.target,
+        }
+        | prediction._asdict()
+    )

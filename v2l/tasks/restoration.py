@@ -1,0 +1,137 @@
+"""Image restoration from local tokens (paper section 3.3, table 4): which prompts are asked, in which order."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from v2l.baselines import majority_vote
+from v2l.config import Restoration
+from v2l.errors import UserError
+from v2l.restoration import MASKED_TASKS, context, mask_positions, noisy_variants, steps
+from v2l.runtime import rng
+
+SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),
+        ("image_id", pa.string()),
+        ("start", pa.int32()),
+        ("positions", pa.list_(pa.int32())),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("output_ids", pa.list_(pa.int32())),
+        ("predicted_codes", pa.list_(pa.int32())),
+        ("target_codes", pa.list_(pa.int32())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt in codes: S examples (most corrupted first) of input and output, and the input that is asked about."""
+
+    name: str
+    example_SN: np.ndarray
+    answer_SM: np.ndarray
+    query_N: np.ndarray
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Predicted codes; the ids are empty without a language model."""
+
+    prompt_ids: list[int]
+    output_ids: list[int]
+    codes: list[int]
+
+
+Predictor = Callable[[list[Question]], list[Answer]]
+
+
+@dataclass(frozen=True)
+class TokenMaps:
+    """Local codes (row-major) of images: `codes[corruption, image_id]` of a `grid` = (h, w)."""
+
+    grid: tuple[int, int]
+    codebook_size: int
+    image_ids: list[str]
+    codes: dict[tuple[str, str], np.ndarray]
+
+
+class _Sequence:
+    """The steps of one image and task. Predictions are fed back where later steps see them (masked tasks)."""
+
+    def __init__(self, section: Restoration, maps: TokenMaps, task: str, image_id: str, seed: int):
+        self.section, self.task, self.image_id = section, task, image_id
+        self.clean_L = maps.codes["none", image_id]
+        self.seen_L = self.clean_L.copy() if task in MASKED_TASKS else maps.codes[task, image_id]
+        positions = mask_positions(task, maps.grid)
+        if task in MASKED_TASKS:
+            self.seen_L[positions] = -1
+        self.steps = steps(positions, section.predicted_tokens)
+        source_ML = np.stack([self.clean_L, self.clean_L if task in MASKED_TASKS else self.seen_L])
+        noise = rng(seed, "restoration", task, image_id)
+        self.variant_SML = noisy_variants(source_ML, section.replacement_shares, maps.codebook_size, noise)
+        self.rows: list[dict] = []
+
+    def question(self) -> Question:
+        step = self.steps[len(self.rows)]
+        shown = context(self.task, step, self.section.context_tokens)
+        return Question(
+            name=f"{self.task} of {self.image_id}, step {len(self.rows)}",
+            example_SN=self.variant_SML[:, 1, shown],
+            answer_SM=self.variant_SML[:, 0, step],
+            query_N=self.seen_L[shown],
+        )
+
+    def take(self, answer: Answer) -> None:
+        step = self.steps[len(self.rows)]
+        if self.task in MASKED_TASKS:
+            self.seen_L[step] = answer.codes
+        self.rows.append(
+            {
+                "task": self.task,
+                "image_id": self.image_id,
+                "start": len(self.rows),
+                "positions": step,
+                "prompt_ids": answer.prompt_ids,
+                "output_ids": answer.output_ids,
+                "predicted_codes": answer.codes,
+                "target_codes": self.clean_L[step],
+            }
+        )
+
+
+def predict(section: Restoration, maps: TokenMaps, predictor: Predictor, seed: int) -> Iterator[pa.Table]:
+    """A table of SCHEMA for each block of `batch_size` images: by task, then image, then step.
+
+    Steps of one image and task follow each other; all images and tasks of a block advance together, so that each
+    call of `predictor` fills its batches. Raises UserError if a task's corruption was not tokenised.
+    """
+    missing = sorted({task for task in section.tasks if task not in MASKED_TASKS} - {task for task, _ in maps.codes})
+    if missing:
+        raise UserError(
+            f"the tokens hold no images with corruption {', '.join(missing)}",
+            "each task of `evaluate_llm.restoration.tasks`",
+            "add it to `samples.restoration.corruptions` or leave the task out",
+        )
+    for start in range(0, len(maps.image_ids), section.batch_size):
+        block = maps.image_ids[start : start + section.batch_size]
+        sequences = [_Sequence(section, maps, task, image_id, seed) for task in section.tasks for image_id in block]
+        for step in range(max(len(sequence.steps) for sequence in sequences)):
+            active = [sequence for sequence in sequences if step < len(sequence.steps)]
+            answers = predictor([sequence.question() for sequence in active])
+            for sequence, answer in zip(active, answers, strict=True):
+                sequence.take(answer)
+        yield pa.Table.from_pylist([row for sequence in sequences for row in sequence.rows], schema=SCHEMA)
+
+
+def prompts_in(section: Restoration, maps: TokenMaps) -> int:
+    """How many questions `predict` will ask."""
+    lengths = [len(steps(mask_positions(task, maps.grid), section.predicted_tokens)) for task in section.tasks]
+    return sum(lengths) * len(maps.image_ids)
+
+
+def majority_predictor(questions: list[Question]) -> list[Answer]:
+    """The most frequent code of the examples' outputs at each position."""
+    return [Answer([], [], majority_vote(question.answer_SM)) for question in questions]
