@@ -33,7 +33,7 @@ class Project:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Rule -> number of jobs that a run would start."""
-        result = self.snakemake("-n", "--quiet", "none", *arguments)
+        result = self.snakemake("-n", *arguments)
         assert result.returncode == 0, result.stdout
         counts: dict[str, int] = {}
         lines = iter(result.stdout.splitlines())

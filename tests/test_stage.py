@@ -47,7 +47,7 @@ def test_stage_code_lists_the_module_and_what_it_imports():
 def test_command_quotes_every_value():
     command = stage_command("make_tables", ["metrics"], ["csv"])
     assert command == (
-        "{PYTHON:q} -m v2l.make_tables --config {params.config:q} --input metrics {input.metrics:q}"
+        "python -m v2l.make_tables --config {params.config:q} --input metrics {input.metrics:q}"
         " --output csv {output.csv:q} --log {log:q}"
     )
 

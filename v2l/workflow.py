@@ -6,7 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
 from v2l.config import Config, canonical_json
+from v2l.errors import UserError
 from v2l.stage import project
 
 STAGES = (
@@ -70,7 +73,7 @@ def stage_command(stage: str, inputs: tuple[str, ...], outputs: tuple[str, ...])
     """The shell template of a rule: `python -m v2l.<stage>` with its named inputs and outputs."""
     files = [f"--input {name} {{input.{name}:q}}" for name in inputs]
     files += [f"--output {name} {{output.{name}:q}}" for name in outputs]
-    return " ".join(["{PYTHON:q} -m", f"v2l.{stage}", "--config {params.config:q}", *files, "--log {log:q}"])
+    return " ".join(["python -m", f"v2l.{stage}", "--config {params.config:q}", *files, "--log {log:q}"])
 
 
 def slicer(config: Config, *keys: str, **job: str) -> Callable:
@@ -144,6 +147,20 @@ def missing_paths(slices: list[str]) -> list[str]:
     """The user's own paths that jobs need and that do not exist: `key: path`, each once."""
     wanted = {item for text in slices for item in paths_in(json.loads(text)).items()}
     return sorted(f"{key}: {path}" for key, path in wanted if not asset_of(path) and not Path(path).exists())
+
+
+def missing_text(missing: list[str]) -> str:
+    """The message for `missing_paths`."""
+    problem = "paths that this run needs do not exist:\n  " + "\n  ".join(missing) + "\n"
+    return str(UserError(problem, "your own files and folders", "put them there, or set these keys of the experiment"))
+
+
+def check_assets(config: Config, lock: Path = Path("config/assets.lock")) -> None:
+    """Raise UserError if a path lies in an asset that the lock does not have."""
+    known = yaml.safe_load(lock.read_text())
+    for key, path in paths_in(config.model_dump(mode="json")).items():
+        if (asset := asset_of(path)) and asset not in known:
+            raise UserError(f"`{key}` is {path}", f"an asset of {lock} ({', '.join(known)})", "lock it, or use another path")
 
 
 def used_datasets(config: Config) -> list[str]:

@@ -14,12 +14,17 @@ from v2l.experiment import load_experiment
 
 try:
     CONFIG = load_experiment(config)
+    stages.check_assets(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
-PYTHON = sys.executable
+# Jobs run the Python that runs Snakemake, also when its environment is not activated.
+shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")
+ENVIRONMENT = "../../environment.yml"  # for `--sdm conda`
 RESULTS = f"results/{CONFIG.experiment}"
 LOGS = f"logs/{CONFIG.experiment}"
+
+SHOWN_SOURCES = stages.shown_sources(CONFIG)
 
 slice_of = partial(stages.slicer, CONFIG)
 assets_of = partial(stages.asset_records, CONFIG)
@@ -37,22 +42,45 @@ wildcard_constraints:
     figure="[a-z_]+",
 
 
-def needed_slices():
-    """The configuration slices of the jobs that are about to run."""
-    slices = [job.params.get("config") for job in workflow.dag.needrun_jobs() if job.rule.name != "fetch_assets"]
-    return [text for text in slices if text]
+def sample_dataset(wildcards):
+    """Data set of the sample (or of the task's sample) in the wildcards."""
+    return CONFIG.samples[wildcards.get("sample") or wildcards.task].dataset
 
 
-onstart:
-    missing = stages.missing_paths(needed_slices())
-    if missing:
-        raise WorkflowError(
-            "paths that this run needs do not exist:\n  "
-            + "\n  ".join(missing)
-            + f"\nExpected: your own files. What to do: put them there, or set these keys for experiment {CONFIG.experiment}."
-        )
+def source_sample(wildcards):
+    """The sample whose images a source of images shows."""
+    source = wildcards.get("source") or wildcards.get("figure") or "restoration"
+    return "reconstruction" if source in ("reconstruction", "mean-image") else "restoration"
 
 
-onsuccess:
-    print(f"Minutes per stage of experiment {CONFIG.experiment}:")
-    print(timings.stage_minutes(Path(LOGS)))
+def source_manifest(wildcards):
+    """Manifest of a source's sample."""
+    return f"{RESULTS}/index_images/{CONFIG.samples[source_sample(wildcards)].dataset}.parquet"
+
+
+def predictor_keys(wildcards):
+    """Registry entry of the predictor, if it is a language model."""
+    return [f"llms.{wildcards.predictor}"] if wildcards.predictor in CONFIG.llms else []
+
+
+def predictor_features(wildcards):
+    """Image features, for the one predictor that reads no tokens."""
+    needs = wildcards.predictor == "clip-prototype"
+    return [f"{RESULTS}/embed_images/{CONFIG.samples['classification'].dataset}.safetensors"] if needs else []
+
+
+def source_weights(wildcards):
+    """Weights whose geometry the originals are read with; images that no tokenizer made follow the first."""
+    tokenizer = wildcards.get("tokenizer") or "pixels"
+    trained = CONFIG.train_tokenizer.tokenizers[0] if tokenizer == "pixels" else tokenizer
+    return f"{RESULTS}/train_tokenizer/{trained}.safetensors"
+
+
+def score_slice(source):
+    """Params of a score: the metric settings and what is scored."""
+    return slice_of("seed", "score_predictions", tokenizer="{tokenizer}", source=source)
+
+
+def shown_images(wildcards):
+    """Images that a figure puts side by side."""
+    return [f"{RESULTS}/reconstruct_images/{source}.parquet" for source in SHOWN_SOURCES[wildcards.figure]]

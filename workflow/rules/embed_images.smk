@@ -2,20 +2,24 @@
 
 
 rule embed_images:
-    message:
-        f"embed_images: {{wildcards.dataset}} by {CONFIG.encoder}"
     input:
         assets=lambda wildcards: assets_of(f"encoders.{CONFIG.encoder}", f"datasets.{wildcards.dataset}"),
         manifest=f"{RESULTS}/index_images/{{dataset}}.parquet",
         code=stage_code("embed_images"),
     output:
         features=f"{RESULTS}/embed_images/{{dataset}}.safetensors",
-    params:
-        config=slice_of("encoder", f"encoders.{CONFIG.encoder}", "datasets.{dataset}", "embed_images", dataset="{dataset}"),
     log:
         f"{LOGS}/embed_images/{{dataset}}.log",
     benchmark:
         f"{LOGS}/embed_images/{{dataset}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
     threads: 8
+    params:
+        config=slice_of(
+            "encoder", f"encoders.{CONFIG.encoder}", "datasets.{dataset}", "embed_images", dataset="{dataset}"
+        ),
+    message:
+        f"embed_images: {{wildcards.dataset}} by {CONFIG.encoder}"
     shell:
         stage_command("embed_images", ["manifest"], ["features"])

@@ -1,14 +1,7 @@
 """Global and local token ids of each sample's images."""
 
 
-def sample_dataset(wildcards):
-    """Data set of the sample in the wildcards."""
-    return CONFIG.samples[wildcards.sample].dataset
-
-
 rule extract_tokens:
-    message:
-        "extract_tokens: {wildcards.tokenizer} on sample {wildcards.sample}"
     input:
         assets=lambda w: assets_of(f"encoders.{CONFIG.encoder}", f"datasets.{sample_dataset(w)}"),
         manifest=lambda w: f"{RESULTS}/index_images/{sample_dataset(w)}.parquet",
@@ -19,6 +12,13 @@ rule extract_tokens:
         code=stage_code("extract_tokens"),
     output:
         tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/{{sample}}.parquet",
+    log:
+        f"{LOGS}/extract_tokens/{{tokenizer}}/{{sample}}.log",
+    benchmark:
+        f"{LOGS}/extract_tokens/{{tokenizer}}/{{sample}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 8
     params:
         config=lambda w: slice_of(
             "seed",
@@ -31,10 +31,7 @@ rule extract_tokens:
             tokenizer="{tokenizer}",
             sample="{sample}",
         )(w),
-    log:
-        f"{LOGS}/extract_tokens/{{tokenizer}}/{{sample}}.log",
-    benchmark:
-        f"{LOGS}/extract_tokens/{{tokenizer}}/{{sample}}.benchmark.tsv"
-    threads: 8
+    message:
+        "extract_tokens: {wildcards.tokenizer} on sample {wildcards.sample}"
     shell:
         stage_command("extract_tokens", ["manifest", "features", "codebook", "entries", "weights"], ["tokens"])

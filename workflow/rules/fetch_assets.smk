@@ -7,16 +7,18 @@ rule fetch_assets:
 
 
 rule fetch_assets_one:
-    message:
-        "fetch_assets: download and verify {wildcards.asset}"
     input:
         lock="config/assets.lock",
     output:
         record="assets/{asset}/asset.json",
-    params:
-        config=slice_of(asset="{asset}"),
     log:
         "logs/fetch_assets/{asset}.log",
+    conda:
+        ENVIRONMENT
     threads: 1
+    params:
+        config=slice_of(asset="{asset}"),
+    message:
+        "fetch_assets: download and verify {wildcards.asset}"
     shell:
         stage_command("fetch_assets", ["lock"], ["record"])

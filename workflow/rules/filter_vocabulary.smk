@@ -2,8 +2,6 @@
 
 
 rule filter_vocabulary:
-    message:
-        "filter_vocabulary: words that some training image needs"
     input:
         vocabulary=rules.expand_vocabulary.output.vocabulary,
         embedding=rules.embed_vocabulary.output.embedding,
@@ -13,14 +11,16 @@ rule filter_vocabulary:
     output:
         codebook=f"{RESULTS}/filter_vocabulary/codebook.safetensors",
         entries=f"{RESULTS}/filter_vocabulary/entries.parquet",
-    params:
-        config=slice_of("filter_vocabulary"),
     log:
         f"{LOGS}/filter_vocabulary/codebook.log",
     benchmark:
         f"{LOGS}/filter_vocabulary/codebook.benchmark.tsv"
+    conda:
+        ENVIRONMENT
     threads: 8
+    params:
+        config=slice_of("filter_vocabulary"),
+    message:
+        "filter_vocabulary: words that some training image needs"
     shell:
-        stage_command(
-            "filter_vocabulary", ["vocabulary", "embedding", "manifest", "features"], ["codebook", "entries"]
-        )
+        stage_command("filter_vocabulary", ["vocabulary", "embedding", "manifest", "features"], ["codebook", "entries"])

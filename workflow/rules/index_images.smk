@@ -2,34 +2,38 @@
 
 
 rule index_images:
-    message:
-        "index_images: read every image of {wildcards.dataset}"
     input:
         assets=lambda wildcards: assets_of(f"datasets.{wildcards.dataset}"),
         code=stage_code("index_images"),
     output:
         manifest=f"{RESULTS}/index_images/{{dataset}}.parquet",
         rejected=f"{RESULTS}/index_images/{{dataset}}.rejected.csv",
-    params:
-        config=slice_of("seed", "index_images", "datasets.{dataset}", dataset="{dataset}"),
     log:
         f"{LOGS}/index_images/{{dataset}}.log",
     benchmark:
         f"{LOGS}/index_images/{{dataset}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
     threads: 8
+    params:
+        config=slice_of("seed", "index_images", "datasets.{dataset}", dataset="{dataset}"),
+    message:
+        "index_images: read every image of {wildcards.dataset}"
     shell:
         stage_command("index_images", [], ["manifest", "rejected"])
 
 
 rule index_images_rejected:
-    message:
-        "index_images: gather the unreadable images"
     input:
         expand(f"{RESULTS}/index_images/{{dataset}}.rejected.csv", dataset=stages.used_datasets(CONFIG)),
     output:
         f"{RESULTS}/index_images/rejected.csv",
     log:
         f"{LOGS}/index_images/rejected.log",
+    conda:
+        ENVIRONMENT
     threads: 1
+    message:
+        "index_images: gather the unreadable images"
     shell:
         "awk 'FNR > 1 || NR == 1' {input:q} > {output:q} 2> {log:q}"

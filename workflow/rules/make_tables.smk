@@ -4,8 +4,6 @@ TABLE_FORMATS = ("csv", "md", "tex")
 
 
 rule make_tables:
-    message:
-        "make_tables: {wildcards.table}"
     input:
         metrics=lambda w: [
             f"{RESULTS}/score_predictions/{source}.json" for source in stages.score_sources(CONFIG, w.table)
@@ -16,30 +14,36 @@ rule make_tables:
         csv=f"{RESULTS}/make_tables/{{table}}.csv",
         markdown=f"{RESULTS}/make_tables/{{table}}.md",
         latex=f"{RESULTS}/make_tables/{{table}}.tex",
-    params:
-        config=slice_of("experiment", "make_tables", table="{table}"),
     log:
         f"{LOGS}/make_tables/{{table}}.log",
     benchmark:
         f"{LOGS}/make_tables/{{table}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
+    params:
+        config=slice_of("experiment", "make_tables", table="{table}"),
+    message:
+        "make_tables: {wildcards.table}"
     shell:
         stage_command("make_tables", ["metrics", "published"], ["csv", "markdown", "latex"])
 
 
 rule make_tables_show:
-    message:
-        f"make_tables: show {{wildcards.table}}.{{wildcards.format}} of experiment {CONFIG.experiment}"
     input:
         f"{RESULTS}/make_tables/{{table}}.{{format}}",
     output:
         "results/{table}.{format}",
-    params:
-        experiment=CONFIG.experiment,
     log:
         f"{LOGS}/make_tables/{{table}}.{{format}}.log",
     wildcard_constraints:
         format="|".join(TABLE_FORMATS),
+    conda:
+        ENVIRONMENT
     threads: 1
+    params:
+        experiment=CONFIG.experiment,
+    message:
+        f"make_tables: show {{wildcards.table}}.{{wildcards.format}} of experiment {CONFIG.experiment}"
     shell:
         "cp {input:q} {output:q} 2> {log:q}"

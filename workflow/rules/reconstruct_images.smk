@@ -1,44 +1,31 @@
 """Decoded images: of clean tokens, of restored token maps, and the pictures that no tokenizer made."""
 
-ANY_WEIGHTS = f"{RESULTS}/train_tokenizer/{CONFIG.train_tokenizer.tokenizers[0]}.safetensors"
-
-
-def source_sample(wildcards):
-    """The sample whose images a source shows."""
-    source = wildcards.get("source", "restoration")
-    return "reconstruction" if source in ("reconstruction", "mean-image") else "restoration"
-
-
-def source_manifest(wildcards):
-    """Manifest of a source's sample."""
-    return f"{RESULTS}/index_images/{CONFIG.samples[source_sample(wildcards)].dataset}.parquet"
-
 
 rule reconstruct_images:
-    message:
-        "reconstruct_images: {wildcards.tokenizer} decodes its own tokens ({wildcards.source})"
     input:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
         tokens=lambda w: f"{RESULTS}/extract_tokens/{w.tokenizer}/{source_sample(w)}.parquet",
         code=stage_code("reconstruct_images"),
     output:
         images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/{{source}}.parquet",
-    params:
-        config=slice_of("reconstruct_images", "evaluate_llm.restoration", tokenizer="{tokenizer}", source="{source}"),
     log:
         f"{LOGS}/reconstruct_images/{{tokenizer}}/{{source}}.log",
     benchmark:
         f"{LOGS}/reconstruct_images/{{tokenizer}}/{{source}}.benchmark.tsv"
     wildcard_constraints:
         source=r"reconstruction|restoration\.tokenizer-oracle",
+    conda:
+        ENVIRONMENT
     threads: 8
+    params:
+        config=slice_of("reconstruct_images", "evaluate_llm.restoration", tokenizer="{tokenizer}", source="{source}"),
+    message:
+        "reconstruct_images: {wildcards.tokenizer} decodes its own tokens ({wildcards.source})"
     shell:
         stage_command("reconstruct_images", ["weights", "tokens"], ["images"])
 
 
 rule reconstruct_images_restored:
-    message:
-        "reconstruct_images: {wildcards.tokenizer} decodes what {wildcards.predictor} restored"
     input:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
         tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/restoration.parquet",
@@ -46,34 +33,42 @@ rule reconstruct_images_restored:
         code=stage_code("reconstruct_images"),
     output:
         images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/restoration.{{predictor}}.parquet",
-    params:
-        config=slice_of(
-            "reconstruct_images",
-            "evaluate_llm.restoration",
-            tokenizer="{tokenizer}",
-            source="restoration.{predictor}",
-        ),
     log:
         f"{LOGS}/reconstruct_images/{{tokenizer}}/restoration.{{predictor}}.log",
     benchmark:
         f"{LOGS}/reconstruct_images/{{tokenizer}}/restoration.{{predictor}}.benchmark.tsv"
     wildcard_constraints:
         predictor="(?!tokenizer-oracle)[^/]+",
+    conda:
+        ENVIRONMENT
     threads: 8
+    params:
+        config=slice_of(
+            "reconstruct_images", "evaluate_llm.restoration", tokenizer="{tokenizer}", source="restoration.{predictor}"
+        ),
+    message:
+        "reconstruct_images: {wildcards.tokenizer} decodes what {wildcards.predictor} restored"
     shell:
         stage_command("reconstruct_images", ["weights", "tokens", "predictions"], ["images"])
 
 
 rule reconstruct_images_pixels:
-    message:
-        "reconstruct_images: {wildcards.source}, which no tokenizer made"
     input:
-        weights=ANY_WEIGHTS,
+        weights=source_weights,
         manifest=source_manifest,
         train_manifest=f"{RESULTS}/index_images/{CONFIG.train_tokenizer.dataset}.parquet",
         code=stage_code("reconstruct_images"),
     output:
         images=f"{RESULTS}/reconstruct_images/pixels/{{source}}.parquet",
+    log:
+        f"{LOGS}/reconstruct_images/pixels/{{source}}.log",
+    benchmark:
+        f"{LOGS}/reconstruct_images/pixels/{{source}}.benchmark.tsv"
+    wildcard_constraints:
+        source="mean-image|corrupted-input",
+    conda:
+        ENVIRONMENT
+    threads: 8
     params:
         config=lambda w: slice_of(
             "seed",
@@ -85,12 +80,7 @@ rule reconstruct_images_pixels:
             tokenizer="pixels",
             source="{source}",
         )(w),
-    log:
-        f"{LOGS}/reconstruct_images/pixels/{{source}}.log",
-    benchmark:
-        f"{LOGS}/reconstruct_images/pixels/{{source}}.benchmark.tsv"
-    wildcard_constraints:
-        source="mean-image|corrupted-input",
-    threads: 8
+    message:
+        "reconstruct_images: {wildcards.source}, which no tokenizer made"
     shell:
         stage_command("reconstruct_images", ["weights", "manifest", "train_manifest"], ["images"])

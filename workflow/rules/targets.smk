@@ -1,4 +1,6 @@
-"""What users ask for."""
+"""What users ask for, and what a run checks first and says last."""
+
+from snakemake.logging import logger
 
 
 localrules:
@@ -27,3 +29,21 @@ rule all:
     input:
         rules.all_tables.input,
         rules.all_figures.input,
+
+
+if {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
+    missing = stages.missing_paths([CONFIG.model_dump_json()])
+    if missing:
+        logger.warning(stages.missing_text(missing))
+
+
+onstart:
+    jobs = [job for job in workflow.dag.needrun_jobs() if "config" in job.params.keys()]
+    missing = stages.missing_paths([job.params.config for job in jobs])
+    if missing:
+        raise WorkflowError(stages.missing_text(missing))
+
+
+onsuccess:
+    print(f"Minutes per stage of experiment {CONFIG.experiment}:")
+    print(timings.stage_minutes(Path(LOGS)))

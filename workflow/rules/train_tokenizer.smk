@@ -2,8 +2,6 @@
 
 
 rule train_tokenizer:
-    message:
-        "train_tokenizer: {wildcards.tokenizer}"
     input:
         assets=assets_of("train_tokenizer", f"datasets.{CONFIG.train_tokenizer.dataset}"),
         manifest=f"{RESULTS}/index_images/{CONFIG.train_tokenizer.dataset}.parquet",
@@ -14,6 +12,13 @@ rule train_tokenizer:
     output:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
         metrics=f"{RESULTS}/train_tokenizer/{{tokenizer}}.metrics.jsonl",
+    log:
+        f"{LOGS}/train_tokenizer/{{tokenizer}}.log",
+    benchmark:
+        f"{LOGS}/train_tokenizer/{{tokenizer}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 8
     params:
         config=slice_of(
             "seed",
@@ -23,10 +28,7 @@ rule train_tokenizer:
             tokenizer="{tokenizer}",
             work=f"work/{CONFIG.experiment}/train_tokenizer/{{tokenizer}}",
         ),
-    log:
-        f"{LOGS}/train_tokenizer/{{tokenizer}}.log",
-    benchmark:
-        f"{LOGS}/train_tokenizer/{{tokenizer}}.benchmark.tsv"
-    threads: 8
+    message:
+        "train_tokenizer: {wildcards.tokenizer}"
     shell:
         stage_command("train_tokenizer", ["manifest", "features", "codebook"], ["weights", "metrics"])
