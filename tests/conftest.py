@@ -20,12 +20,13 @@ class Project:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        shutil.copy(ROOT / "environment.yml", folder)
         for name in ("v2l", "workflow", "config", "slurm"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        """Run `snakemake ARGUMENTS` for the tiny experiment; both output streams as `stdout`."""
-        command = [sys.executable, "-m", "snakemake", *arguments]
+        """Run `snakemake ARGUMENTS` for the tiny experiment, jobs side by side; both output streams as `stdout`."""
+        command = [sys.executable, "-m", "snakemake", *arguments, "--max-threads", "1"]
         if not any(argument.startswith("experiment=") for argument in arguments):
             command += ["--config", "experiment=tiny"]
         kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": 900}

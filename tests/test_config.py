@@ -39,7 +39,11 @@ def test_every_stage_has_a_section():
 
 def test_defaults_are_the_papers_values():
     config = load_experiment({"experiment": "paper"})
-    network, training, restoration = config.train_tokenizer.network, config.train_tokenizer, config.evaluate_llm.restoration
+    network, training, restoration = (
+        config.train_tokenizer.network,
+        config.train_tokenizer,
+        config.evaluate_llm.restoration,
+    )
     assert (network.image_size, network.grid, training.global_tokens) == (128, 16, 21)
     assert (training.epochs, training.warmup_share, training.learning_rate) == (100, 0.05, 5e-4)
     assert (training.loss.perceptual, training.loss.adversarial, training.loss.codebook) == (1.0, 0.1, 0.33)
@@ -54,7 +58,9 @@ def test_unknown_key_names_its_path_and_the_nearest_key():
 
 
 def test_unknown_key_deep_in_a_registry_entry():
-    assert "`datasets.tuxpaint.rooot`: unknown key; did you mean `root`?" in problem(datasets={"tuxpaint": {"rooot": "x"}})
+    assert "`datasets.tuxpaint.rooot`: unknown key; did you mean `root`?" in problem(
+        datasets={"tuxpaint": {"rooot": "x"}}
+    )
 
 
 def test_entry_named_like_a_kind_keeps_its_name():
@@ -63,7 +69,9 @@ def test_entry_named_like_a_kind_keeps_its_name():
 
 def test_every_problem_is_listed_at_once():
     message = problem(seed="many", train_tokenizer={"learning_rate": -1})
-    assert "`seed`" in message and "'many'" in message and "`train_tokenizer.learning_rate`" in message and "-1" in message
+    assert (
+        "`seed`" in message and "'many'" in message and "`train_tokenizer.learning_rate`" in message and "-1" in message
+    )
 
 
 def test_selection_must_name_a_registry_entry():
@@ -92,4 +100,6 @@ def test_merge_is_deep_for_mappings_and_replaces_lists():
 
 def test_schema_describes_every_key_that_differs_from_the_released_code():
     loss = json.loads(schema_text())["$defs"]["Loss"]["properties"]
-    assert "released: 0.1" in loss["perceptual"]["description"] and "released: 0.75" in loss["adversarial"]["description"]
+    assert (
+        "released: 0.1" in loss["perceptual"]["description"] and "released: 0.75" in loss["adversarial"]["description"]
+    )

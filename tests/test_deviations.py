@@ -19,4 +19,8 @@ def test_documented_key_exists(key):
 
 
 def test_loss_weights_on_which_paper_and_code_disagree_are_documented():
-    assert {"train_tokenizer.loss.perceptual", "train_tokenizer.loss.adversarial", "filter_vocabulary.min_count"} <= set(KEYS)
+    assert {
+        "train_tokenizer.loss.perceptual",
+        "train_tokenizer.loss.adversarial",
+        "filter_vocabulary.min_count",
+    } <= set(KEYS)

@@ -98,7 +98,9 @@ def test_facts_hashes_and_provenance(stage):
     (tensors, facts), _ = run(stage)
     expected = {"global_size": 3, "local_size": 3}
     for name in ("global", "local"):
-        expected[name] = hashlib.sha256(tensors[f"{name}_VD"].numpy().tobytes()).hexdigest()
+        codebook_VD = tensors[f"{name}_VD"]
+        shape = str(tuple(codebook_VD.shape)).encode()
+        expected[name] = hashlib.sha256(shape + codebook_VD.numpy().tobytes()).hexdigest()
     for found in (facts, parquet_facts(outputs["entries"])):
         assert found["vocabulary"] == VOCABULARY
         assert found["codebooks"] == expected

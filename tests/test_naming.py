@@ -47,7 +47,9 @@ def test_rules_outputs_logs_and_benchmarks_carry_the_stage_name(stage):
         assert benchmark is None or benchmark.group(1).startswith(logs)
         output = re.search(r"    output:\n(.*?)\n    \w", block, flags=re.DOTALL).group(1)
         for path in re.findall(r"\"([^\"]+)\"", output):
-            assert path.startswith((outputs, "results/")) if "_show" in block.splitlines()[0] else path.startswith(outputs), path
+            assert (
+                path.startswith((outputs, "results/")) if "_show" in block.splitlines()[0] else path.startswith(outputs)
+            ), path
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -57,5 +59,7 @@ def test_rules_run_their_own_module(stage):
 
 
 def test_rule_files_and_modules_stay_small():
-    for path, limit in [(path, 100) for path in RULES.glob("*.smk")] + [(path, 300) for path in Path("v2l").rglob("*.py")]:
+    for path, limit in [(path, 100) for path in RULES.glob("*.smk")] + [
+        (path, 300) for path in Path("v2l").rglob("*.py")
+    ]:
         assert len(path.read_text().splitlines()) <= limit, path

@@ -19,7 +19,10 @@ MATRIX = {
         0.2,
         {"index_images", "index_images_rejected", "embed_images", "filter_vocabulary"} | BELOW_CODEBOOK,
     ),
-    "expand_vocabulary.batch_size": (64, {"expand_vocabulary", "embed_vocabulary", "filter_vocabulary"} | BELOW_CODEBOOK),
+    "expand_vocabulary.batch_size": (
+        64,
+        {"expand_vocabulary", "embed_vocabulary", "filter_vocabulary"} | BELOW_CODEBOOK,
+    ),
     "embed_vocabulary.batch_size": (64, {"embed_vocabulary", "filter_vocabulary"} | BELOW_CODEBOOK),
     "embed_images.batch_size": (8, {"embed_images", "filter_vocabulary"} | BELOW_CODEBOOK),
     "filter_vocabulary.min_count": (2, {"filter_vocabulary"} | BELOW_CODEBOOK),
@@ -27,8 +30,7 @@ MATRIX = {
     "extract_tokens.batch_size": (2, {"extract_tokens"} | BELOW_TOKENS),
     "reconstruct_images.batch_size": (
         2,
-        IMAGES | {"score_predictions_images", "make_figures_images"}
-        | SHOWN_TABLES | SHOWN_FIGURES,
+        IMAGES | {"score_predictions_images", "make_figures_images"} | SHOWN_TABLES | SHOWN_FIGURES,
     ),
     "evaluate_llm.classification.max_new_tokens": (
         5,
@@ -88,7 +90,9 @@ def test_spelling_and_order_of_keys_rerun_nothing(tiny_run):
 
 @pytest.mark.pipeline
 def test_resources_and_threads_rerun_nothing(tiny_run):
-    assert tiny_run.planned("all", "--set-threads", "extract_tokens=1", "--set-resources", "evaluate_llm:mem_mb=5") == {}
+    assert (
+        tiny_run.planned("all", "--set-threads", "extract_tokens=1", "--set-resources", "evaluate_llm:mem_mb=5") == {}
+    )
 
 
 @pytest.mark.pipeline
@@ -96,7 +100,10 @@ def test_further_model_runs_its_own_jobs_only(tiny_run):
     selection = {"restoration": {"llms": ["tiny-llama", "twin"]}}
     planned = tiny_run.planned(
         "results/table4_restoration.csv",
-        "--config", "experiment=tiny", "llms={twin: {path: tiny/llama, dtype: float32}}", f"evaluate_llm={selection}",
+        "--config",
+        "experiment=tiny",
+        "llms={twin: {path: tiny/llama, dtype: float32}}",
+        f"evaluate_llm={selection}",
     )
     assert planned == {
         "evaluate_llm": 2,

@@ -8,7 +8,16 @@ import pytest
 
 from v2l.experiment import load_experiment
 from v2l.stage import StageConfig, project
-from v2l.workflow import asset_of, asset_records, missing_paths, paths_in, score_sources, slicer, stage_code, stage_command
+from v2l.workflow import (
+    asset_of,
+    asset_records,
+    missing_paths,
+    paths_in,
+    score_sources,
+    slicer,
+    stage_code,
+    stage_command,
+)
 
 CONFIG = load_experiment({"experiment": "demo"})
 
@@ -75,15 +84,25 @@ def test_every_table_is_made_of_its_rows_without_a_language_model_too():
     assert "v2l/classification.token-overlap" in score_sources(CONFIG, "table1_classification")
     assert "pixels/mean-image" in score_sources(CONFIG, "table3_reconstruction")
     table4 = score_sources(CONFIG, "table4_restoration")
-    assert {"vqgan/restoration.majority-vote", "v2l/restoration.tokenizer-oracle", "pixels/corrupted-input"} <= set(table4)
+    assert {"vqgan/restoration.majority-vote", "v2l/restoration.tokenizer-oracle", "pixels/corrupted-input"} <= set(
+        table4
+    )
 
 
 def test_user_error_is_one_line_and_exit_status_1(tmp_path):
-    config = json.dumps(project(load_experiment({"experiment": "tiny"}), ["seed", "index_images", "datasets.imagenet"], {"dataset": "imagenet"}))
+    config = json.dumps(
+        project(
+            load_experiment({"experiment": "tiny"}),
+            ["seed", "index_images", "datasets.imagenet"],
+            {"dataset": "imagenet"},
+        )
+    )
     manifest, rejected, log = tmp_path / "m.parquet", tmp_path / "r.csv", tmp_path / "stage.log"
     command = [sys.executable, "-m", "v2l.index_images", "--config", config]
     command += ["--output", "manifest", str(manifest), "--output", "rejected", str(rejected), "--log", str(log)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert "index_images: error:" in result.stderr and "tiny/imagenet" in result.stderr and "What to do:" in result.stderr
+    assert (
+        "index_images: error:" in result.stderr and "tiny/imagenet" in result.stderr and "What to do:" in result.stderr
+    )
     assert log.read_text() in result.stderr and not manifest.exists() and not rejected.exists()

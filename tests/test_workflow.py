@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import Project
 
@@ -44,12 +45,12 @@ def test_cluster_profile_works_from_a_clean_checkout(project):
     assert result.returncode == 0 and "workflow specific profile" in result.stdout, result.stdout
 
 
-def test_profiles_share_no_key():
-    import yaml
-
+def test_profiles_share_no_key_and_name_rules_that_exist():
     site = yaml.safe_load(Path("slurm/profile.v9+.yaml").read_text())
     workflow = yaml.safe_load(Path("workflow/profiles/default/profile.v9+.yaml").read_text())
     assert not set(site) & set(workflow)
+    text = "".join(path.read_text() for path in Path("workflow/rules").glob("*.smk"))
+    assert set(workflow["set-resources"]) <= set(re.findall(r"^rule (\w+):", text, flags=re.MULTILINE))
 
 
 def test_dry_run_of_the_paper_warns_of_missing_paths(project):
@@ -60,8 +61,14 @@ def test_dry_run_of_the_paper_warns_of_missing_paths(project):
 def test_real_run_of_the_paper_lists_every_missing_path_and_starts_nothing(project):
     result = project.snakemake("all_tables", "--config", "experiment=paper")
     assert result.returncode != 0 and "paths that this run needs do not exist" in result.stdout
-    for key in ("llms.llama2-7b.path", "llms.llama2-13b.path", "encoders.clip-vit-l-14.weights", "datasets.imagenet.root",
-                "datasets.mini-imagenet.root", "score_predictions.frechet_weights"):
+    for key in (
+        "llms.llama2-7b.path",
+        "llms.llama2-13b.path",
+        "encoders.clip-vit-l-14.weights",
+        "datasets.imagenet.root",
+        "datasets.mini-imagenet.root",
+        "score_predictions.frechet_weights",
+    ):
         assert f"{key}: " in result.stdout, key
     assert not (project.folder / "results").exists() and not (project.folder / "assets").exists()
 
@@ -69,7 +76,10 @@ def test_real_run_of_the_paper_lists_every_missing_path_and_starts_nothing(proje
 def test_paths_that_no_job_needs_are_not_asked_for(project):
     result = project.snakemake("results/paper/expand_vocabulary/vocabulary.parquet", "--config", "experiment=paper")
     assert result.returncode != 0
-    assert "llms.llama2-7b.path" in result.stdout and "datasets.imagenet.root" not in result.stdout.split("do not exist")[1]
+    assert (
+        "llms.llama2-7b.path" in result.stdout
+        and "datasets.imagenet.root" not in result.stdout.split("do not exist")[1]
+    )
 
 
 def test_wrong_key_stops_at_parse_time(project):
@@ -85,8 +95,13 @@ def test_wrong_key_stops_at_parse_time(project):
 
 
 def test_asset_that_is_not_locked_is_named(project):
-    result = project.snakemake("results/demo/index_images/tuxpaint.parquet", "-n", "--config", "experiment=demo",
-                               "datasets={tuxpaint: {root: assets/nowhere/pictures}}")
+    result = project.snakemake(
+        "results/demo/index_images/tuxpaint.parquet",
+        "-n",
+        "--config",
+        "experiment=demo",
+        "datasets={tuxpaint: {root: assets/nowhere/pictures}}",
+    )
     assert result.returncode != 0 and "nowhere" in result.stdout and "config/assets.lock" in result.stdout
 
 

@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer
 
-WORDS = "cat dog bird fish tree car boat house red green blue small big round old new sun moon star hand".split()
+NOUNS = ["cat", "dog", "bird", "fish", "tree", "car", "boat", "house", "sun", "moon", "star", "hand"]
+WORDS = [*NOUNS, "red", "green", "blue", "small", "big", "round", "old", "new"]
 SYNSETS = {f"n0000000{i}": name for i, name in enumerate(["red cat", "green dog", "blue bird", "old boat"], start=1)}
 
 
@@ -123,8 +124,12 @@ def write_lpips(folder: Path) -> None:
     for net in ("alex", "vgg"):
         with redirect_stdout(io.StringIO()):
             network = lpips.LPIPS(net=net, pretrained=False, pnet_rand=True)
-        state = {name: tensor.abs() if name.startswith("lin") else tensor for name, tensor in network.state_dict().items()}
-        save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, folder / f"lpips-{net}.safetensors")
+        state = {
+            name: tensor.abs() if name.startswith("lin") else tensor for name, tensor in network.state_dict().items()
+        }
+        save_file(
+            {name: tensor.clone().contiguous() for name, tensor in state.items()}, folder / f"lpips-{net}.safetensors"
+        )
 
 
 def write_inception(path: Path) -> None:
@@ -138,6 +143,10 @@ def write_inception(path: Path) -> None:
         extractor.__init__("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
     finally:
         FeatureExtractorInceptionV3.load_state_dict = original
+    # Drawn so that activations neither vanish nor explode: equal features for all images would make every distance 0.
+    for name, tensor in saved.items():
+        if name.endswith("conv.weight"):
+            torch.nn.init.kaiming_normal_(tensor)
     torch.save(saved, path)
 
 

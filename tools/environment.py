@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-HEADER = """# For conda users: the same versions as requirements.lock. Written by `make lock`; a test keeps the two in step.
+HEADER = """# For conda users: the versions of requirements.lock. Written by `make lock`; a test keeps the two in step.
 name: v2l
 channels: [conda-forge]
 dependencies:

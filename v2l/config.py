@@ -39,7 +39,8 @@ class EmbedVocabulary(Entry):
     """Text embedding of every vocabulary entry."""
 
     templates: Literal["imagenet-80"] | Annotated[list[Template], Field(min_length=1)] = Field(
-        "imagenet-80", description="Prompt templates with one {}; an entry's embedding is the mean over them (released)."
+        "imagenet-80",
+        description="Prompt templates with one {}; an entry's embedding is the mean over them (released).",
     )
     batch_size: int = Field(1024, ge=1)
 
@@ -56,7 +57,9 @@ class FilterVocabulary(Entry):
     dataset: str
     split: str = "train"
     top_k: int = Field(5, ge=1)
-    min_count: int = Field(1, ge=1, description="Images whose top-k hold the entry. 1: the paper's union. released: 101.")
+    min_count: int = Field(
+        1, ge=1, description="Images whose top-k hold the entry. 1: the paper's union. released: 101."
+    )
     batch_size: int = Field(256, ge=1)
 
 
@@ -64,7 +67,9 @@ class Network(Entry):
     """Encoder, decoder and discriminator sizes (released: vqgan_configs/v2l.yaml)."""
 
     image_size: int = Field(128, ge=16, description="Side of the training image in pixels.")
-    resize_via: int | None = Field(224, description="First resized and cropped to this side (released); null: directly.")
+    resize_via: int | None = Field(
+        224, description="First resized and cropped to this side (released); null: directly."
+    )
     channels: int = Field(128, ge=8)
     channel_multipliers: list[int] = Field([1, 2, 2, 4], min_length=1)
     residual_blocks: int = Field(2, ge=1)
@@ -91,7 +96,9 @@ class Loss(Entry):
     perceptual: float = Field(1.0, ge=0, description="paper: 1.0. released: 0.1.")
     adversarial: float = Field(0.1, ge=0, description="Times the adaptive weight. paper: 0.1. released: 0.75.")
     quantizer: float = Field(1.0, ge=0)
-    codebook: float = Field(0.33, ge=0, description="Weight of the codebook term beside commitment weight 1 (released).")
+    codebook: float = Field(
+        0.33, ge=0, description="Weight of the codebook term beside commitment weight 1 (released)."
+    )
     discriminator_start: int = Field(10000, ge=0, description="Step after which generator and discriminator compete.")
     perceptual_weights: str = Field(description="LPIPS VGG16 weights (.safetensors) for the `lpips` package's network.")
 
@@ -127,7 +134,9 @@ class Corruption(Entry):
     blur_kernels: list[Literal[3, 5, 7, 9, 11, 13, 15]] = Field(
         [5, 7, 9, 11], min_length=1, description="Kernel sides in pixels; one is drawn per image (released)."
     )
-    blur_sigma: float | None = Field(None, gt=0, description="Pixels. null: OpenCV's 0.3 * ((kernel - 1) / 2 - 1) + 0.8.")
+    blur_sigma: float | None = Field(
+        None, gt=0, description="Pixels. null: OpenCV's 0.3 * ((kernel - 1) / 2 - 1) + 0.8."
+    )
     shift: Literal["corner-crop", "translate"] = Field(
         "corner-crop", description="released: bottom-right instead of centre crop (square images do not move)."
     )
@@ -192,7 +201,7 @@ class Restoration(Entry):
     )
     restrict_to_codebook: bool = Field(
         True,
-        description="Only ids of the local codebook can be generated: needed when that is a part of the vocabulary. released: false.",
+        description="Generate ids of the local codebook alone; needed when it is a part of the vocabulary. released: false.",
     )
     batch_size: int = Field(8, ge=1)
 

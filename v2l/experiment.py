@@ -30,12 +30,16 @@ def load_experiment(overrides: dict[str, Any], folder: Path = Path("config/exper
     name = overrides.get("experiment")
     available = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in available:
-        raise UserError(f"config key `experiment` is {name!r}", f"one of {available}", f"name one, or add {folder}/<name>.yaml")
+        raise UserError(
+            f"config key `experiment` is {name!r}", f"one of {available}", f"name one, or add {folder}/<name>.yaml"
+        )
     path = folder / f"{name}.yaml"
     try:
         base = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML ({error})".replace("\n", " "), "a mapping of config keys", "mend the file") from None
+        raise UserError(
+            f"{path} is not YAML ({error})".replace("\n", " "), "a mapping of config keys", "mend the file"
+        ) from None
     return validate(merge(base, overrides), source=f"{path} with config/config.yaml and --config")
 
 
@@ -116,7 +120,8 @@ def _dangling(config: Config):
     for key, names in [("classification", classification.tokenizers), ("restoration", restoration.tokenizers)]:
         for name in names:
             if name not in trained:
-                yield f"`evaluate_llm.{key}.tokenizers`: {name!r} is not in `train_tokenizer.tokenizers` ({', '.join(trained)})"
+                known = ", ".join(trained)
+                yield f"`evaluate_llm.{key}.tokenizers`: {name!r} is not in `train_tokenizer.tokenizers` ({known})"
     for name in ("classification", "semantics", "reconstruction", "restoration"):
         if name not in config.samples:
             yield f"`samples.{name}`: missing; the tables need it"

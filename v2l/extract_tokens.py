@@ -17,10 +17,9 @@ from v2l.encoders import load_encoder
 from v2l.errors import UserError
 from v2l.io.images import to_tensor
 from v2l.io.provenance import provenance
-from v2l.io.storage import ROWS_PER_GROUP, parquet_facts, parquet_writer, read_tensors
+from v2l.io.storage import ROWS_PER_GROUP, hash_tensor, parquet_facts, parquet_writer, read_tensors
 from v2l.loading import load_batches
 from v2l.manifest import Manifest
-from v2l.models.quantizers import codebook_hash
 from v2l.models.tokenizer import VisionTokenizer, load_tokenizer
 from v2l.runtime import device
 from v2l.stage import Paths, StageConfig, run_stage
@@ -136,7 +135,7 @@ def _check_codebook(tokenizer: dict, inputs: Paths) -> None:
     trained = tokenizer["codebooks"]
     frozen = [] if tokenizer["method"] == "vqgan" else [kind for kind in ("local", "global") if trained[kind]]
     for kind in frozen:
-        current = codebook_hash(tensors[f"{kind}_VD"])
+        current = hash_tensor(tensors[f"{kind}_VD"])
         if trained[kind] != current:
             raise UserError(
                 f"{inputs['weights']} was trained with another {kind} codebook than {inputs['codebook']} "

@@ -1,6 +1,5 @@
 """Stage filter_vocabulary: the global codebook, entries among the top-k of some training image (paper section 3.2)."""
 
-import hashlib
 import logging
 from collections import Counter
 
@@ -13,7 +12,7 @@ from tqdm import tqdm
 
 from v2l.errors import UserError
 from v2l.io.provenance import provenance
-from v2l.io.storage import parquet_facts, read_tensors, write_parquet, write_tensors
+from v2l.io.storage import hash_tensor, parquet_facts, read_tensors, write_parquet, write_tensors
 from v2l.manifest import Manifest
 from v2l.runtime import device
 from v2l.stage import Paths, StageConfig, run_stage
@@ -108,10 +107,10 @@ def top_indices(score_BV: Tensor, top_k: int) -> Tensor:
 
 
 def codebook_facts(global_VD: Tensor, local_VD: Tensor) -> dict:
-    """SHA-256 over the float32 values and number of codes, of both codebooks."""
+    """Hash and number of codes of both codebooks."""
     facts: dict = {}
     for name, codebook_VD in (("global", global_VD), ("local", local_VD)):
-        facts[name] = hashlib.sha256(codebook_VD.contiguous().numpy().tobytes()).hexdigest()
+        facts[name] = hash_tensor(codebook_VD)
         facts[f"{name}_size"] = len(codebook_VD)
     return facts
 

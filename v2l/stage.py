@@ -24,7 +24,11 @@ REGISTRIES = ("llms", "encoders", "datasets", "samples", "tokenizers")
 SELECTIONS = [
     ("fetch_assets", "assets"),
     ("train_tokenizer", "tokenizers"),
-    *[("evaluate_llm", task, key) for task in ("classification", "restoration") for key in ("tokenizers", "llms", "baselines")],
+    *[
+        ("evaluate_llm", task, key)
+        for task in ("classification", "restoration")
+        for key in ("tokenizers", "llms", "baselines")
+    ],
 ]
 
 
@@ -105,4 +109,6 @@ def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
 
 
 def _paths(pairs: list[list[str]]) -> Paths:
-    return {name: Path(paths[0]) if len(paths) == 1 else [Path(path) for path in paths] for name, *paths in pairs if paths}
+    return {
+        name: Path(paths[0]) if len(paths) == 1 else [Path(path) for path in paths] for name, *paths in pairs if paths
+    }

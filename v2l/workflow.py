@@ -88,7 +88,7 @@ def slicer(config: Config, *keys: str, **job: str) -> Callable:
 
 
 def classifications(config: Config) -> list[tuple[str, str]]:
-    """(tokenizer, predictor) of every few-shot classification run; clip-prototype needs no tokenizer, so it runs once."""
+    """(tokenizer, predictor) of every few-shot classification run; clip-prototype runs once."""
     section = config.evaluate_llm.classification
     runs = [(tokenizer, llm) for tokenizer in section.tokenizers for llm in section.llms]
     for baseline in section.baselines:
@@ -160,7 +160,9 @@ def check_assets(config: Config, lock: Path = Path("config/assets.lock")) -> Non
     known = yaml.safe_load(lock.read_text())
     for key, path in paths_in(config.model_dump(mode="json")).items():
         if (asset := asset_of(path)) and asset not in known:
-            raise UserError(f"`{key}` is {path}", f"an asset of {lock} ({', '.join(known)})", "lock it, or use another path")
+            raise UserError(
+                f"`{key}` is {path}", f"an asset of {lock} ({', '.join(known)})", "lock it, or use another path"
+            )
 
 
 def used_datasets(config: Config) -> list[str]:
@@ -170,7 +172,7 @@ def used_datasets(config: Config) -> list[str]:
 
 
 def shown_sources(config: Config) -> dict[str, list[str]]:
-    """`<tokenizer>/<source>` of the images in each figure; the restoration figure shows the first selected tokenizer."""
+    """`<tokenizer>/<source>` of the images in each figure; restorations by the first tokenizer."""
     shown = config.evaluate_llm.restoration.tokenizers[0]
     predictors = [name for tokenizer, name in restorations(config) if tokenizer == shown]
     restored = [f"{shown}/restoration.{name}" for name in [*predictors, "tokenizer-oracle"]]

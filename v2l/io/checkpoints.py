@@ -20,7 +20,7 @@ def save_checkpoint(folder: Path, step: int, state: dict) -> None:
 
 
 def newest_checkpoint(folder: Path) -> dict | None:
-    """The state of the newest checkpoint that can be read, on the CPU; None if there is none. Broken ones are passed over."""
+    """The state of the newest checkpoint that can be read, on the CPU, or None. Broken ones are passed over."""
     for path in _files(folder):
         try:
             return torch.load(path, map_location="cpu", weights_only=True)

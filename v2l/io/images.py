@@ -23,7 +23,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def square_image(image: Image.Image, size: int, fit: str) -> Image.Image:
-    """`image` as size x size, bicubic. `crop`: shorter side resized, centre crop; `pad`: white margins, then resized."""
+    """`image` as size x size, bicubic. `crop`: shorter side resized, centre crop; `pad`: white margins first."""
     width, height = image.size
     if fit == "pad":
         side = max(width, height)

@@ -12,13 +12,25 @@ from v2l.config import canonical_json
 from v2l.stage import Paths, StageConfig
 
 KEY = "v2l"
-PACKAGES = ("torch", "transformers", "open_clip_torch", "numpy", "pyarrow", "pillow", "torchmetrics", "torch-fidelity", "lpips")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "open_clip_torch",
+    "numpy",
+    "pyarrow",
+    "pillow",
+    "torchmetrics",
+    "torch-fidelity",
+    "lpips",
+)
 
 
 def provenance(config: StageConfig, inputs: Paths) -> dict:
     """The record of one output: stage, resolved config slice, git commit, package versions and input hashes."""
     files = {
-        name: [{"path": str(path), "sha256": hash_path(path)} for path in (paths if isinstance(paths, list) else [paths])]
+        name: [
+            {"path": str(path), "sha256": hash_path(path)} for path in (paths if isinstance(paths, list) else [paths])
+        ]
         for name, paths in sorted(inputs.items())
     }
     return {"stage": config.stage, "config": config.data, "commit": _commit(), "versions": _versions(), "inputs": files}

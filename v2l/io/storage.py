@@ -1,5 +1,6 @@
 """Parquet tables and safetensors matrices with their provenance in the file's own metadata."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ ROWS_PER_GROUP = 4096
 
 
 @contextmanager
-def parquet_writer(path: Path, schema: pa.Schema, record: dict, facts: dict | None = None) -> Iterator[pq.ParquetWriter]:
+def parquet_writer(
+    path: Path, schema: pa.Schema, record: dict, facts: dict | None = None
+) -> Iterator[pq.ParquetWriter]:
     """An atomic Parquet file of `schema`; metadata key `v2l` holds `record`, and each of `facts` is a JSON value."""
     entries = {KEY: record} | (facts or {})
     schema = schema.with_metadata({key: json.dumps(value, sort_keys=True) for key, value in entries.items()})
@@ -38,7 +41,9 @@ def parquet_facts(path: Path) -> dict:
     try:
         entries = pq.read_schema(path).metadata or {}
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error})", "a Parquet file of this pipeline", "delete it and run again") from None
+        raise UserError(
+            f"{path} cannot be read ({error})", "a Parquet file of this pipeline", "delete it and run again"
+        ) from None
     return {key.decode(): json.loads(value) for key, value in entries.items() if key != b"ARROW:schema"}
 
 
@@ -66,6 +71,13 @@ def tensor_facts(path: Path) -> dict:
     """The facts of a safetensors file alone, without its tensors."""
     with safe_open(path, framework="pt") as file:
         return _facts(file)
+
+
+def hash_tensor(tensor: torch.Tensor) -> str:
+    """SHA-256 over shape and float32 values: codebooks of equal hash give codes the same meaning."""
+    digest = hashlib.sha256(str(tuple(tensor.shape)).encode())
+    digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _facts(file) -> dict:

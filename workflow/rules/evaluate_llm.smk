@@ -20,7 +20,7 @@ rule evaluate_llm:
         task="classification|restoration",
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: lambda w: 8 if w.predictor in CONFIG.llms else 1
     params:
         config=lambda w: slice_of(
             "seed",

@@ -16,7 +16,7 @@ rule reconstruct_images:
         source=r"reconstruction|restoration\.tokenizer-oracle",
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: 1
     params:
         config=slice_of("reconstruct_images", "evaluate_llm.restoration", tokenizer="{tokenizer}", source="{source}"),
     message:
@@ -41,7 +41,7 @@ rule reconstruct_images_restored:
         predictor="(?!tokenizer-oracle)[^/]+",
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: 1
     params:
         config=slice_of(
             "reconstruct_images", "evaluate_llm.restoration", tokenizer="{tokenizer}", source="restoration.{predictor}"
@@ -68,7 +68,7 @@ rule reconstruct_images_pixels:
         source="mean-image|corrupted-input",
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: 1
     params:
         config=lambda w: slice_of(
             "seed",

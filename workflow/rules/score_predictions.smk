@@ -40,7 +40,7 @@ rule score_predictions_semantics:
         f"{LOGS}/score_predictions/{{tokenizer}}/semantics.benchmark.tsv"
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: 1
     params:
         config=score_slice("semantics"),
     message:
@@ -71,7 +71,7 @@ rule score_predictions_images:
         source=r"reconstruction|mean-image|corrupted-input|restoration\..+",
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: 1
     params:
         config=score_slice("{source}"),
     message:

@@ -1,0 +1,91 @@
+"""Vector quantization: nearest codes, the straight-through estimator and the cure for codebook collapse.
+
+Shape suffixes: N vectors, V codes, D their width, K nearest codes. Everything here is float32, whatever the autocast.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DISTANCES_AT_ONCE = 2**26  # 256 MB of float32
+REGULARISATION = 1e-4  # of the mean variance, added to the diagonal of covariances
+
+
+@torch.no_grad()
+def nearest_codes(vector_ND: Tensor, codebook_VD: Tensor) -> Tensor:
+    """Index of each vector's nearest code by squared Euclidean distance; the lower of equally near ones (int64, N)."""
+    codebook_VD = codebook_VD.float()
+    square_V = codebook_VD.square().sum(1)
+    rows = max(1, DISTANCES_AT_ONCE // len(codebook_VD))
+    # |vector|^2 is the same for every code and left out
+    found = [torch.addmm(square_V, part, codebook_VD.T, alpha=-2).argmin(1) for part in vector_ND.float().split(rows)]
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def nearest_k_codes(vector_ND: Tensor, codebook_VD: Tensor, k: int) -> Tensor:
+    """The `k` nearest codes of each vector by squared Euclidean distance, nearest first (int64, NK; released).
+
+    Distances are compared in float64 to nine decimals, so that equal codes come in index order.
+    """
+    codebook_VD = codebook_VD.double()
+    square_V = codebook_VD.square().sum(1)
+    rows = max(1, DISTANCES_AT_ONCE // (4 * len(codebook_VD)))
+    found = []
+    for part in vector_ND.double().split(rows):
+        distance = part.square().sum(1, keepdim=True) + square_V - 2 * part @ codebook_VD.T
+        found.append(distance.round(decimals=9).sort(dim=1, stable=True).indices[:, :k])
+    return torch.cat(found)
+
+
+def first_equal_rows(codebook_VD: Tensor) -> Tensor:
+    """For each code the lowest index that holds the same vector (int64, V).
+
+    Several subwords can have one text (with and without a leading space), hence one vector; after projection, rounding
+    alone would decide between them.
+    """
+    first: dict[bytes, int] = {}
+    rows = codebook_VD.detach().cpu().numpy()
+    return torch.tensor([first.setdefault(row.tobytes(), index) for index, row in enumerate(rows)], dtype=torch.int64)
+
+
+def straight_through(vector_ND: Tensor, code_ND: Tensor) -> Tensor:
+    """The codes' values with the vectors' gradient."""
+    return vector_ND + (code_ND - vector_ND).detach()
+
+
+def quantizer_loss(vector_ND: Tensor, code_ND: Tensor, codebook_weight: float) -> Tensor:
+    """mean((sg(code) - vector)^2) + codebook_weight * mean((code - sg(vector))^2), sg: no gradient (released).
+
+    The first term draws the encoder to the codes; the second trains the projector (v2l) or the codebook (vqgan).
+    """
+    commitment = F.mse_loss(vector_ND, code_ND.detach())
+    return commitment + codebook_weight * F.mse_loss(code_ND, vector_ND.detach())
+
+
+@torch.no_grad()
+def matching_map(code_VD: Tensor, vector_NE: Tensor) -> tuple[Tensor, Tensor]:
+    """The affine map (weight_ED, bias_E) after which the codes have the vectors' mean and covariance.
+
+    weight = Cov(vector)^(1/2) Cov(code)^(-1/2), bias = mean(vector) - weight mean(code), so D = E. Both covariances get
+    a small multiple of their mean variance on the diagonal: fewer than D vectors, or codes in a subspace, stay valid.
+    """
+    code_mean, code_covariance = _moments(code_VD)
+    vector_mean, vector_covariance = _moments(vector_NE)
+    weight = _power(vector_covariance, 0.5) @ _power(code_covariance, -0.5)
+    bias = vector_mean - weight @ code_mean
+    return weight.float(), bias.float()
+
+
+def _moments(vector_ND: Tensor) -> tuple[Tensor, Tensor]:
+    vector_ND = vector_ND.double()
+    mean = vector_ND.mean(0)
+    centred = vector_ND - mean
+    covariance = centred.T @ centred / len(centred)
+    floor = REGULARISATION * covariance.diagonal().mean() + torch.finfo(torch.float32).tiny
+    return mean, covariance + floor * torch.eye(len(mean), dtype=covariance.dtype, device=covariance.device)
+
+
+def _power(matrix_DD: Tensor, exponent: float) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix_DD)
+    return (vectors * values.clamp(min=torch.finfo(torch.float32).tiny) ** exponent) @ vectors.T
