@@ -201,7 +201,7 @@ class Restoration(Entry):
     )
     restrict_to_codebook: bool = Field(
         True,
-        description="Generate ids of the local codebook alone; needed when it is a part of the vocabulary. released: false.",
+        description="Generate codebook ids alone; needed when it is a part of the vocabulary. released: false.",
     )
     batch_size: int = Field(8, ge=1)
 
