@@ -28,7 +28,8 @@ demo: assets
 	@$(BIN)/snakemake all_tables all_figures --config experiment=demo
 
 test: assets
-	$(BIN)/python -m pytest
+	@$(BIN)/snakemake assets/foolbox/asset.json --config experiment=demo --quiet all
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: setup
 	$(BIN)/ruff check .

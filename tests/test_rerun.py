@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("tiny_run")]
 SHOWN_TABLES = {"make_tables", "make_tables_show"}
 SHOWN_FIGURES = {"make_figures_show"}
 FIGURE_RULES = {"make_figures_global_tokens", "make_figures_images"}
@@ -56,26 +57,22 @@ def override(key: str, value) -> list[str]:
     return ["--config", "experiment=tiny", f"{first}={yaml.safe_dump(value, default_flow_style=True).strip()}"]
 
 
-@pytest.mark.pipeline
 def test_second_run_has_nothing_to_do(tiny_run):
     assert tiny_run.planned("all") == {}
     assert "Nothing to be done" in tiny_run.snakemake("all").stdout
 
 
-@pytest.mark.pipeline
 @pytest.mark.parametrize("key", MATRIX)
 def test_edit_reruns_its_stage_and_what_lies_below(tiny_run, key):
     value, rules = MATRIX[key]
     assert set(tiny_run.planned("all", *override(key, value))) == rules
 
 
-@pytest.mark.pipeline
 @pytest.mark.parametrize("key", NOTHING)
 def test_edit_that_no_job_reads_reruns_nothing(tiny_run, key):
     assert tiny_run.planned("all", *override(key, NOTHING[key])) == {}
 
 
-@pytest.mark.pipeline
 def test_spelling_and_order_of_keys_rerun_nothing(tiny_run):
     path = tiny_run.folder / "config/experiments/tiny.yaml"
     original = path.read_text()
@@ -88,14 +85,12 @@ def test_spelling_and_order_of_keys_rerun_nothing(tiny_run):
         path.write_text(original)
 
 
-@pytest.mark.pipeline
 def test_resources_and_threads_rerun_nothing(tiny_run):
     assert (
         tiny_run.planned("all", "--set-threads", "extract_tokens=1", "--set-resources", "evaluate_llm:mem_mb=5") == {}
     )
 
 
-@pytest.mark.pipeline
 def test_further_model_runs_its_own_jobs_only(tiny_run):
     selection = {"restoration": {"llms": ["tiny-llama", "twin"]}}
     planned = tiny_run.planned(
@@ -114,7 +109,6 @@ def test_further_model_runs_its_own_jobs_only(tiny_run):
     }
 
 
-@pytest.mark.pipeline
 def test_code_edit_reruns_its_stage_but_never_training(tiny_run):
     for module, expected in [("evaluate_llm", {"evaluate_llm"}), ("train_tokenizer", set())]:
         path = tiny_run.folder / "v2l" / f"{module}.py"
@@ -127,7 +121,6 @@ def test_code_edit_reruns_its_stage_but_never_training(tiny_run):
         assert expected <= planned and "train_tokenizer" not in planned and (expected or not planned)
 
 
-@pytest.mark.pipeline
 def test_switching_experiments_keeps_the_results_of_the_first(tiny_run):
     result = tiny_run.snakemake("all_tables", "-n", "--config", "experiment=demo")
     assert result.returncode == 0 and "results/tiny" not in re.sub(r"assets/\S+", "", result.stdout)
