@@ -17,7 +17,10 @@ setup: .venv/installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "v2l needs Python 3.11: install it and set PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Environment: about 3.1 GB of packages are downloaded into .venv, once (torch comes as its CUDA build)."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@# Source packages are built with the locked tools, not with whatever is newest.
+	@awk '/^[a-z]/ { wanted = /^(packaging|setuptools|wheel)==/ } wanted' requirements.lock > .venv/build.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r .venv/build.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation -r requirements.lock
 	@touch $@
 
 assets: setup
