@@ -32,7 +32,7 @@ demo: assets
 
 test: assets
 	@$(BIN)/snakemake assets/foolbox/asset.json --config experiment=demo --quiet all
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest
 
 lint: setup
 	$(BIN)/ruff check .

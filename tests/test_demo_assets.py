@@ -22,13 +22,10 @@ CONFIG = load_experiment({"experiment": "demo"})
 WANTED = [*CONFIG.fetch_assets.assets, "foolbox"]
 CPU = torch.device("cpu")
 
-pytestmark = [
-    pytest.mark.xdist_group("demo_assets"),
-    pytest.mark.skipif(
-        not all((ASSETS / name / "asset.json").is_file() for name in WANTED),
-        reason="run `make test`, which fetches assets",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not all((ASSETS / name / "asset.json").is_file() for name in WANTED),
+    reason="run `make test`, which fetches assets",
+)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from v2l.workflow import FIGURES, STAGES, TABLES
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("tiny_run")]
+pytestmark = pytest.mark.pipeline
 COMMON = ["experiment", "protocol", "metric", "ci_low", "ci_high", "n", "note", "published", "published_source"]
 
 

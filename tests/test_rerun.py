@@ -5,7 +5,8 @@ import re
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("tiny_run")]
+pytestmark = pytest.mark.pipeline
+
 SHOWN_TABLES = {"make_tables", "make_tables_show"}
 SHOWN_FIGURES = {"make_figures_show"}
 FIGURE_RULES = {"make_figures_global_tokens", "make_figures_images"}

@@ -45,5 +45,6 @@ onstart:
 
 
 onsuccess:
-    print(f"Minutes per stage of experiment {CONFIG.experiment}:")
-    print(timings.stage_minutes(Path(LOGS)))
+    minutes = timings.stage_minutes(Path(LOGS))
+    if minutes:
+        print(f"Minutes per stage of experiment {CONFIG.experiment}:", minutes, sep="\n")
