@@ -9,4 +9,5 @@ class UserError(Exception):
 
     def __init__(self, problem: str, expected: str, remedy: str):
         self.problem, self.expected, self.remedy = problem, expected, remedy
-        super().__init__(f"{problem}. Expected: {expected}. What to do: {remedy}.")
+        stop = "" if problem.endswith("\n") else ". "
+        super().__init__(f"{problem}{stop}Expected: {expected}. What to do: {remedy}.")

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ from v2l.errors import UserError
 from v2l.io.images import to_tensor
 from v2l.io.provenance import provenance
 from v2l.io.storage import ROWS_PER_GROUP, hash_tensor, parquet_facts, parquet_writer, read_tensors
-from v2l.loading import load_batches
+from v2l.loading import load_batches, load_features
 from v2l.manifest import Manifest
 from v2l.models.tokenizer import VisionTokenizer, load_tokenizer
 from v2l.runtime import device
@@ -45,7 +44,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
             f"some of {sorted(set(manifest.split))}",
             "change the splits",
         )
-    extractor = Extractor(config, manifest, tokenizer, _features(inputs["features"], manifest))
+    extractor = Extractor(config, manifest, tokenizer, load_features(inputs["features"], manifest))
     grid = [extractor.network.grid] * 2
     columns = schema(grid[0] * grid[1], config.extract_tokens.global_tokens)
     facts = {"tokenizer": tokenizer.facts, "grid": grid, "vocabulary": parquet_facts(inputs["entries"])["vocabulary"]}
@@ -116,17 +115,6 @@ class Extractor:
 
 def _fixed_lists(codes_NK: np.ndarray) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(codes_NK.astype(np.int32).ravel()), codes_NK.shape[1])
-
-
-def _features(path: Path, manifest: Manifest) -> Tensor:
-    feature_ND = read_tensors(path)[0]["feature_ND"]
-    if len(feature_ND) != len(manifest.image_id):
-        raise UserError(
-            f"{path} has {len(feature_ND)} features",
-            f"{len(manifest.image_id)}, as in the manifest",
-            "delete it and run again",
-        )
-    return feature_ND
 
 
 def _check_codebook(tokenizer: dict, inputs: Paths) -> None:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from v2l.errors import UserError
 from v2l.io.provenance import provenance
 from v2l.io.storage import hash_tensor, parquet_facts, read_tensors, write_parquet, write_tensors
+from v2l.loading import load_features
 from v2l.manifest import Manifest
 from v2l.runtime import device
 from v2l.stage import Paths, StageConfig, run_stage
@@ -30,9 +31,13 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     facts = parquet_facts(inputs["vocabulary"])["vocabulary"]
     embedding_VD = read_tensors(inputs["embedding"])[0]["embedding_VD"]
     manifest = Manifest.read(inputs["manifest"])
-    feature_ND = read_tensors(inputs["features"])[0]["feature_ND"]
-    _check_rows("embedding", inputs, len(embedding_VD), vocabulary.num_rows)
-    _check_rows("features", inputs, len(feature_ND), len(manifest.image_id))
+    feature_ND = load_features(inputs["features"], manifest)
+    if len(embedding_VD) != vocabulary.num_rows:
+        raise UserError(
+            f"{inputs['embedding']} has {len(embedding_VD)} rows, the vocabulary {vocabulary.num_rows} entries",
+            "one embedding per entry",
+            "delete it and run embed_vocabulary again",
+        )
     rows = np.flatnonzero(manifest.split == settings.split)
     if not len(rows):
         raise UserError(
@@ -117,11 +122,6 @@ def codebook_facts(global_VD: Tensor, local_VD: Tensor) -> dict:
 
 def _visible(character: str) -> bool:
     return character.isprintable() and not character.isspace()
-
-
-def _check_rows(name: str, inputs: Paths, found: int, expected: int) -> None:
-    if found != expected:
-        raise UserError(f"{inputs[name]} has {found} rows", f"{expected}, as in its source", "delete it and run again")
 
 
 if __name__ == "__main__":

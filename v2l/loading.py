@@ -1,20 +1,35 @@
-"""Reading a manifest's images in batches, decoded by threads while earlier ones are worked on."""
+"""Reading a manifest's images in batches, decoded by threads while earlier ones are worked on; and their features."""
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from v2l.errors import UserError
 from v2l.io.images import open_image
+from v2l.io.storage import read_tensors
 from v2l.manifest import Manifest
 
 BATCHES_AHEAD = 2
 T = TypeVar("T")
+
+
+def load_features(path: Path, manifest: Manifest) -> Tensor:
+    """Image features of a manifest's rows, float32 feature_ND. Raises UserError if there is not one for each image."""
+    feature_ND = read_tensors(path)[0]["feature_ND"]
+    if len(feature_ND) != len(manifest.image_id):
+        raise UserError(
+            f"{path} has {len(feature_ND)} rows, the manifest {len(manifest.image_id)} images",
+            "one feature per image, in the manifest's order",
+            "delete it and run embed_images again",
+        )
+    return feature_ND
 
 
 def load_image(manifest: Manifest, row: int) -> Image.Image:

@@ -23,6 +23,7 @@ from v2l.io.atomic import atomic_path
 from v2l.io.checkpoints import newest_checkpoint, save_checkpoint
 from v2l.io.provenance import provenance, write_beside
 from v2l.io.storage import read_tensors
+from v2l.loading import load_features
 from v2l.manifest import Manifest
 from v2l.metrics.lpips_network import load_lpips
 from v2l.models.discriminator import Discriminator
@@ -129,14 +130,8 @@ def training_rows(manifest: Manifest, section: TrainTokenizer) -> np.ndarray:
 
 def training_inputs(manifest: Manifest, inputs: Paths) -> tuple[Tensor, dict[str, Tensor]]:
     """Image features and codebooks, once they are known to fit the manifest and each other."""
-    feature_ND = read_tensors(inputs["features"])[0]["feature_ND"]
+    feature_ND = load_features(inputs["features"], manifest)
     codebook = read_tensors(inputs["codebook"])[0]
-    if len(feature_ND) != len(manifest.image_id):
-        raise UserError(
-            f"{inputs['features']} has {len(feature_ND)} rows, {inputs['manifest']} {len(manifest.image_id)} images",
-            "one feature per image, in the manifest's order",
-            "run embed_images again",
-        )
     widths = {"features": feature_ND.shape[1]} | {key: codebook[key].shape[1] for key in ("local_VD", "global_VD")}
     if len(set(widths.values())) > 1:
         raise UserError(

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from v2l.config import Network
-from v2l.errors import UserError
-from v2l.io.images import open_image, tokenizer_image
+from v2l.io.images import tokenizer_image
+from v2l.loading import load_image
 from v2l.manifest import Manifest
 from v2l.runtime import rng
 
@@ -37,13 +37,7 @@ class TrainingImages(Dataset):
         return (self.cache[index] if self.cache else self._read(index)), index
 
     def _read(self, index: int) -> Tensor:
-        path = self.manifest.path(self.rows[index])
-        try:
-            image = tokenizer_image(open_image(path), self.network, self.manifest.fit)
-        except OSError as error:
-            raise UserError(
-                f"{path} cannot be read ({error})", "an image that index_images accepted", "run index_images again"
-            ) from None
+        image = tokenizer_image(load_image(self.manifest, self.rows[index]), self.network, self.manifest.fit)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
