@@ -30,7 +30,8 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     prepare = {"classification": _classification, "restoration": _restoration}[config.job["task"]]
     schema, tables, total = prepare(config, inputs)
     rows = 0
-    facts = {"protocol": config.evaluate_llm.protocol}
+    note = parquet_facts(inputs["tokens"])["tokenizer"]["note"]
+    facts = {"protocol": config.evaluate_llm.protocol, "tokenizer_note": note}
     with (
         parquet_writer(outputs["predictions"], schema, provenance(config, inputs), facts) as writer,
         tqdm(total=total, desc=f"{config.job['task']} by {config.job['predictor']}", disable=None) as progress,
@@ -46,10 +47,10 @@ def _classification(config: StageConfig, inputs: Paths):
     section, predictor = config.evaluate_llm.classification, config.job["predictor"]
     manifest = Manifest.read(inputs["manifest"])
     tokens = Tokens.read(inputs["tokens"])
-    if tokens.global_NK is None:
+    if tokens.read_NK is None:
         raise UserError(
-            f"tokenizer {config.job['tokenizer']} makes no global tokens, which classification reads",
-            "a tokenizer with a global path",
+            f"tokenizer {config.job['tokenizer']} makes no tokens that stand for words, which classification reads",
+            "a tokenizer with global tokens, or lqae",
             "leave it out of `evaluate_llm.classification.tokenizers`",
         )
     rows = manifest.rows_of(tokens.image_id.tolist())
@@ -57,8 +58,8 @@ def _classification(config: StageConfig, inputs: Paths):
         image_id=manifest.image_id[rows],
         split=manifest.split[rows],
         class_name=manifest.class_name[rows],
-        global_NK=tokens.global_NK,
-        text_V=pq.read_table(inputs["entries"], columns=["text"])["text"].to_pylist(),
+        code_NK=tokens.read_NK,
+        text_V=pq.read_table(inputs["words"], columns=["text"])["text"].to_pylist(),
     )
 
     def tables(progress: tqdm):
