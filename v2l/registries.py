@@ -3,9 +3,9 @@
 Adding a language model, an image-text encoder, a data set or a tokenizer variant is one entry of the experiment's YAML.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TASKS = ("inpainting", "outpainting", "deblurring", "shift", "rotation")
 Template = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]  # a text with exactly one {}
@@ -105,6 +105,11 @@ class TokenizerEntry(Entry):
         {}, description="Keys of section `train_tokenizer` that this variant sets otherwise, nested as there."
     )
 
+    @property
+    def imported(self) -> bool:
+        """Whether its weights come from a published checkpoint instead of training."""
+        return getattr(self, "checkpoint", None) is not None
+
 
 class V2LEntry(TokenizerEntry):
     """The paper's tokenizer and its two reductions."""
@@ -121,6 +126,14 @@ class V2LEntry(TokenizerEntry):
         "global_vocabulary.npy, the words of an imported checkpoint; null: this experiment's own codebooks.",
     )
 
+    @model_validator(mode="after")
+    def _imports(self) -> Self:
+        if self.checkpoint and self.method == "v2l-subword":
+            raise ValueError("`checkpoint`: the authors published none of method v2l-subword; leave it out")
+        if self.codebooks and not self.checkpoint:
+            raise ValueError("`codebooks` are those of a `checkpoint`; name both, or neither")
+        return self
+
 
 class VQGANEntry(TokenizerEntry):
     """VQ-GAN with its own learned codebook."""
@@ -128,6 +141,12 @@ class VQGANEntry(TokenizerEntry):
     method: Literal["vqgan"]
     checkpoint: str | None = Field(None, description="A taming-transformers checkpoint: imported instead of trained.")
     checkpoint_config: str | None = Field(None, description="The checkpoint's YAML configuration (model.yaml).")
+
+    @model_validator(mode="after")
+    def _imports(self) -> Self:
+        if (self.checkpoint is None) != (self.checkpoint_config is None):
+            raise ValueError("`checkpoint` and `checkpoint_config` belong together; name both, or neither")
+        return self
 
 
 Tokenizer = Annotated[V2LEntry | VQGANEntry, Field(discriminator="method")]
