@@ -198,9 +198,7 @@ def encoded(weights: Weights, image: torch.Tensor) -> torch.Tensor:
     while f"encoder.down.{level}.block.0.conv1.weight" in weights:
         x = through_level(weights, f"encoder.down.{level}", x)
         if f"encoder.down.{level}.downsample.conv.weight" in weights:
-            x = convolved(
-                weights, f"encoder.down.{level}.downsample.conv", F.pad(x, (0, 1, 0, 1)), stride=2, padding=0
-            )
+            x = convolved(weights, f"encoder.down.{level}.downsample.conv", F.pad(x, (0, 1, 0, 1)), stride=2, padding=0)
         level += 1
     x = through_middle(weights, "encoder.mid", x)
     x = convolved(weights, "encoder.conv_out", swish(group_normed(weights, "encoder.norm_out", x)))

@@ -3,10 +3,12 @@
 Adding a language model, an image-text encoder, a data set or a tokenizer variant is one entry of the experiment's YAML.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+CODEBOOK_FILES = ("local_codebook_embedding.pth", "global_codebook_embedding.pth", "global_vocabulary.npy")
 TASKS = ("inpainting", "outpainting", "deblurring", "shift", "rotation")
 Template = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]  # a text with exactly one {}
 
@@ -108,7 +110,12 @@ class TokenizerEntry(Entry):
     @property
     def imported(self) -> bool:
         """Whether its weights come from a published checkpoint instead of training."""
-        return getattr(self, "checkpoint", None) is not None
+        return "checkpoint" in self.files
+
+    @property
+    def files(self) -> dict[str, Path | list[Path]]:
+        """The user's files that it is imported from, by kind; none if it is trained."""
+        return {}
 
 
 class V2LEntry(TokenizerEntry):
@@ -134,6 +141,14 @@ class V2LEntry(TokenizerEntry):
             raise ValueError("`codebooks` are those of a `checkpoint`; name both, or neither")
         return self
 
+    @property
+    def files(self) -> dict[str, Path | list[Path]]:
+        files = {"checkpoint": Path(self.checkpoint)} if self.checkpoint else {}
+        if self.codebooks:
+            needed = CODEBOOK_FILES if self.method == "v2l" else CODEBOOK_FILES[:1]
+            files["codebooks"] = [Path(self.codebooks) / name for name in needed]
+        return files
+
 
 class VQGANEntry(TokenizerEntry):
     """VQ-GAN with its own learned codebook."""
@@ -147,6 +162,11 @@ class VQGANEntry(TokenizerEntry):
         if (self.checkpoint is None) != (self.checkpoint_config is None):
             raise ValueError("`checkpoint` and `checkpoint_config` belong together; name both, or neither")
         return self
+
+    @property
+    def files(self) -> dict[str, Path | list[Path]]:
+        named = {"checkpoint": self.checkpoint, "checkpoint_config": self.checkpoint_config}
+        return {kind: Path(path) for kind, path in named.items() if path}
 
 
 Tokenizer = Annotated[V2LEntry | VQGANEntry, Field(discriminator="method")]

@@ -29,7 +29,7 @@ from v2l.manifest import Manifest
 from v2l.metrics.lpips_network import load_lpips
 from v2l.models.base import VisionTokenizer, Words
 from v2l.models.discriminator import Discriminator
-from v2l.models.imports import import_files, import_tokenizer
+from v2l.models.imports import import_tokenizer
 from v2l.models.losses import PerceptualLoss
 from v2l.models.tokenizer import METHODS
 from v2l.runtime import device, rng
@@ -59,7 +59,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     section = training_settings(config.train_tokenizer, entry)
     if entry.imported:
         imported = import_tokenizer(config.job["tokenizer"], entry, section, inputs)
-        record = provenance(config, inputs | import_files(entry))
+        record = provenance(config, inputs | entry.files)
         write(outputs, imported.tokenizer, imported.words, json.dumps(imported.line) + "\n", record, inputs)
         return
     ranks = Ranks.connect()

@@ -69,8 +69,7 @@ def read_checkpoint(path: Path) -> dict:
     try:
         content = _load(path)
     except BROKEN as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        raise _refused(path, f"it names {named[1]}, which is not run" if named else _first_line(error)) from None
+        raise _refused(path, _reason(error)) from None
     if not isinstance(content, dict):
         raise _refused(path, f"it holds a {type(content).__name__}, not a dict")
     return content
@@ -81,7 +80,7 @@ def read_tensor(path: Path) -> torch.Tensor:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except BROKEN as error:
-        raise _refused(path, _first_line(error)) from None
+        raise _refused(path, _reason(error)) from None
     if not isinstance(content, torch.Tensor):
         raise _refused(path, f"it holds a {type(content).__name__}, not a tensor")
     return content.detach()
@@ -108,7 +107,7 @@ def read_texts(path: Path) -> list[str]:
                 file.seek(0)
                 array = np.lib.format.read_array(file, allow_pickle=False)
     except BROKEN as error:
-        raise _refused(path, _first_line(error)) from None
+        raise _refused(path, _reason(error)) from None
     if not isinstance(array, np.ndarray) or array.ndim != 1 or array.shape != shape:
         raise _refused(path, f"it holds no one-dimensional array of its header's shape {shape}")
     texts = array.tolist()
@@ -140,7 +139,10 @@ def _load(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """One line that says what is wrong; where torch refuses a name in many lines, the name."""
+    if named := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it names {named[1]}, which is not run"
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

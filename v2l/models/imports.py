@@ -21,11 +21,10 @@ from v2l.models.base import VisionTokenizer, Words
 from v2l.models.taming import taming_network
 from v2l.models.v2l import V2LTokenizer
 from v2l.models.vqgan import VQGANTokenizer
-from v2l.registries import Tokenizer, V2LEntry, VQGANEntry
+from v2l.registries import CODEBOOK_FILES, Tokenizer, V2LEntry, VQGANEntry
 from v2l.stage import Paths
 
 LOCAL_TABLE, GLOBAL_TABLE = "tok_embeddings.weight", "tok_embeddings_global.weight"
-CODEBOOK_FILES = ("local_codebook_embedding.pth", "global_codebook_embedding.pth", "global_vocabulary.npy")
 PUBLISHED_WIDTH = 768  # of the authors' codebooks: said of a key when none of the file's tables tells
 # What a checkpoint may hold beside the network that encodes and decodes, and why it is left out.
 LEFT_OUT = {
@@ -45,21 +44,6 @@ class Imported(NamedTuple):
     tokenizer: VisionTokenizer
     words: Words
     line: dict
-
-
-def import_files(entry: Tokenizer) -> Paths:
-    """The user's files that an imported tokenizer is made of, by kind."""
-    files: Paths = {"checkpoint": Path(entry.checkpoint)}
-    if isinstance(entry, VQGANEntry):
-        files["checkpoint_config"] = Path(entry.checkpoint_config)
-    elif entry.codebooks:
-        files["codebooks"] = [Path(entry.codebooks) / name for name in codebook_files(entry)]
-    return files
-
-
-def codebook_files(entry: V2LEntry) -> tuple[str, ...]:
-    """The files of `entry.codebooks` that its method has a use for."""
-    return CODEBOOK_FILES if entry.method == "v2l" else CODEBOOK_FILES[:1]
 
 
 def import_tokenizer(name: str, entry: Tokenizer, settings: TrainTokenizer, inputs: Paths) -> Imported:
@@ -183,7 +167,7 @@ def imported_words(entry: V2LEntry, tokenizer: V2LTokenizer, inputs: Paths) -> W
 
 
 def _published_words(entry: V2LEntry, tokenizer: V2LTokenizer, vocabulary: pa.Table) -> Words:
-    paths = [Path(entry.codebooks) / name for name in codebook_files(entry)]
+    paths = entry.files["codebooks"]
     if absent := [str(path) for path in paths if not path.is_file()]:
         raise UserError(f"these do not exist: {', '.join(absent)}", "the authors' codebooks", "put them there")
     for path, key, table_VD in zip(paths, (LOCAL_TABLE, GLOBAL_TABLE), tokenizer.codebooks, strict=False):
