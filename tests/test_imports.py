@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import sys
 import types
 import typing
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 import yaml
 
 from tests import published
+from tests.conftest import Project
 from v2l import train_tokenizer
 from v2l.errors import UserError
 from v2l.experiment import load_experiment
@@ -598,6 +600,17 @@ def tiny_overrides(**entries: dict) -> list[str]:
 TARGETS = ("results/table1_classification.csv", "results/table3_reconstruction.csv")
 
 
+def test_files_that_are_not_there_are_reported_before_anything_runs(tmp_path):
+    """A dry run warns; a real one lists them all and starts nothing."""
+    project = Project(tmp_path)
+    dry = project.snakemake(*TARGETS, "-n", *tiny_overrides())
+    assert dry.returncode == 0 and re.search(r"train_tokenizer_import +2\b", dry.stdout), dry.stdout
+    real = project.snakemake(*TARGETS, *tiny_overrides())
+    assert real.returncode != 0 and not (project.folder / "results").exists()
+    for key in ("v2l.checkpoint", "v2l.codebooks", "vqgan.checkpoint", "vqgan.checkpoint_config"):
+        assert f"tokenizers.{key}: tiny/" in dry.stdout and f"tokenizers.{key}: tiny/" in real.stdout
+
+
 @pytest.mark.pipeline
 def test_imported_tokenizers_fill_rows_of_the_tables(new_project, tmp_path):
     project = new_project()
@@ -607,14 +620,6 @@ def test_imported_tokenizers_fill_rows_of_the_tables(new_project, tmp_path):
     link.mkdir()
     for path in shared.iterdir():
         (link / path.name).symlink_to(path)
-
-    # Nothing of the user's is there yet: a dry run warns, a real one lists what is missing and starts nothing.
-    dry = project.snakemake(*TARGETS, "-n", *tiny_overrides())
-    assert dry.returncode == 0 and "tokenizers.v2l.checkpoint: tiny/authors.pth" in dry.stdout, dry.stdout
-    real = project.snakemake(*TARGETS, *tiny_overrides())
-    assert real.returncode != 0 and not (project.folder / "results").exists()
-    for key in ("v2l.checkpoint", "v2l.codebooks", "vqgan.checkpoint", "vqgan.checkpoint_config"):
-        assert f"tokenizers.{key}: tiny/" in real.stdout
 
     stage = Stage(tmp_path)
     stage.codebooks = link / "codebooks"
