@@ -122,7 +122,7 @@ def draw(shapes: dict[str, tuple], seed: int = 0) -> Weights:
         elif "embedding" in key:
             value = F.normalize(value, dim=1)
         else:
-            value = value / (value[0].numel() ** 0.5 if value.ndim > 1 else 10)
+            value = value / (value[0].numel() ** 0.5 if value.ndim > 1 else 100)
         weights[key] = value
     return weights
 

@@ -208,7 +208,10 @@ def test_v2l_local_import_equals_the_plain_forward_pass(stage):
 def test_v2l_import_equals_the_plain_forward_pass_at_the_papers_sizes(stage, caplog):
     caplog.set_level("INFO")
     torch.set_num_threads(2)
-    model = stage.write_v2l(released_model(PAPER), codebooks=False)
+    model = released_model(PAPER)
+    with torch.no_grad():  # outputs around zero: else their mean decides and a handful of codes is used
+        model["quant_conv.bias"] -= published.encoded(model, images(1, 128)).mean((0, 2, 3))
+    stage.write_v2l(model, codebooks=False)
     stage.write_vocabulary([f"entry {number}" for number in range(96_000)], PAPER.codes)
     codebook = {
         "global_VD": model["tok_embeddings_global.weight"],
@@ -219,7 +222,7 @@ def test_v2l_import_equals_the_plain_forward_pass_at_the_papers_sizes(stage, cap
     network = {"image_size": 128, "channels": 128, "residual_blocks": 2, "latent_channels": 256}
     network |= {"cross_attention_heads": 8, "cross_attention_head_channels": 512}
     outputs = stage.run(network=network, train_tokenizer={"global_tokens": 21})
-    assert_equals_plain_forward(outputs["weights"], model, images(4, 128), 768, 8)
+    assert_equals_plain_forward(outputs["weights"], model, images(2, 128), 768, 8)
 
 
 @torch.no_grad()
