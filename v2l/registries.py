@@ -130,4 +130,18 @@ class VQGANEntry(TokenizerEntry):
     checkpoint_config: str | None = Field(None, description="The checkpoint's YAML configuration (model.yaml).")
 
 
-Tokenizer = Annotated[V2LEntry | VQGANEntry, Field(discriminator="method")]
+class LQAEEntry(TokenizerEntry):
+    """LQAE: a frozen masked language model's word embeddings as codebook (Liu et al. 2023; defaults: its code)."""
+
+    method: Literal["lqae"]
+    language_model: str = Field(
+        description="Hugging Face folder of a masked language model, with or without head. LQAE: RoBERTa-base."
+    )
+    patch_size: int = Field(16, ge=1, description="Pixels of a token's side; image side: network.image_size.")
+    layers: int = Field(12, ge=1, description="Transformer blocks of the encoder, and of the decoder.")
+    heads: int = Field(12, ge=1, description="Attention heads; the width is the language model's.")
+    expansion: int = Field(4, ge=1, description="Feed-forward width in multiples of the width.")
+    mask_share: float = Field(0.5, ge=0, le=1, description="Share of words hidden in training, each by its own draw.")
+
+
+Tokenizer = Annotated[V2LEntry | VQGANEntry | LQAEEntry, Field(discriminator="method")]
