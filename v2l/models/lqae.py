@@ -4,8 +4,8 @@
     hidden = language model(q with the mask token's embedding at random positions), output = ViT decoder(hidden)
     loss = MSE + 2 (0.005 mean((sg(e) - x)^2) + mean((e - sg(x))^2)) + 0.0001 cross-entropy of the masked ids
 
-e are the word embeddings, sg means: no gradient. The quantizer loss is computed and added twice, once on a latent that is
-the identity; its second term has no gradient, since e is frozen. No adversarial and no perceptual loss.
+e are the word embeddings, sg means: no gradient. The quantizer loss is computed and added twice, once on a latent that
+is the identity; its second term has no gradient, since e is frozen. No adversarial and no perceptual loss.
 """
 
 from pathlib import Path
@@ -112,7 +112,10 @@ class LQAETokenizer(VisionTokenizer):
 
     @property
     def build(self) -> dict:
-        return {"entry": self.entry.model_dump(mode="json", exclude={"train_tokenizer"}), "language_model": self.language_model.build}
+        return {
+            "entry": self.entry.model_dump(mode="json", exclude={"train_tokenizer"}),
+            "language_model": self.language_model.build,
+        }
 
 
 def masked_cross_entropy(logits_BLV: Tensor, ids_BL: Tensor, is_masked_BL: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Self
 
-import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerBase
@@ -38,16 +37,19 @@ class FrozenMaskedLM(nn.Module):
     def load(cls, folder: Path) -> Self:
         """Raises UserError unless `folder` holds a masked language model with or without its head."""
         mask_id = load_lm_tokenizer(folder).mask_token_id
+        level = logging.get_verbosity()
+        logging.set_verbosity_error()  # a missing head is no fault to warn of
         try:
-            model, info = AutoModelForMaskedLM.from_pretrained(folder, local_files_only=True, output_loading_info=True)
-            if has_head := not info["missing_keys"]:
-                return cls(model, has_head, mask_id)
-            model, info = AutoModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+            for kind in (AutoModelForMaskedLM, AutoModel):
+                model, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+                missing = [key for key in sorted(info["missing_keys"]) if not key.startswith("pooler.")]
+                if not missing:
+                    return cls(model, kind is AutoModelForMaskedLM, mask_id)
         except FAILURES as error:
             raise _unreadable(folder, error) from None
-        if missing := [key for key in sorted(info["missing_keys"]) if not key.startswith("pooler.")]:
-            raise _unreadable(folder, f"lacks weights {', '.join(missing[:3])}")
-        return cls(model, False, mask_id)
+        finally:
+            logging.set_verbosity(level)
+        raise _unreadable(folder, f"lacks weights {', '.join(missing[:3])}")
 
     @classmethod
     def rebuild(cls, build: dict) -> Self:
@@ -134,7 +136,9 @@ def _unreadable(folder: Path, problem: object) -> UserError:
 
 def _tied(module: FrozenMaskedLM, prefix: str) -> dict[str, str]:
     """State-dict keys of tied weights -> the key that holds the same weight."""
-    return {f"{prefix}model.{key}": f"{prefix}model.{source}" for key, source in module.model.all_tied_weights_keys.items()}
+    return {
+        f"{prefix}model.{key}": f"{prefix}model.{source}" for key, source in module.model.all_tied_weights_keys.items()
+    }
 
 
 def _leave_out_tied(module: FrozenMaskedLM, state: dict, prefix: str, metadata: dict) -> None:

@@ -1,8 +1,8 @@
 """The vision transformers of LQAE's encoder and decoder (Liu et al. 2023; its code's base_vit).
 
-No plain ViT: a norm stands behind the attention as well, feed-forward layers are gated and mix neighbours by a depthwise
-convolution, linear layers have no bias, there is no class token and no last norm. Shape suffixes: B images, C channels,
-H and W pixels, L = h * w positions in row-major order, D the width.
+No plain ViT: a norm stands behind the attention as well, feed-forward layers are gated and mix neighbours by a
+depthwise convolution, linear layers have no bias, there is no class token and no last norm. Shape suffixes: B images,
+C channels, H and W pixels, L = h * w positions in row-major order, D the width.
 """
 
 import torch
