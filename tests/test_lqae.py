@@ -182,6 +182,21 @@ def test_encoding_and_decoding_are_the_training_pass_without_masks(roberta):
         torch.testing.assert_close(tokenizer.decode(*codes), image_BCHW, rtol=1e-4, atol=1e-4)
 
 
+def test_the_output_layer_matches_the_embeddings_and_uses_more_words(roberta):
+    bare, matched = untrained(roberta), untrained(roberta, output_layer="match-moments")
+    image_BCHW = a_batch(40).image_BCHW
+    with torch.no_grad():
+        assert bare.match_moments(image_BCHW) == [] and not any("output" in name for name in bare.state_dict())
+        assert {id(part) for part in matched.match_moments(image_BCHW)} == {
+            id(part) for part in matched.output_layer.parameters()
+        }
+        vector_ND, table = matched.vectors(image_BCHW).flatten(0, 1), matched.language_model.embedding_VD
+        torch.testing.assert_close(vector_ND.mean(0), table.mean(0), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(vector_ND.T.cov(), table.T.cov(), rtol=0.05, atol=0.02)
+        used = [tokenizer.encode(image_BCHW).local_BL.unique().numel() for tokenizer in (bare, matched)]
+    assert used[1] > 3 * used[0]
+
+
 def test_the_language_model_stays_in_evaluation_mode(roberta):
     tokenizer = untrained(roberta).train()
     assert tokenizer.encoder.training and not any(part.training for part in tokenizer.language_model.modules())

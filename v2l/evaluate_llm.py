@@ -93,7 +93,7 @@ def _classifier(config: StageConfig, inputs: Paths, images: classification.Image
             section.batch_size,
             stop_ids=stop_ids,
             names=[f"episode {episode.number} ({what})" for episode in episodes],
-            remedy="lower ways, tokens, inner_shots or repeats in `evaluate_llm.classification.grid`",
+            remedy="lower ways, tokens, inner_shots or repeats in `evaluate_llm.classification.grid` or `grid_of`",
             progress=progress,
         )
         texts = [tokenizer.decode([number for number in ids if number not in words.control]) for ids in outputs]
