@@ -4,18 +4,40 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from v2l.config import Config
+from v2l.config_training import TrainTokenizer
+from v2l.registries import LQAEEntry
 
-KEYS = re.findall(r"^\| `([a-z_.]+)` \|", Path("docs/deviations.md").read_text(), flags=re.MULTILINE)
+TEXT = Path("docs/deviations.md").read_text()
+HEAD = "| key of `tokenizers.<name>` |"
+KEYS = re.findall(r"^\| `([a-z_.]+)` \|", TEXT.split(HEAD)[0], flags=re.MULTILINE)
+LQAE_ROWS = re.findall(r"^\| (`[^|]*) \|", TEXT.split(HEAD)[1].split("\n\n")[0], flags=re.MULTILINE)
+
+
+def require(key: str, model: type[BaseModel]) -> None:
+    for step in key.split("."):
+        assert step in model.model_fields, f"{key}: {step} is no key of {model.__name__}"
+        model = model.model_fields[step].annotation
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_documented_key_exists(key):
-    model = Config
-    for step in key.split("."):
-        assert step in model.model_fields, f"{key}: {step} is no key of {model.__name__}"
-        model = model.model_fields[step].annotation
+    require(key, Config)
+
+
+@pytest.mark.parametrize("row", LQAE_ROWS)
+def test_documented_key_of_lqae_exists(row):
+    section = ""
+    for key in re.findall(r"`([a-z_.]+)`", row):
+        if key.startswith("train_tokenizer."):
+            section = key.rpartition(".")[0].removeprefix("train_tokenizer").removeprefix(".")
+            require(key.removeprefix("train_tokenizer."), TrainTokenizer)
+        elif row.startswith("`train_tokenizer."):
+            require(f"{section}.{key}".removeprefix("."), TrainTokenizer)
+        else:
+            require(key, LQAEEntry)
 
 
 def test_loss_weights_on_which_paper_and_code_disagree_are_documented():
@@ -24,3 +46,4 @@ def test_loss_weights_on_which_paper_and_code_disagree_are_documented():
         "train_tokenizer.loss.adversarial",
         "filter_vocabulary.min_count",
     } <= set(KEYS)
+    assert len(LQAE_ROWS) > 10

@@ -80,7 +80,14 @@ def write_tokens(path: Path, rows: list, facts: dict, global_tokens: int | None)
             table.append((image_id, split, label, corruption, ids, generator.integers(CODES, size=SIDE * SIDE)))
     codebooks = {"local_size": CODES, "global_size": 30}
     reads = "global" if global_tokens else None
-    tokenizer = {"name": "few", "method": "v2l", "codebooks": codebooks, "reads": reads, "note": ""}
+    tokenizer = {
+        "name": "few",
+        "method": "v2l",
+        "shown_as": "subword",
+        "codebooks": codebooks,
+        "reads": reads,
+        "note": "",
+    }
     table = pa.table(list(zip(*table, strict=True)), schema=schema(SIDE * SIDE, GLOBAL_TOKENS))
     write_parquet(path, table, {}, facts | {"tokenizer": tokenizer, "grid": [SIDE, SIDE]})
 
@@ -189,6 +196,11 @@ class TestClassification:
             assert len(rows) == 30 and all(row["answer"] in row["class_names"] for row in rows)
             assert all(row["prompt_ids"] == row["output_ids"] == [] for row in rows)
         assert all(row["answer"] == row["target"] for row in rows)  # features are one-hot by class
+
+    def test_a_tokenizer_can_have_its_own_grid(self, inputs, tmp_path):
+        changes = {"grid_of": {"few": [{"ways": [2], "tokens": [4]}], "other": [{"ways": [3]}]}}
+        rows = predictions(inputs, tmp_path / "p.parquet", "classification", "token-overlap", classification=changes)
+        assert {(row["ways"], row["tokens"]) for row in rows} == {(2, 4)} and len(rows) == 3
 
     def test_cells_that_two_blocks_share_come_once(self):
         blocks = [Grid(ways=[2], tokens=[5], inner_shots=[1, 3]), Grid(ways=[2], tokens=[5], repeats=[0, 1])]
@@ -300,6 +312,25 @@ class TestRestoration:
         write_parquet(small, pq.read_table(inputs["vocabulary"]).slice(0, 30), {}, facts)
         with pytest.raises(UserError, match="tokenizer few has 40 local codes.*has 30 subwords"):
             predictions(inputs | {"vocabulary": small}, tmp_path / "p.parquet", "restoration")
+
+    @pytest.mark.parametrize("predictor", ["tiny", "majority-vote"])
+    def test_of_a_larger_codebook_the_codes_that_occur_are_shown_as_ordinary_tokens(self, inputs, tmp_path, predictor):
+        tokens = tmp_path / "tokens.parquet"
+        facts = {key: parquet_facts(inputs["tokens"])[key] for key in ("vocabulary", "tokenizer", "grid")}
+        facts["vocabulary"] = facts["vocabulary"] | {"ordinary": 185}
+        facts["tokenizer"] = facts["tokenizer"] | {"shown_as": "ordinary token", "codebooks": {"local_size": 50_265}}
+        table = pq.read_table(inputs["tokens"])
+        spread = [[7 * code + 100 for code in codes] for codes in table["local_ids"].to_pylist()]
+        column = pa.array(spread, table.schema.field("local_ids").type)
+        write_parquet(tokens, table.set_column(table.column_names.index("local_ids"), "local_ids", column), {}, facts)
+        changed = inputs | {"tokens": tokens}
+        rows = predictions(changed, tmp_path / "p.parquet", "restoration", predictor)
+        plain = predictions(inputs, tmp_path / "plain.parquet", "restoration", predictor)
+        # codes 0..39 all occur, so the larger codebook asks the same questions under other names
+        for row, other in zip(rows, plain, strict=True):
+            assert row["predicted_codes"] == [7 * code + 100 for code in other["predicted_codes"]]
+            assert row["target_codes"] == [7 * code + 100 for code in other["target_codes"]]
+            assert (row["prompt_ids"], row["output_ids"]) == (other["prompt_ids"], other["output_ids"])
 
     def test_a_task_without_tokens_is_named(self, inputs, tmp_path):
         tokens = tmp_path / "tokens.parquet"

@@ -76,7 +76,7 @@ def test_the_vocabulary_file(folder, tmp_path):
     assert text[cat,] == " cat"
     assert all(text[tuple(entry)].startswith(" cat") for entry in token_ids if entry[0] == cat)
     facts = parquet_facts(path)
-    assert facts["vocabulary"] == words.identity("tiny") | {"subwords": count}
+    assert facts["vocabulary"] == words.identity("tiny") | {"subwords": count, "ordinary": len(words.subwords())}
     assert facts["v2l"]["stage"] == "expand_vocabulary" and facts["v2l"]["config"] == config.data
 
 

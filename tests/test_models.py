@@ -159,7 +159,7 @@ def test_straight_through_and_quantizer_loss():
     torch.testing.assert_close(vector.grad, torch.arange(3.0).expand(4, 3))
     assert code.grad is None
     vector.grad = None
-    loss = quantizers.quantizer_loss(vector, code, 0.33)
+    loss = quantizers.quantizer_loss(vector, code, 0.33, 1.0)
     assert loss.item() == pytest.approx(1.33 * F.mse_loss(vector, code).item(), rel=1e-5)
     loss.backward()
     torch.testing.assert_close(vector.grad, 2 * (vector - code).detach() / 12)

@@ -16,8 +16,16 @@ import sentencepiece
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from tokenizers import ByteLevelBPETokenizer
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaTokenizer,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 NOUNS = ["cat", "dog", "bird", "fish", "tree", "car", "boat", "house", "sun", "moon", "star", "hand"]
 WORDS = [*NOUNS, "red", "green", "blue", "small", "big", "round", "old", "new"]
@@ -31,6 +39,7 @@ def build(folder: Path) -> Path:
     torch.manual_seed(0)
     write_llama(tiny / "llama")
     write_clip(tiny)
+    write_roberta(tiny / "roberta")
     write_imagenet(tiny / "imagenet")
     write_mini_imagenet(tiny / "mini-imagenet")
     write_lpips(tiny)
@@ -38,14 +47,18 @@ def build(folder: Path) -> Path:
     return tiny
 
 
+def sentences() -> list[str]:
+    """A seeded corpus."""
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice([*WORDS, "a", "photo", "of", "the"], 8)) for _ in range(400)]
+
+
 def write_llama(folder: Path) -> None:
     """A LLaMA with a SentencePiece vocabulary: byte tokens, leading-space marker, three control tokens."""
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    sentences = [" ".join(rng.choice([*WORDS, "a", "photo", "of", "the"], 8)) for _ in range(400)]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences),
+        sentence_iterator=iter(sentences()),
         model_writer=model,
         vocab_size=340,
         model_type="bpe",
@@ -67,6 +80,26 @@ def write_llama(folder: Path) -> None:
         initializer_range=0.3,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def write_roberta(folder: Path) -> None:
+    """A RoBERTa with its masked-LM head, random weights and a byte-level BPE vocabulary of its own."""
+    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    special["mask_token"] = "<mask>"
+    model = ByteLevelBPETokenizer()
+    model.train_from_iterator(sentences(), 320, special_tokens=list(special.values()), show_progress=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=model._tokenizer, **special)
+    tokenizer.save_pretrained(folder)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=40,
+        initializer_range=0.3,
+    )
+    RobertaForMaskedLM(config).save_pretrained(folder)
 
 
 def write_clip(folder: Path) -> None:

@@ -116,8 +116,15 @@ class Classification(Entry):
         Grid(inner_shots=[1, 3, 5]),
         Grid(repeats=[1, 3, 5]),
     ]
+    grid_of: dict[str, Annotated[list[Grid], Field(min_length=1)]] = Field(
+        {}, description="Tokenizer -> its own grid; others: `grid`. lqae shows its whole map, so it needs one."
+    )
     max_new_tokens: int = Field(16, ge=1)
     batch_size: int = Field(8, ge=1)
+
+    def for_tokenizer(self, name: str) -> "Classification":
+        """The section with the grid of tokenizer `name`."""
+        return self.model_copy(update={"grid": self.grid_of.get(name, self.grid)})
 
 
 class Restoration(Entry):

@@ -51,9 +51,9 @@ class Loss(Entry):
     perceptual_dropout: bool = Field(False, description="LPIPS with its heads' dropout. released: true, by accident.")
     adversarial: float = Field(0.1, ge=0, description="Times the adaptive weight. paper: 0.1. released: 0.75.")
     quantizer: float = Field(1.0, ge=0, description="released: 1.0.")
-    codebook: float = Field(
-        0.33, ge=0, description="Weight of the codebook term beside commitment weight 1 (released)."
-    )
+    codebook: float = Field(0.33, ge=0, description="Weight of the quantizer's codebook term (released). LQAE: 1.0.")
+    commitment: float = Field(1.0, ge=0, description="Weight of its commitment term (released). LQAE: 0.005.")
+    masked_lm: float = Field(0.0001, ge=0, description="Masked-LM cross-entropy of lqae alone (LQAE's code: 0.0001).")
     discriminator_start: int = Field(10000, ge=0, description="Step after which generator and discriminator compete.")
     perceptual_weights: str = Field(description="LPIPS VGG16 weights (.safetensors) for the `lpips` package's network.")
 

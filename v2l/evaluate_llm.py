@@ -4,7 +4,6 @@ Answers are stored raw with their prompts; scoring them is the next stage's work
 """
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from v2l.errors import UserError
 from v2l.io.provenance import provenance
 from v2l.io.storage import parquet_facts, parquet_writer, read_tensors
+from v2l.llm.code_ids import code_ids, shown_codes, with_codes
 from v2l.llm.engine import generate
 from v2l.llm.loading import load_llm
 from v2l.llm.prompts import RestorationPrompt, answer_of
@@ -44,7 +44,8 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
 
 
 def _classification(config: StageConfig, inputs: Paths):
-    section, predictor = config.evaluate_llm.classification, config.job["predictor"]
+    section = config.evaluate_llm.classification.for_tokenizer(config.job["tokenizer"])
+    predictor = config.job["predictor"]
     manifest = Manifest.read(inputs["manifest"])
     tokens = Tokens.read(inputs["tokens"])
     if tokens.read_NK is None:
@@ -77,7 +78,7 @@ def _classification(config: StageConfig, inputs: Paths):
 
 def _classifier(config: StageConfig, inputs: Paths, images: classification.Images, progress: tqdm):
     """A predictor that asks the language model and takes what it writes up to the newline or end token."""
-    section = config.evaluate_llm.classification
+    section = config.evaluate_llm.classification.for_tokenizer(config.job["tokenizer"])
     model, tokenizer, words = _llm(config, inputs)
     newlines = {number for number, text in words.subwords() if "\n" in text}
     stop_ids = newlines | words.control
@@ -92,7 +93,7 @@ def _classifier(config: StageConfig, inputs: Paths, images: classification.Image
             section.batch_size,
             stop_ids=stop_ids,
             names=[f"episode {episode.number} ({what})" for episode in episodes],
-            remedy="lower ways, tokens, inner_shots or repeats in `evaluate_llm.classification.grid`",
+            remedy="lower ways, tokens, inner_shots or repeats in `evaluate_llm.classification.grid` or `grid_of`",
             progress=progress,
         )
         texts = [tokenizer.decode([number for number in ids if number not in words.control]) for ids in outputs]
@@ -107,31 +108,35 @@ def _classifier(config: StageConfig, inputs: Paths, images: classification.Image
 def _restoration(config: StageConfig, inputs: Paths):
     section, tokenizer_name = config.evaluate_llm.restoration, config.job["tokenizer"]
     clean = Tokens.read(inputs["tokens"])
-    maps = restoration.TokenMaps(
-        grid=clean.grid,
-        codebook_size=clean.tokenizer["codebooks"]["local_size"],
-        image_ids=clean.image_id.tolist()[: section.images_of.get(tokenizer_name)],
-        codes={},
-    )
+    codes = {}
     for corruption in ["none", *(task for task in section.tasks if task not in MASKED_TASKS)]:
         rows = Tokens.read(inputs["tokens"], corruption)
-        keys = [(corruption, image_id) for image_id in rows.image_id]
-        maps.codes.update(zip(keys, rows.local_NL, strict=True))
+        codes.update(zip([(corruption, image_id) for image_id in rows.image_id], rows.local_NL, strict=True))
+    shown_C = shown_codes(clean.tokenizer, parquet_facts(inputs["tokens"])["vocabulary"], codes.values())
+    maps = restoration.TokenMaps(
+        grid=clean.grid,
+        codebook_size=len(shown_C),
+        image_ids=clean.image_id.tolist()[: section.images_of.get(tokenizer_name)],
+        codes={key: np.searchsorted(shown_C, code_L) for key, code_L in codes.items()},
+    )
 
     def tables(progress: tqdm):
         answer = restoration.majority_predictor
         if config.job["predictor"] != "majority-vote":
-            answer = _restorer(config, inputs, maps, progress)
-        return restoration.predict(section, maps, answer, config.seed)
+            answer = _restorer(config, inputs, clean.tokenizer, maps, progress)
+        for table in restoration.predict(section, maps, answer, config.seed):
+            yield with_codes(table, ("predicted_codes", "target_codes"), shown_C)
 
     return restoration.SCHEMA, tables, restoration.prompts_in(section, maps)
 
 
-def _restorer(config: StageConfig, inputs: Paths, maps: restoration.TokenMaps, progress: tqdm):
-    """A predictor that shows code i to the language model as its i-th subword and takes ids back as codes."""
+def _restorer(
+    config: StageConfig, inputs: Paths, facts: dict, maps: restoration.TokenMaps, progress: tqdm
+) -> restoration.Predictor:
+    """A predictor that shows codes to the language model as `v2l.llm.code_ids` says and takes ids back as codes."""
     section = config.evaluate_llm.restoration
     model, tokenizer, words = _llm(config, inputs)
-    ids = _code_ids(inputs["vocabulary"], maps.codebook_size, config.job["tokenizer"])
+    ids = code_ids(facts, maps.codebook_size, words, inputs["vocabulary"])
     if not section.restrict_to_codebook and len(ids) < words.size:
         raise UserError(
             f"`evaluate_llm.restoration.restrict_to_codebook` is false, but the local codebook of "
@@ -168,19 +173,6 @@ def _restorer(config: StageConfig, inputs: Paths, maps: restoration.TokenMaps, p
         ]
 
     return predict_step
-
-
-def _code_ids(vocabulary: Path, codebook_size: int, tokenizer_name: str) -> np.ndarray:
-    """The LLM's id of each local code: the only id of the i-th subword."""
-    table = pq.read_table(vocabulary, columns=["token_ids"], filters=[("kind", "==", "subword")])
-    subwords = [ids[0] for ids in table["token_ids"].to_pylist()]
-    if codebook_size > len(subwords):
-        raise UserError(
-            f"tokenizer {tokenizer_name} has {codebook_size} local codes, {vocabulary} has {len(subwords)} subwords",
-            "a subword for every code",
-            "raise `expand_vocabulary.max_subwords` or lower `train_tokenizer.network.learned_codebook_size`",
-        )
-    return np.array(subwords[:codebook_size], dtype=np.int64)
 
 
 def _llm(config: StageConfig, inputs: Paths):

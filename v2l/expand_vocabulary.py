@@ -55,7 +55,8 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     section = config.expand_vocabulary
     model, tokenizer = load_llm(section.llm, config.llms[section.llm], device())
     words = Words(tokenizer)
-    pairs = words.subwords(section.reserved)[: section.max_subwords]
+    ordinary = words.subwords()
+    pairs = (words.subwords(reserved=True) if section.reserved else ordinary)[: section.max_subwords]
     ids = [number for number, _ in pairs]
     beyond = range(words.size, model.get_output_embeddings().out_features)
     nameless = [number for number, token in enumerate(words.tokens) if token is None]
@@ -68,7 +69,8 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
         "token_ids": [[number] for number in ids] + bigrams + trigrams,
         "text": [text for _, text in pairs] + [words.text(entry) for entry in bigrams + trigrams],
     }
-    facts = {"vocabulary": words.identity(section.llm) | {"subwords": len(ids)}}
+    counts = {"subwords": len(ids), "ordinary": len(ordinary)}
+    facts = {"vocabulary": words.identity(section.llm) | counts}
     write_parquet(outputs["vocabulary"], pa.table(columns, schema=SCHEMA), provenance(config, inputs), facts)
     logging.info("%d subwords of %s, as many bigrams and trigrams", len(ids), section.llm)
 

@@ -112,6 +112,7 @@ def _dangling(config: Config):
         ("train_tokenizer.tokenizers", config.train_tokenizer.tokenizers, "tokenizers"),
         ("evaluate_llm.classification.llms", classification.llms, "llms"),
         ("evaluate_llm.restoration.llms", restoration.llms, "llms"),
+        ("evaluate_llm.classification.grid_of", list(classification.grid_of), "tokenizers"),
         ("evaluate_llm.restoration.images_of", list(restoration.images_of), "tokenizers"),
     ]
     selections += [(f"samples.{name}.dataset", [sample.dataset], "datasets") for name, sample in config.samples.items()]

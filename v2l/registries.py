@@ -169,4 +169,23 @@ class VQGANEntry(TokenizerEntry):
         return {kind: Path(path) for kind, path in named.items() if path}
 
 
-Tokenizer = Annotated[V2LEntry | VQGANEntry, Field(discriminator="method")]
+class LQAEEntry(TokenizerEntry):
+    """LQAE: a frozen masked language model's word embeddings as codebook (Liu et al. 2023; defaults: its code)."""
+
+    method: Literal["lqae"]
+    language_model: str = Field(
+        description="Hugging Face folder of a masked language model, with or without head. LQAE: RoBERTa-base."
+    )
+    patch_size: int = Field(16, ge=1, description="Pixels of a token's side; image side: network.image_size.")
+    layers: int = Field(12, ge=1, description="Transformer blocks of the encoder, and of the decoder.")
+    heads: int = Field(12, ge=1, description="Attention heads; the width is the language model's.")
+    expansion: int = Field(4, ge=1, description="Feed-forward width in multiples of the width.")
+    mask_share: float = Field(0.5, ge=0, le=1, description="Share of words hidden in training, each by its own draw.")
+    output_layer: Literal["none", "match-moments"] = Field(
+        "none",
+        description="Behind the encoder. match-moments: a linear layer, fitted to the embeddings' moments at "
+        "train_tokenizer.match_steps, against codebook collapse in short runs. LQAE's code: none.",
+    )
+
+
+Tokenizer = Annotated[V2LEntry | VQGANEntry | LQAEEntry, Field(discriminator="method")]

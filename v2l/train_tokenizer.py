@@ -109,7 +109,7 @@ def trained(
         network = load_lpips("vgg", Path(section.loss.perceptual_weights))
         perceptual = PerceptualLoss(network, section.loss.perceptual_dropout).to(device())
     trainer = Trainer(section, tokenizer, discriminator, perceptual, steps, ranks)
-    images = TrainingImages(manifest, rows, tokenizer.geometry)
+    images = TrainingImages(manifest, rows, tokenizer.geometry, section.augmentation, config.seed)
     log = TrainingLog(folder, Path(config.job["logs"]), Window(tokenizer.local_size), steps, ranks.first)
     started = time.monotonic()
     train(trainer, images, feature_ND[rows], config.seed, folder, log)

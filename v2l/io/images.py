@@ -24,15 +24,20 @@ def open_image(path: Path) -> Image.Image:
 
 def square_image(image: Image.Image, size: int, fit: str) -> Image.Image:
     """`image` as size x size, bicubic. `crop`: shorter side resized, centre crop; `pad`: white margins first."""
-    width, height = image.size
     if fit == "pad":
-        side = max(width, height)
-        canvas = Image.new("RGB", (side, side), WHITE)
-        canvas.paste(image, ((side - width) // 2, (side - height) // 2))
-        return canvas.resize((size, size), Image.Resampling.BICUBIC)
+        return padded_image(image).resize((size, size), Image.Resampling.BICUBIC)
     image = resize_shorter_side(image, size)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))
+
+
+def padded_image(image: Image.Image) -> Image.Image:
+    """`image` with white margins that make it square."""
+    width, height = image.size
+    side = max(width, height)
+    canvas = Image.new("RGB", (side, side), WHITE)
+    canvas.paste(image, ((side - width) // 2, (side - height) // 2))
+    return canvas
 
 
 def resize_shorter_side(image: Image.Image, size: int) -> Image.Image:

@@ -60,13 +60,13 @@ def straight_through(vector_ND: Tensor, code_ND: Tensor) -> Tensor:
     return vector_ND + (code_ND - vector_ND).detach()
 
 
-def quantizer_loss(vector_ND: Tensor, code_ND: Tensor, codebook_weight: float) -> Tensor:
-    """mean((sg(code) - vector)^2) + codebook_weight * mean((code - sg(vector))^2), sg: no gradient (released).
+def quantizer_loss(vector_ND: Tensor, code_ND: Tensor, codebook: float, commitment: float) -> Tensor:
+    """commitment * mean((sg(code) - vector)^2) + codebook * mean((code - sg(vector))^2), sg: no gradient (released).
 
     The first term draws the encoder to the codes; the second trains the projector (v2l) or the codebook (vqgan).
     """
-    commitment = F.mse_loss(vector_ND, code_ND.detach())
-    return commitment + codebook_weight * F.mse_loss(code_ND, vector_ND.detach())
+    drawn = commitment * F.mse_loss(vector_ND, code_ND.detach())
+    return drawn + codebook * F.mse_loss(code_ND, vector_ND.detach())
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ class V2LTokenizer(ProjectedCodebook, ConvolutionalTokenizer):
         vector_BLD = self.vectors(batch.image_BCHW)
         ids_BL = self.nearest(vector_BLD)
         code_BLD = self.codes(ids_BL)
-        quantizer = quantizers.quantizer_loss(vector_BLD, code_BLD, loss.codebook)
+        quantizer = quantizers.quantizer_loss(vector_BLD, code_BLD, loss.codebook, loss.commitment)
         global_ids_BK = self.global_ids(batch.feature_BD) if self.has_global else None
         image_BCHW = self._decode(quantizers.straight_through(vector_BLD, code_BLD), global_ids_BK)
         return TrainingPass(image_BCHW, {"quantizer": quantizer}, ids_BL)

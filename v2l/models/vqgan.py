@@ -45,7 +45,7 @@ class VQGANTokenizer(ConvolutionalTokenizer):
         vector_BLD = self.vectors(batch.image_BCHW)
         ids_BL = self.nearest(vector_BLD)
         code_BLD = self.quantize.embedding(ids_BL)
-        quantizer = quantizers.quantizer_loss(vector_BLD, code_BLD, loss.codebook)
+        quantizer = quantizers.quantizer_loss(vector_BLD, code_BLD, loss.codebook, loss.commitment)
         image_BCHW = self.decode_vectors(quantizers.straight_through(vector_BLD, code_BLD))
         return TrainingPass(image_BCHW, {"quantizer": quantizer}, ids_BL)
 

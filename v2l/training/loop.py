@@ -98,7 +98,7 @@ def samples(tokenizer: VisionTokenizer, images: TrainingImages, feature_ND: Tens
     """The first training images and their reconstructions, both in [-1, 1] on the CPU."""
     shown = range(min(SHOWN, len(images)))
     target = next(tokenizer.parameters()).device
-    image_BCHW = torch.stack([images[index][0] for index in shown]).to(target).float() / 127.5 - 1
+    image_BCHW = torch.stack([images.plain(index) for index in shown]).to(target).float() / 127.5 - 1
     tokenizer.eval()
     codes = tokenizer.encode(image_BCHW, feature_ND[list(shown)].to(target))
     reconstruction_BCHW = tokenizer.decode(*codes)
