@@ -92,10 +92,11 @@ def toy(tmp_path, monkeypatch, vgg):
     words = pa.table({"text": [f" word {number}" for number in range(60)]})
     write_parquet(inputs["vocabulary"], words, {}, {"vocabulary": {"llm": "toy", "subwords": 30}})
 
-    def go(method: str = "v2l", **changes) -> dict[str, Path]:
+    def go(method: str = "v2l", entry: dict | None = None, **changes) -> dict[str, Path]:
         section = TrainTokenizer.model_validate(SECTION | changes).model_dump(mode="json")
         job = {"tokenizer": "toy-tokenizer", "work": str(tmp_path / "work"), "logs": str(tmp_path / "logs")}
-        data = {"seed": 0, "train_tokenizer": section, "tokenizers": {"toy-tokenizer": {"method": method}}, "job": job}
+        entries = {"toy-tokenizer": {"method": method} | (entry or {})}
+        data = {"seed": 0, "train_tokenizer": section, "tokenizers": entries, "job": job}
         outputs = {"weights": tmp_path / "out.safetensors", "metrics": tmp_path / "out.metrics.jsonl"}
         outputs["words"] = tmp_path / "out.words.parquet"
         train_tokenizer.run(StageConfig("train_tokenizer", data), inputs, outputs)

@@ -139,7 +139,9 @@ class SPAEEntry(TokenizerEntry):
         min_length=2,
         description="Sides of the layers, ascending, each a divisor of the token map's side, which is the last.",
     )
-    semantic_layers: int = Field(3, ge=0, description="First so many layers are drawn to words like the image; never the last.")
+    semantic_layers: int = Field(
+        3, ge=0, description="First so many layers are drawn to words like the image; never the last."
+    )
     similarity_temperature: float = Field(
         0.01, gt=0, description="Of the softmax over cosines of image feature and vocabulary. 0.01: CLIP's own."
     )
