@@ -90,7 +90,7 @@ def test_first_ids_are_whole_layers():
     counts = np.cumsum([side**2 for side in entry.pyramid]).tolist()
     assert counts == [1, 5, 21, 85, 341, 597] and entry.pyramid_problem(network.geometry.grid) is None
     tokenizer = make()
-    assert tokenizer.global_tokens == 21 and [5, 21] == np.cumsum(tokenizer.sizes).tolist()[1:3]
+    assert tokenizer.global_tokens == 21 and np.cumsum(tokenizer.sizes).tolist()[1:3] == [5, 21]
     upper = tokenizer.encode(images()).global_BK
     for sides, count in [((1, 8), 1), ((1, 2, 8), 5)]:  # up to there no position is in two layers
         assert torch.equal(make(sides).encode(images()).global_BK, upper[:, :count])

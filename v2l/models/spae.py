@@ -1,4 +1,4 @@
-"""SPAE (Yu et al. 2023, arXiv 2306.17842) in our reading: its code was never released, its equations not available here.
+"""SPAE (Yu et al. 2023, arXiv 2306.17842) in our reading: no code was ever released, its equations were not found.
 
 Shape suffixes as in `v2l.models.base`, and P positions of a layer, N ids of all layers together.
 """
@@ -46,7 +46,7 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
         loss = mean over all (l, x in X_l), l <= S, of  -sum_v q(v) log p_l(v | x).
 
     Global ids are those of the layers before the last, layer by layer, row-major within: with sides 1, 2, 4, 8 the
-    first 1, 5 and 21 are one, two and three layers. Local ids are the last layer's. No image feature is needed to encode.
+    first 1, 5 and 21 are one, two and three layers. Local ids are the last layer's. Encoding takes no image feature.
     """
 
     reads = "global"
