@@ -163,7 +163,7 @@ def test_quantizer_loss_is_the_mean_over_layers():
 
 
 def test_semantic_loss_by_hand():
-    """Two codes: cosines 1 and 0 with the feature, squared distances 0.25 and 0.65 of the one target."""
+    """Two codes of variance 0.35: cosines 1 and 0 with the feature, squared distances 0.25 and 0.65 of the target."""
     tokenizer = make((1, 8), codes=2, similarity_temperature=0.5, distance_temperature=0.2)
     tokenizer.tok_embeddings.weight.zero_()[[0, 1], [0, 1]] = torch.tensor([2.0, 3.0])
     feature_BD, target_BPD, code_VD = torch.zeros(1, WIDTH), torch.zeros(1, 1, WIDTH), torch.zeros(2, WIDTH)
@@ -171,7 +171,7 @@ def test_semantic_loss_by_hand():
     target_BPD[0, 0, 0] = 0.5
     code_VD[0, 0], code_VD[1, 1] = 1.0, math.sqrt(0.4)
     wanted = 1 / (1 + math.exp(-1 / 0.5))
-    found = 1 / (1 + math.exp((0.25 - 0.65) / 0.2))
+    found = 1 / (1 + math.exp((0.25 - 0.65) / (0.2 * 0.35)))
     expected = -wanted * math.log(found) - (1 - wanted) * math.log(1 - found)
     assert tokenizer.semantic_loss(target_BPD, feature_BD, code_VD).item() == pytest.approx(expected, rel=1e-5)
 
@@ -185,10 +185,10 @@ def test_semantic_loss_takes_the_mean_over_upper_positions_alone():
     places = [*layer_positions(1, 8).tolist(), *layer_positions(2, 8).tolist()]
     cosine_BV = F.cosine_similarity(feature_BD[:, None], tokenizer.tok_embeddings.weight, dim=2)
     wanted_BV = (cosine_BV / tokenizer.entry.similarity_temperature).softmax(1)
-    terms = []
+    variance, terms = code_VD.var(0, correction=0).sum(), []
     for place in places:
         distance_BV = (vector_BLD[:, place, None] - code_VD).square().sum(2)
-        logits_BV = -distance_BV / tokenizer.entry.distance_temperature
+        logits_BV = -distance_BV / (tokenizer.entry.distance_temperature * variance)
         terms.append(F.cross_entropy(logits_BV, wanted_BV))
     torch.testing.assert_close(losses["semantic"], torch.stack(terms).mean())
 

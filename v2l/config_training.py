@@ -54,7 +54,7 @@ class Loss(Entry):
     codebook: float = Field(
         0.33, ge=0, description="Weight of the codebook term beside commitment weight 1 (released)."
     )
-    semantic: float = Field(1.0, ge=0, description="Weight of spae's semantic guidance.")
+    semantic: float = Field(0.1, ge=0, description="Weight of spae's semantic guidance.")
     discriminator_start: int = Field(10000, ge=0, description="Step after which generator and discriminator compete.")
     perceptual_weights: str = Field(description="LPIPS VGG16 weights (.safetensors) for the `lpips` package's network.")
 

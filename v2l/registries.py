@@ -146,7 +146,7 @@ class SPAEEntry(TokenizerEntry):
         0.01, gt=0, description="Of the softmax over cosines of image feature and vocabulary. 0.01: CLIP's own."
     )
     distance_temperature: float = Field(
-        0.1, gt=0, description="Of the softmax over negative squared distances of encoder vector and codes."
+        0.2, gt=0, description="Of the softmax over negative squared distances to codes, in units of their variance."
     )
 
     def pyramid_problem(self, grid: int) -> str | None:

@@ -40,9 +40,11 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
         m_l(x) = (e_{v_1} + ... + e_{v_{k+1}}) / (k + 1).
     The decoder, V2L's without global path, takes z(x) + sg(m_M(x) - z(x)), sg: no gradient. The quantizer loss is
         1/M sum_l [ mean_{x in X_l} (sg(m_l(x)) - z(x))^2 + `codebook` * mean_{x in X_l} (m_l(x) - sg(z(x)))^2 ].
-    Semantic guidance, for the image feature f and the first S = `semantic_layers` layers, codes in t_l held fixed:
+    Semantic guidance, for the image feature f and the first S = `semantic_layers` layers, with the codes in t_l and
+    sigma held fixed (relative to sigma, as the encoder's vectors come close together at the start and codes follow):
         q(v) = softmax_v( cos(f, c_v) / `similarity_temperature` ),
-        p_l(v | x) = softmax_v( -|t_l(x) - e_v|^2 / `distance_temperature` ),
+        p_l(v | x) = softmax_v( -|t_l(x) - e_v|^2 / (sigma^2 * `distance_temperature`) ),
+        sigma^2 = mean_v |e_v - mean_u e_u|^2,
         loss = mean over all (l, x in X_l), l <= S, of  -sum_v q(v) log p_l(v | x).
 
     Global ids are those of the layers before the last, layer by layer, row-major within: with sides 1, 2, 4, 8 the
@@ -105,22 +107,23 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
             vector_BPD, seen_P1 = vector_BLD[:, position_P], seen_L[position_P, None]
             target_BPD = (seen_P1 + 1) * vector_BPD - total_BLD[:, position_P].detach()
             ids_BP = self.nearest(target_BPD, codebook_VD)
-            total_BLD = total_BLD.index_add(1, position_P, codebook_VD[ids_BP])
+            # not by indexing: its gradient adds up in an order that depends on threads
+            total_BLD = total_BLD.index_add(1, position_P, F.embedding(ids_BP, codebook_VD))
             seen_L = seen_L.index_add(0, position_P, torch.ones_like(position_P))
             layers.append(Layer(position_P, ids_BP, target_BPD, total_BLD[:, position_P] / (seen_P1 + 1)))
         return layers
 
     def semantic_loss(self, target_BPD: Tensor, feature_BD: Tensor, codebook_VD: Tensor) -> Tensor:
-        """Cross-entropy of the codes at `target_BPD` to the words that are like the image feature (float32)."""
+        """Cross-entropy of the codes at `target_BPD` to the words that are like the image feature; memory B x P x V."""
         likeness_BV = F.normalize(feature_BD.float(), dim=1) @ F.normalize(self.tok_embeddings.weight, dim=1).T
         wanted_BV = (likeness_BV / self.entry.similarity_temperature).softmax(1)
+        variance = codebook_VD.detach().var(0, correction=0).sum()
+        scale = 1 / (self.entry.distance_temperature * variance)
         # |target|^2 is the same for every code and cancels; the product with `wanted_BV` needs no B x P x V
         square_V = codebook_VD.square().sum(1)
-        logit_BPV = (2 * target_BPD @ codebook_VD.T - square_V) / self.entry.distance_temperature
+        logit_BPV = scale * (2 * target_BPD @ codebook_VD.T - square_V)
         mean_BD, mean_B = wanted_BV @ codebook_VD, wanted_BV @ square_V
-        wanted_BP = (2 * torch.einsum("bpd,bd->bp", target_BPD, mean_BD) - mean_B[:, None]) / (
-            self.entry.distance_temperature
-        )
+        wanted_BP = scale * (2 * torch.einsum("bpd,bd->bp", target_BPD, mean_BD) - mean_B[:, None])
         return (logit_BPV.logsumexp(2) - wanted_BP).mean()
 
     @torch.no_grad()
