@@ -42,9 +42,8 @@ LOSS = Loss(perceptual_weights="unused")
 def make(method: str, network: Network = NETWORK) -> VisionTokenizer:
     torch.manual_seed(0)
     settings = TrainTokenizer(dataset="toy", network=network, loss=LOSS, global_tokens=5)
-    return METHODS[method].create(
-        "name", TypeAdapter(Tokenizer).validate_python({"method": method}), settings, CODEBOOK
-    )
+    entry = {"method": method} | ({"pyramid": [1, 2], "semantic_layers": 1} if method == "spae" else {})
+    return METHODS[method].create("name", TypeAdapter(Tokenizer).validate_python(entry), settings, CODEBOOK)
 
 
 def images(count: int = 3, size: int = 16) -> torch.Tensor:

@@ -13,7 +13,9 @@ from v2l.models import quantizers
 from v2l.models.base import Batch
 from v2l.models.blocks import CrossAttention, SelfAttention
 from v2l.models.discriminator import Discriminator
+from v2l.models.spae import SPAETokenizer
 from v2l.models.v2l import V2LTokenizer
+from v2l.registries import SPAEEntry
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +44,20 @@ def test_a_training_pass_has_the_papers_shapes(tokenizer):
     without = {name for name, parameter in tokenizer.named_parameters() if parameter.grad is None}
     assert without == {"tok_embeddings.weight", "tok_embeddings_global.weight"}
     assert Discriminator(Network())(image_BCHW).shape == (2, 1, 30, 30)
+
+
+def test_spae_has_six_layers_at_the_papers_sizes():
+    torch.manual_seed(0)
+    tokenizer = SPAETokenizer("spae", Network(), SPAEEntry(method="spae"), torch.randn(32_000, 768))
+    image_BCHW = torch.rand(2, 3, 128, 128) * 2 - 1
+    tokenizer.match_moments(image_BCHW)
+    batch = Batch(image_BCHW, F.normalize(torch.randn(2, 768)), torch.zeros(2, 256))
+    reconstruction_BCHW, losses, local_BL = tokenizer(batch, Loss(perceptual_weights="unused"))
+    assert reconstruction_BCHW.shape == image_BCHW.shape and local_BL.shape == (2, 256)
+    assert tokenizer.encode(image_BCHW).global_BK.shape == (2, 341)
+    ((reconstruction_BCHW - image_BCHW).abs().mean() + losses["quantizer"] + losses["semantic"]).backward()
+    without = {name for name, parameter in tokenizer.named_parameters() if parameter.grad is None}
+    assert without == {"tok_embeddings.weight"}
 
 
 def test_attention_stands_only_in_the_middle(tokenizer):

@@ -54,6 +54,7 @@ class Loss(Entry):
     codebook: float = Field(0.33, ge=0, description="Weight of the quantizer's codebook term (released). LQAE: 1.0.")
     commitment: float = Field(1.0, ge=0, description="Weight of its commitment term (released). LQAE: 0.005.")
     masked_lm: float = Field(0.0001, ge=0, description="Masked-LM cross-entropy of lqae alone (LQAE's code: 0.0001).")
+    semantic: float = Field(0.1, ge=0, description="Weight of spae's semantic guidance.")
     discriminator_start: int = Field(10000, ge=0, description="Step after which generator and discriminator compete.")
     perceptual_weights: str = Field(description="LPIPS VGG16 weights (.safetensors) for the `lpips` package's network.")
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from v2l.config import Config
 from v2l.config_training import TrainTokenizer, merge, training_settings
 from v2l.errors import UserError
+from v2l.registries import SPAEEntry
 
 TAGGED = ("encoders", "datasets", "tokenizers")
 SHARED_KEYS = ("dataset", "split", "tokenizers")  # of train_tokenizer: the same for every variant
@@ -58,15 +59,18 @@ def validate(data: dict[str, Any], source: str) -> Config:
 
 
 def _variants(config: Config):
-    """What is wrong with the keys of train_tokenizer that tokenizer variants set, one sentence each."""
+    """What is wrong with tokenizer variants and the keys of train_tokenizer that they set, one sentence each."""
     for name, entry in config.tokenizers.items():
         key = f"tokenizers.{name}.train_tokenizer"
         for shared in set(SHARED_KEYS) & set(entry.train_tokenizer):
             yield f"`{key}.{shared}`: the same for every variant; set it in `train_tokenizer`"
         try:
-            training_settings(config.train_tokenizer, entry)
+            settings = training_settings(config.train_tokenizer, entry)
         except ValidationError as error:
             yield from (_describe(item, TrainTokenizer, f"{key}.") for item in error.errors())
+            continue
+        if isinstance(entry, SPAEEntry) and (problem := entry.pyramid_problem(settings.network.geometry.grid)):
+            yield f"`tokenizers.{name}.pyramid`: {problem}, got {entry.pyramid}"
 
 
 def _describe(item: dict, root: type[BaseModel] = Config, prefix: str = "") -> str:

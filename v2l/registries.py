@@ -188,4 +188,36 @@ class LQAEEntry(TokenizerEntry):
     )
 
 
-Tokenizer = Annotated[V2LEntry | VQGANEntry | LQAEEntry, Field(discriminator="method")]
+class SPAEEntry(TokenizerEntry):
+    """SPAE in our reading, no code of it was released: a pyramid of subwords (`v2l.models.spae`)."""
+
+    method: Literal["spae"]
+    pyramid: list[Annotated[int, Field(ge=1)]] = Field(
+        [1, 2, 4, 8, 16, 16],
+        min_length=2,
+        description="Sides of the layers, ascending, each a divisor of the token map's side, which is the last.",
+    )
+    semantic_layers: int = Field(
+        3, ge=0, description="First so many layers are drawn to words like the image; never the last."
+    )
+    similarity_temperature: float = Field(
+        0.01, gt=0, description="Of the softmax over cosines of image feature and vocabulary. 0.01: CLIP's own."
+    )
+    distance_temperature: float = Field(
+        0.2, gt=0, description="Of the softmax over negative squared distances to codes, in units of their variance."
+    )
+
+    def pyramid_problem(self, grid: int) -> str | None:
+        """What `pyramid` should be on a token map of side `grid` and is not; None if it fits."""
+        if self.pyramid[-1] != grid:
+            return f"the last side must be that of the token map, {grid}"
+        if self.pyramid != sorted(self.pyramid):
+            return "sides must ascend"
+        if uneven := [side for side in self.pyramid if grid % side]:
+            return f"every side must divide that of the token map, {grid}; {uneven[0]} does not"
+        if self.semantic_layers >= len(self.pyramid):
+            return f"it must have more sides than `semantic_layers` = {self.semantic_layers}, the last has no guidance"
+        return None
+
+
+Tokenizer = Annotated[V2LEntry | VQGANEntry | LQAEEntry | SPAEEntry, Field(discriminator="method")]

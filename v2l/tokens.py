@@ -18,7 +18,7 @@ def schema(length: int, global_tokens: int) -> pa.Schema:
             ("split", pa.string()),
             ("label", pa.int32()),
             ("corruption", pa.string()),  # none or a restoration task
-            ("global_ids", pa.list_(pa.int32(), global_tokens)),  # codes of the global codebook, nearest first
+            ("global_ids", pa.list_(pa.int32(), global_tokens)),  # global codes, nearest first or layer by layer
             ("local_ids", pa.list_(pa.int32(), length)),  # codes of the local codebook, row-major
         ]
     )

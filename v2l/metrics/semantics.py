@@ -62,7 +62,7 @@ def measure_semantics(config: StageConfig, tokenizer: str, protocol: str, inputs
         problem = f"`score_predictions.semantic_tokens` asks for {max(counts)} global tokens"
         raise UserError(
             f"{problem}, {inputs['tokens']} holds {available}",
-            "at most `train_tokenizer.global_tokens`, of a tokenizer with global tokens",
+            "at most `train_tokenizer.global_tokens` (spae: of its upper layers), of a tokenizer with global tokens",
             "lower one key or raise the other",
         )
     rows = torch.from_numpy(known_rows(Manifest.read(inputs["manifest"]), images, inputs["tokens"]))

@@ -62,10 +62,11 @@ class ProjectedCodebook(nn.Module):
         with torch.autocast(ids.device.type, enabled=False):
             return self.codebook_projection(self.tok_embeddings(ids))
 
-    def nearest(self, vector_BLD: Tensor) -> Tensor:
-        """Local ids_BL of vectors; of codes with the same embedding the lowest."""
+    def nearest(self, vector_BLD: Tensor, codebook_VD: Tensor | None = None) -> Tensor:
+        """Local ids_BL of vectors; of codes with the same embedding the lowest. `codebook_VD`: all codes projected."""
         with torch.no_grad(), torch.autocast(vector_BLD.device.type, enabled=False):
-            codebook_VD = self.codebook_projection(self.tok_embeddings.weight)
+            if codebook_VD is None:
+                codebook_VD = self.codebook_projection(self.tok_embeddings.weight)
             ids = nearest_codes(vector_BLD.flatten(0, 1), codebook_VD).view(vector_BLD.shape[:2])
         return self.first_equal_V[ids]
 

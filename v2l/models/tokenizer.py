@@ -7,6 +7,7 @@ import torch
 from v2l.io.storage import read_tensors, tensor_facts
 from v2l.models.base import VisionTokenizer
 from v2l.models.lqae import LQAETokenizer
+from v2l.models.spae import SPAETokenizer
 from v2l.models.v2l import V2LTokenizer
 from v2l.models.vqgan import VQGANTokenizer
 
@@ -16,6 +17,7 @@ METHODS: dict[str, type[VisionTokenizer]] = {
     "v2l-subword": V2LTokenizer,
     "vqgan": VQGANTokenizer,
     "lqae": LQAETokenizer,
+    "spae": SPAETokenizer,
 }
 
 

@@ -88,7 +88,8 @@ def predict(section: Classification, images: Images, predictor: Predictor, seed:
         raise UserError(
             f"`evaluate_llm.classification.grid` shows {wanted} tokens, each image has {there}",
             f"at most {there}",
-            "raise `train_tokenizer.global_tokens` or lower `tokens` in the grid (`grid_of` for one tokenizer)",
+            "raise `train_tokenizer.global_tokens` (spae: add a layer to its `pyramid`) or lower `tokens` in the grid "
+            "(`grid_of` for one tokenizer)",
         )
     splits = (section.support_split, section.query_split)
     for cell in cells(section):
