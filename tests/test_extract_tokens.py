@@ -132,6 +132,12 @@ def test_features_of_another_manifest_are_refused(files, tmp_path):
         extract(files | {"features": tmp_path / "few.safetensors"}, tmp_path / "t.parquet")
 
 
+def test_features_of_another_width_than_the_global_codes_are_refused(files, tmp_path):
+    write_tensors(tmp_path / "wide.safetensors", {"feature_ND": torch.ones(7, WIDTH + 1)}, {})
+    with pytest.raises(UserError, match=rf"codes of width {WIDTH}, .*wide.safetensors width {WIDTH + 1}.*`encoder`"):
+        extract(files | {"features": tmp_path / "wide.safetensors"}, tmp_path / "t.parquet")
+
+
 def test_a_vanished_image_is_named(tmp_path):
     files = build(tmp_path)
     (tmp_path / "images/val/4.png").write_bytes(b"no image")

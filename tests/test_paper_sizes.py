@@ -1,5 +1,8 @@
 """One batch through the networks at the paper's sizes: 128 px, 32,000 x 768 codes, CLIP ViT-L/14."""
 
+import subprocess
+import sys
+
 import open_clip
 import pytest
 import torch
@@ -76,6 +79,29 @@ def test_the_search_is_exact_on_the_whole_codebook(tokenizer):
     found = quantizers.nearest_codes(vector_ND, codebook_VD)
     distance_NV = torch.cdist(vector_ND.double(), codebook_VD.double())
     torch.testing.assert_close(distance_NV[torch.arange(40), found], distance_NV.min(1).values, rtol=1e-6, atol=1e-6)
+
+
+SEARCH = """
+import resource, torch
+from v2l.models.quantizers import nearest_codes
+torch.manual_seed(0)
+codebook_VD, vector_ND = torch.randn(32_000, 768), torch.nn.functional.normalize(torch.randn(64 * 16 * 16, 768))
+nearest_codes(vector_ND[:16], codebook_VD[:16])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = nearest_codes(vector_ND, codebook_VD)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+rows = torch.arange(0, len(found), 64)
+distance = torch.cdist(vector_ND[rows].double(), codebook_VD.double())
+print(float((distance.gather(1, found[rows, None])[:, 0] - distance.amin(1)).max()))
+"""
+
+
+def test_the_search_of_64_images_takes_less_than_a_gigabyte_and_is_exact():
+    """32,000 x 768 codes, 64 x 16 x 16 vectors; extra memory is the process's peak, in kB, before and after."""
+    result = subprocess.run([sys.executable, "-c", SEARCH], capture_output=True, text=True, timeout=600, check=True)
+    extra_kilobytes, excess = map(float, result.stdout.split())
+    assert 0 < extra_kilobytes < 1e6, result.stdout
+    assert excess < 1e-5, "no code is nearer than the one found, but for rounding"
 
 
 def test_the_clip_image_tower_feeds_the_global_path(tokenizer):

@@ -29,7 +29,8 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     """Write the token table (`v2l.tokens.schema`): for each corruption of `job.sample`, its images in manifest order.
 
     Clean rows take the stored image features; corrupted rows run the encoder on the corrupted tokenizer image.
-    Facts: `tokenizer` (the weights'), `grid` [h, w] and `vocabulary`. Raises UserError if the sample has no images.
+    Facts: `tokenizer` (the weights'), `grid` [h, w] and `vocabulary`. Raises UserError if the sample has no images, or
+    its features are not as wide as the global codes.
     """
     name, sample = config.job["sample"], config.samples[config.job["sample"]]
     manifest = Manifest.read(inputs["manifest"])
@@ -41,7 +42,15 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
             f"some of {sorted(set(manifest.split))}",
             "change the splits",
         )
-    extractor = Extractor(config, manifest, tokenizer, load_features(inputs["features"], manifest))
+    feature_ND = load_features(inputs["features"], manifest)
+    if tokenizer.needs_features and feature_ND.shape[1] != (width := tokenizer.codebooks[1].shape[1]):
+        raise UserError(
+            f"tokenizer {tokenizer.name} has global codes of width {width}, the image features of {inputs['features']} "
+            f"width {feature_ND.shape[1]}",
+            "features of the encoder that its codebook was made with",
+            "set `encoder` to that encoder; the authors' weights need CLIP ViT-L/14",
+        )
+    extractor = Extractor(config, manifest, tokenizer, feature_ND)
     grid = [tokenizer.geometry.grid] * 2
     columns = schema(grid[0] * grid[1], tokenizer.global_tokens)
     facts = {"tokenizer": tokenizer.facts, "grid": grid, "vocabulary": parquet_facts(inputs["words"])["vocabulary"]}

@@ -6,6 +6,7 @@ checkpoint, and exit with status 75. Several ranks (see `v2l.training.ranks`) sh
 """
 
 import hashlib
+import json
 import logging
 import shutil
 import time
@@ -28,6 +29,7 @@ from v2l.manifest import Manifest
 from v2l.metrics.lpips_network import load_lpips
 from v2l.models.base import VisionTokenizer, Words
 from v2l.models.discriminator import Discriminator
+from v2l.models.imports import import_tokenizer
 from v2l.models.losses import PerceptualLoss
 from v2l.models.tokenizer import METHODS
 from v2l.runtime import device, rng
@@ -50,23 +52,35 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     written. Sample grids and TensorBoard events stand in `job.logs`. Raises UserError for a split without images,
     inputs that do not fit together, a batch larger than the data or not divisible by the ranks, and a loss that is not
     finite.
+
+    A tokenizer with a `checkpoint` is imported instead: inputs vocabulary, and codebook if its words are needed.
     """
-    ranks = Ranks.connect()
     entry = config.tokenizers[config.job["tokenizer"]]
     section = training_settings(config.train_tokenizer, entry)
+    if entry.imported:
+        imported = import_tokenizer(config.job["tokenizer"], entry, section, inputs)
+        record = provenance(config, inputs | entry.files)
+        write(outputs, imported.tokenizer, imported.words, json.dumps(imported.line) + "\n", record, inputs)
+        return
+    ranks = Ranks.connect()
     record = provenance(config, inputs)
     tokenizer, log = trained(config, section, inputs, Path(config.job["work"]) / run_key(config, record), ranks)
     if ranks.first:
         words = METHODS[entry.method].words(
             entry, read_tensors(inputs["codebook"])[0], pq.read_table(inputs["vocabulary"])
         )
-        tokenizer.save(outputs["weights"], record)
-        write_words(outputs["words"], words, record, parquet_facts(inputs["vocabulary"])["vocabulary"])
-        with atomic_path(outputs["metrics"]) as temporary:
-            temporary.write_text(log.text)
-        write_beside(outputs["metrics"], record)
+        write(outputs, tokenizer, words, log.text, record, inputs)
         shutil.rmtree(log.folder, ignore_errors=True)
     ranks.close()
+
+
+def write(outputs: Paths, tokenizer: VisionTokenizer, words: Words, metrics: str, record: dict, inputs: Paths) -> None:
+    """All outputs of the stage."""
+    tokenizer.save(outputs["weights"], record)
+    write_words(outputs["words"], words, record, parquet_facts(inputs["vocabulary"])["vocabulary"])
+    with atomic_path(outputs["metrics"]) as temporary:
+        temporary.write_text(metrics)
+    write_beside(outputs["metrics"], record)
 
 
 def write_words(path: Path, words: Words, record: dict, vocabulary: dict) -> None:
@@ -88,6 +102,7 @@ def trained(
 
     torch.manual_seed(int(rng(config.seed, "train_tokenizer").integers(2**63)))
     tokenizer = METHODS[entry.method].create(name, entry, section, codebook).to(device())
+    tokenizer.require_subwords(parquet_facts(inputs["vocabulary"])["vocabulary"]["subwords"])
     discriminator = Discriminator(section.network).to(device()) if section.loss.adversarial else None
     perceptual = None
     if section.loss.perceptual:

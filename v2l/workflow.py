@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +109,26 @@ def restorations(config: Config) -> list[tuple[str, str]]:
 def reconstructed(config: Config) -> list[str]:
     """Tokenizers of table 3; v2l-subword differs from v2l in its words alone and stands in tables 1 and 2."""
     return [name for name in config.train_tokenizer.tokenizers if config.tokenizers[name].method != "v2l-subword"]
+
+
+def imported(config: Config) -> list[str]:
+    """Tokenizers of the registry whose weights come from a published checkpoint."""
+    return [name for name, entry in config.tokenizers.items() if entry.imported]
+
+
+def one_of(names: list[str]) -> str:
+    """A wildcard's pattern that matches these names alone; none of them, nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def own_files(config: Config, tokenizer: str) -> list[str]:
+    """The user's files that an imported tokenizer is made of, as far as they are there.
+
+    Those that are not are reported by `missing_paths`, all at once; those of an asset come with it.
+    """
+    values = config.tokenizers[tokenizer].files.values()
+    files = [path for value in values for path in (value if isinstance(value, list) else [value])]
+    return [str(path) for path in files if path.exists() and not asset_of(str(path))]
 
 
 def score_sources(config: Config, table: str) -> list[str]:

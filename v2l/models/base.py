@@ -13,6 +13,7 @@ import pyarrow as pa
 from torch import Tensor, nn
 
 from v2l.config_training import Geometry, Loss, TrainTokenizer
+from v2l.errors import UserError
 from v2l.io.storage import hash_tensor, write_tensors
 from v2l.registries import Tokenizer
 
@@ -126,6 +127,20 @@ class VisionTokenizer(nn.Module, ABC):
     def local_size(self) -> int:
         """Number of local codes."""
         return len(self.codebooks[0])
+
+    def require_subwords(self, subwords: int) -> None:
+        """Raise UserError unless there are as many local codes as subwords, where a code is the subword it stands for.
+
+        `subwords` is the fact of that name of the vocabulary.
+        """
+        if self.shown_as == "subword" and self.local_size != subwords:
+            raise UserError(
+                f"the local codebook of tokenizer {self.name} has {self.local_size} codes, the vocabulary of the "
+                f"language model {subwords} subwords",
+                "one code for each subword, in the same order",
+                "use the language model and the settings of `expand_vocabulary` that the codebook was made with; the "
+                "authors' 32,000 codes are all ids of LLaMA: `reserved: true`, `max_subwords: null`",
+            )
 
     @property
     def facts(self) -> dict:
