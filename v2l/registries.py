@@ -181,10 +181,10 @@ class LQAEEntry(TokenizerEntry):
     heads: int = Field(12, ge=1, description="Attention heads; the width is the language model's.")
     expansion: int = Field(4, ge=1, description="Feed-forward width in multiples of the width.")
     mask_share: float = Field(0.5, ge=0, le=1, description="Share of words hidden in training, each by its own draw.")
-    output_layer: Literal["none", "match-moments"] = Field(
+    output_norm: Literal["none", "batch"] = Field(
         "none",
-        description="Behind the encoder. match-moments: a linear layer, fitted to the embeddings' moments at "
-        "train_tokenizer.match_steps, against codebook collapse in short runs. LQAE's code: none.",
+        description="Behind the encoder. batch: every channel gets the embeddings' mean and deviation over the batch, "
+        "against codebook collapse in short runs. LQAE's code: none.",
     )
 
 

@@ -8,7 +8,6 @@ e are the word embeddings, sg means: no gradient. The quantizer loss is computed
 is the identity; its second term has no gradient, since e is frozen. No adversarial and no perceptual loss.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -40,7 +39,7 @@ class LQAETokenizer(VisionTokenizer):
         width = language_model.embedding_VD.shape[1]
         sizes = width, entry.layers, entry.heads, entry.expansion, geometry.grid, entry.patch_size
         self.encoder, self.decoder = ViTEncoder(*sizes), ViTDecoder(*sizes)
-        self.output_layer = nn.Linear(width, width) if entry.output_layer == "match-moments" else nn.Identity()
+        self.output_norm = nn.BatchNorm1d(width, affine=False) if entry.output_norm == "batch" else None
 
     @classmethod
     def create(cls, name: str, entry: LQAEEntry, settings: TrainTokenizer, codebook: dict[str, Tensor]) -> Self:
@@ -79,7 +78,11 @@ class LQAETokenizer(VisionTokenizer):
 
     def vectors(self, image_BCHW: Tensor) -> Tensor:
         """What is quantized: float32 vector_BLD of images in [-1, 1], which the encoder sees in [0, 1] (released)."""
-        return self.output_layer(self.encoder((image_BCHW + 1) / 2)).float()
+        vector_BLD = self.encoder((image_BCHW + 1) / 2)
+        if self.output_norm is None:
+            return vector_BLD
+        deviation_D, mean_D = torch.std_mean(self.language_model.embedding_VD, dim=0)
+        return self.output_norm(vector_BLD.transpose(1, 2)).transpose(1, 2) * deviation_D + mean_D
 
     def nearest(self, vector_BLD: Tensor) -> Tensor:
         """The words (ids_BL) whose embeddings have the nearest direction."""
@@ -103,19 +106,6 @@ class LQAETokenizer(VisionTokenizer):
     def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None) -> Tensor:
         """No position is masked (released evaluation)."""
         return self.decode_hidden(self.language_model(self.codes(local_ids_BL), local_ids_BL)[0])
-
-    @torch.no_grad()
-    def match_moments(
-        self, image_BCHW: Tensor, gather: Callable[[Tensor], Tensor] = Tensor.clone
-    ) -> list[nn.Parameter]:
-        """Fits the output layer, if there is one: the embeddings themselves are frozen."""
-        if self.entry.output_layer == "none":
-            return []
-        vector_ND = gather(self.encoder((image_BCHW + 1) / 2).flatten(0, 1))
-        weight_DD, bias_D = quantizers.matching_map(vector_ND, self.language_model.embedding_VD)
-        self.output_layer.weight.copy_(weight_DD)
-        self.output_layer.bias.copy_(bias_D)
-        return list(self.output_layer.parameters())
 
     @property
     def last_layer(self) -> nn.Parameter:
