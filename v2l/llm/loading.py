@@ -9,8 +9,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from v2l.errors import UserError
+from v2l.io.storage import parquet_facts
+from v2l.llm.vocabulary import Words
 from v2l.registries import LLM
 from v2l.runtime import DTYPES
+from v2l.runtime import device as default_device
+from v2l.stage import Paths, StageConfig
 
 logging.disable_progress_bar()
 
@@ -63,3 +67,13 @@ def load_llm(name: str, entry: LLM, device: torch.device) -> tuple[PreTrainedMod
             "take both from one release",
         )
     return model.to(device).eval().requires_grad_(False), tokenizer
+
+
+def llm_of(config: StageConfig, inputs: Paths) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Words]:
+    """Model, tokenizer and words of `job.predictor`, whose vocabulary must be that of the tokens."""
+    name = config.job["predictor"]
+    model, tokenizer = load_llm(name, config.llms[name], default_device())
+    words = Words(tokenizer)
+    for key in ("tokens", "vocabulary"):
+        words.require(name, parquet_facts(inputs[key])["vocabulary"], inputs[key])
+    return model, tokenizer, words

@@ -7,12 +7,20 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from v2l.baselines import clip_prototype, token_overlap
 from v2l.config import Classification
 from v2l.episodes import Episode, sample_episodes
 from v2l.errors import UserError
-from v2l.llm.prompts import classification_prompt, join_words
+from v2l.io.storage import read_tensors
+from v2l.llm.engine import generate
+from v2l.llm.loading import llm_of
+from v2l.llm.prompts import answer_of, classification_prompt, join_words
+from v2l.manifest import Manifest
+from v2l.stage import Paths, StageConfig
+from v2l.tokens import Tokens
 
 SCHEMA = pa.schema(
     [
@@ -70,6 +78,68 @@ class Images:
 
 
 Predictor = Callable[[Cell, list[Episode]], list[Prediction]]
+
+
+def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[tqdm], Iterator[pa.Table]], int]:
+    """The table's schema, a function that yields its tables while it moves the progress bar, and the prompts in all."""
+    section, predictor = config.evaluate_llm.classification, config.job["predictor"]
+    manifest = Manifest.read(inputs["manifest"])
+    tokens = Tokens.read(inputs["tokens"])
+    if tokens.global_NK is None:
+        raise UserError(
+            f"tokenizer {config.job['tokenizer']} makes no global tokens, which classification reads",
+            "a tokenizer with a global path",
+            "leave it out of `evaluate_llm.classification.tokenizers`",
+        )
+    rows = manifest.rows_of(tokens.image_id.tolist())
+    images = Images(
+        image_id=manifest.image_id[rows],
+        split=manifest.split[rows],
+        class_name=manifest.class_name[rows],
+        global_NK=tokens.global_NK,
+        text_V=pq.read_table(inputs["entries"], columns=["text"])["text"].to_pylist(),
+    )
+
+    def tables(progress: tqdm):
+        if predictor == "token-overlap":
+            answer = overlap_predictor(images)
+        elif predictor == "clip-prototype":
+            features, _ = read_tensors(inputs["features"])
+            answer = prototype_predictor(features["feature_ND"].numpy()[rows])
+        else:
+            answer = _llm_predictor(config, inputs, images, progress)
+        return predict(section, images, answer, config.seed)
+
+    return SCHEMA, tables, section.episodes * len(cells(section))
+
+
+def _llm_predictor(config: StageConfig, inputs: Paths, images: Images, progress: tqdm) -> Predictor:
+    """A predictor that asks the language model and takes what it writes up to the newline or end token."""
+    section = config.evaluate_llm.classification
+    model, tokenizer, words = llm_of(config, inputs)
+    newlines = {number for number, text in words.subwords() if "\n" in text}
+    stop_ids = newlines | words.control
+
+    def predict_cell(cell: Cell, episodes: list) -> list[Prediction]:
+        prompts = [tokenizer(prompt_of(cell, episode, images)).input_ids for episode in episodes]
+        what = f"{cell.ways}-way, {cell.inner_shots} inner shots, {cell.repeats} repeats, {cell.tokens} tokens"
+        outputs = generate(
+            model,
+            prompts,
+            section.max_new_tokens,
+            section.batch_size,
+            stop_ids=stop_ids,
+            names=[f"episode {episode.number} ({what})" for episode in episodes],
+            remedy="lower ways, tokens, inner_shots or repeats in `evaluate_llm.classification.grid`",
+            progress=progress,
+        )
+        texts = [tokenizer.decode([number for number in ids if number not in words.control]) for ids in outputs]
+        return [
+            Prediction(prompt, ids, text, answer_of(text))
+            for prompt, ids, text in zip(prompts, outputs, texts, strict=True)
+        ]
+
+    return predict_cell
 
 
 def cells(section: Classification) -> list[Cell]:

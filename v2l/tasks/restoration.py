@@ -5,12 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from tqdm import tqdm
 
 from v2l.baselines import majority_vote
 from v2l.config import Restoration
 from v2l.errors import UserError
+from v2l.llm.codes import code_ids
+from v2l.llm.engine import generate
+from v2l.llm.loading import llm_of
+from v2l.llm.prompts import RestorationPrompt
 from v2l.restoration import MASKED_TASKS, context, mask_positions, noisy_variants, steps
 from v2l.runtime import rng
+from v2l.stage import Paths, StageConfig
+from v2l.tokens import Tokens
 
 SCHEMA = pa.schema(
     [
@@ -56,6 +63,73 @@ class TokenMaps:
     codebook_size: int
     image_ids: list[str]
     codes: dict[tuple[str, str], np.ndarray]
+
+
+def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[tqdm], Iterator[pa.Table]], int]:
+    """The table's schema, a function that yields its tables while it moves the progress bar, and the prompts in all."""
+    section, tokenizer_name = config.evaluate_llm.restoration, config.job["tokenizer"]
+    clean = Tokens.read(inputs["tokens"])
+    maps = TokenMaps(
+        grid=clean.grid,
+        codebook_size=clean.tokenizer["codebooks"]["local_size"],
+        image_ids=clean.image_id.tolist()[: section.images_of.get(tokenizer_name)],
+        codes={},
+    )
+    for corruption in ["none", *(task for task in section.tasks if task not in MASKED_TASKS)]:
+        rows = Tokens.read(inputs["tokens"], corruption)
+        keys = [(corruption, image_id) for image_id in rows.image_id]
+        maps.codes.update(zip(keys, rows.local_NL, strict=True))
+
+    def tables(progress: tqdm):
+        answer = majority_predictor
+        if config.job["predictor"] != "majority-vote":
+            answer = _llm_predictor(config, inputs, maps, progress)
+        return predict(section, maps, answer, config.seed)
+
+    return SCHEMA, tables, prompts_in(section, maps)
+
+
+def _llm_predictor(config: StageConfig, inputs: Paths, maps: TokenMaps, progress: tqdm) -> Predictor:
+    """A predictor that shows code i to the language model as its i-th subword and takes ids back as codes."""
+    section = config.evaluate_llm.restoration
+    model, tokenizer, words = llm_of(config, inputs)
+    ids = code_ids(inputs["vocabulary"], maps.codebook_size, config.job["tokenizer"])
+    if not section.restrict_to_codebook and len(ids) < words.size:
+        raise UserError(
+            f"`evaluate_llm.restoration.restrict_to_codebook` is false, but the local codebook of "
+            f"{config.job['tokenizer']} has {len(ids)} codes and the language model {words.size} ids",
+            "a code for every id that can be generated",
+            "set `evaluate_llm.restoration.restrict_to_codebook` to true",
+        )
+    code_of = {number: code for code, number in enumerate(ids.tolist())}
+    prompt = RestorationPrompt(tokenizer)
+
+    def predict_step(questions: list[Question]) -> list[Answer]:
+        counts = [question.answer_SM.shape[1] for question in questions]
+        prompts = [
+            prompt.ids(
+                zip(ids[question.example_SN].tolist(), ids[question.answer_SM].tolist(), strict=True),
+                ids[question.query_N].tolist(),
+                count,
+            )
+            for question, count in zip(questions, counts, strict=True)
+        ]
+        outputs = generate(
+            model,
+            prompts,
+            counts,
+            section.batch_size,
+            allowed_ids=ids.tolist() if section.restrict_to_codebook else None,
+            names=[question.name for question in questions],
+            remedy="lower `context_tokens` or shorten `replacement_shares` in `evaluate_llm.restoration`",
+            progress=progress,
+        )
+        return [
+            Answer(shown, made, [code_of[number] for number in made])
+            for shown, made in zip(prompts, outputs, strict=True)
+        ]
+
+    return predict_step
 
 
 class _Sequence:
