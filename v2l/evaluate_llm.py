@@ -4,11 +4,13 @@ Answers are stored raw with their prompts; scoring them is the next stage's work
 """
 
 import logging
+import shutil
+from pathlib import Path
 
-from tqdm import tqdm
-
-from v2l.io.provenance import provenance
+from v2l.io.provenance import provenance, run_key
 from v2l.io.storage import parquet_writer
+from v2l.llm.progress import Progress
+from v2l.shards import merged, run_shards
 from v2l.stage import Paths, StageConfig, run_stage
 from v2l.tasks import classification, restoration
 
@@ -16,18 +18,35 @@ PREPARE = {"classification": classification.prepare, "restoration": restoration.
 
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
-    """Write the predictions of `job.predictor` for `job.task` on the tokens of `job.tokenizer`."""
+    """Write the predictions of `job.predictor` for `job.task` on the tokens of `job.tokenizer`.
+
+    Finished batches stand in a folder of `job.work` named by the hash of configuration and inputs, so that an
+    interrupted run goes on where it stopped; the folder goes when the predictions are written. Machine settings:
+    `shards` (processes that share the work) and `launcher` (a command that starts each of them, for example srun).
+    """
+    record = provenance(config, inputs)
+    folder = Path(config.job["work"]) / run_key(config, record) if "work" in config.job else None
+    shards, shard = config.machine.get("shards", 1), config.machine.get("shard")
     schema, tables, total = PREPARE[config.job["task"]](config, inputs)
-    rows = 0
     facts = {"protocol": config.evaluate_llm.protocol}
-    with (
-        parquet_writer(outputs["predictions"], schema, provenance(config, inputs), facts) as writer,
-        tqdm(total=total, desc=f"{config.job['task']} by {config.job['predictor']}", disable=None) as progress,
-    ):
-        for table in tables(progress):
-            writer.write_table(table.cast(writer.schema))
-            rows += len(table)
-        progress.update(total - progress.n)
+    title = f"{config.job['task']} by {config.job['predictor']}"
+    rows = 0
+    with parquet_writer(outputs["predictions"], schema, record, facts) as writer:
+        if folder and shards > 1 and shard is None:
+            parts = merged(run_shards(config, inputs, folder, shards, config.machine.get("launcher", "")))
+            for table in parts:
+                writer.write_table(table.cast(writer.schema))
+                rows += len(table)
+        else:
+            with Progress(title, total // shards, folder, shard or 0, shards if shard is not None else 1) as progress:
+                for table in tables(progress):
+                    writer.write_table(table.cast(writer.schema))
+                    rows += len(table)
+                progress.finish()
+            if not progress.shared_out:
+                raise RuntimeError(f"task {config.job['task']} does not share out its blocks (`Progress.mine`)")
+    if folder and shard is None:
+        shutil.rmtree(folder, ignore_errors=True)
     logging.info("%d predictions by %s on %s", rows, config.job["predictor"], config.job["tokenizer"])
 
 

@@ -4,7 +4,6 @@ Only steps and seeds decide the result: a run that was interrupted goes on from 
 same weights as one that was not.
 """
 
-import hashlib
 import json
 import logging
 import math
@@ -21,7 +20,7 @@ from v2l.config import TrainTokenizer, canonical_json
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.checkpoints import newest_checkpoint, save_checkpoint
-from v2l.io.provenance import provenance, write_beside
+from v2l.io.provenance import provenance, run_key, write_beside
 from v2l.io.storage import read_tensors
 from v2l.loading import load_features
 from v2l.manifest import Manifest
@@ -151,13 +150,6 @@ def check_finite(name: str, step: int, losses: dict[str, float]) -> None:
             "finite losses",
             "lower train_tokenizer.learning_rate or the weights in train_tokenizer.loss, or use precision float32",
         )
-
-
-def run_key(config: StageConfig, record: dict) -> str:
-    """Hash of all that decides the result: the configuration without the work folder, and the inputs' contents."""
-    job = {key: value for key, value in config.job.items() if key != "work"}
-    hashes = {name: [file["sha256"] for file in files] for name, files in record["inputs"].items()}
-    return hashlib.sha256(canonical_json([config.data | {"job": job}, hashes]).encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

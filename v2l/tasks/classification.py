@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from v2l.baselines import clip_prototype, token_overlap
 from v2l.config import Classification
@@ -17,6 +16,7 @@ from v2l.errors import UserError
 from v2l.io.storage import read_tensors
 from v2l.llm.engine import generate
 from v2l.llm.loading import llm_of
+from v2l.llm.progress import Progress
 from v2l.llm.prompts import answer_of, classification_prompt, join_words
 from v2l.manifest import Manifest
 from v2l.stage import Paths, StageConfig
@@ -77,10 +77,12 @@ class Images:
         return join_words(self.text_V[code] for code in self.global_NK[image, :tokens])
 
 
-Predictor = Callable[[Cell, list[Episode]], list[Prediction]]
+Question = tuple[Cell, Episode]
+Predictor = Callable[[list[Question]], list[Prediction]]
+BLOCK = 8  # batches: enough prompts to find others of their length
 
 
-def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[tqdm], Iterator[pa.Table]], int]:
+def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[Progress], Iterator[pa.Table]], int]:
     """The table's schema, a function that yields its tables while it moves the progress bar, and the prompts in all."""
     section, predictor = config.evaluate_llm.classification, config.job["predictor"]
     manifest = Manifest.read(inputs["manifest"])
@@ -100,7 +102,7 @@ def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[tq
         text_V=pq.read_table(inputs["entries"], columns=["text"])["text"].to_pylist(),
     )
 
-    def tables(progress: tqdm):
+    def tables(progress: Progress):
         if predictor == "token-overlap":
             answer = overlap_predictor(images)
         elif predictor == "clip-prototype":
@@ -108,28 +110,29 @@ def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[tq
             answer = prototype_predictor(features["feature_ND"].numpy()[rows])
         else:
             answer = _llm_predictor(config, inputs, images, progress)
-        return predict(section, images, answer, config.seed)
+        for block in progress.mine(blocks(section, images, config.seed)):
+            answered = zip(block, answer(block), strict=True)
+            yield pa.Table.from_pylist([_row(*question, images, made) for question, made in answered], schema=SCHEMA)
 
     return SCHEMA, tables, section.episodes * len(cells(section))
 
 
-def _llm_predictor(config: StageConfig, inputs: Paths, images: Images, progress: tqdm) -> Predictor:
+def _llm_predictor(config: StageConfig, inputs: Paths, images: Images, progress: Progress) -> Predictor:
     """A predictor that asks the language model and takes what it writes up to the newline or end token."""
     section = config.evaluate_llm.classification
     model, tokenizer, words = llm_of(config, inputs)
     newlines = {number for number, text in words.subwords() if "\n" in text}
     stop_ids = newlines | words.control
 
-    def predict_cell(cell: Cell, episodes: list) -> list[Prediction]:
-        prompts = [tokenizer(prompt_of(cell, episode, images)).input_ids for episode in episodes]
-        what = f"{cell.ways}-way, {cell.inner_shots} inner shots, {cell.repeats} repeats, {cell.tokens} tokens"
+    def predict(questions: list[Question]) -> list[Prediction]:
+        prompts = [tokenizer(prompt_of(cell, episode, images)).input_ids for cell, episode in questions]
         outputs = generate(
             model,
             prompts,
             section.max_new_tokens,
             section.batch_size,
             stop_ids=stop_ids,
-            names=[f"episode {episode.number} ({what})" for episode in episodes],
+            names=[_name(*question) for question in questions],
             remedy="lower ways, tokens, inner_shots or repeats in `evaluate_llm.classification.grid`",
             progress=progress,
         )
@@ -139,7 +142,14 @@ def _llm_predictor(config: StageConfig, inputs: Paths, images: Images, progress:
             for prompt, ids, text in zip(prompts, outputs, texts, strict=True)
         ]
 
-    return predict_cell
+    return predict
+
+
+def _name(cell: Cell, episode: Episode) -> str:
+    return (
+        f"episode {episode.number} ({cell.ways}-way, {cell.inner_shots} inner shots, {cell.repeats} repeats, "
+        f"{cell.tokens} tokens)"
+    )
 
 
 def cells(section: Classification) -> list[Cell]:
@@ -148,8 +158,8 @@ def cells(section: Classification) -> list[Cell]:
     return list(dict.fromkeys(Cell(*values) for block in blocks for values in block))
 
 
-def predict(section: Classification, images: Images, predictor: Predictor, seed: int) -> Iterator[pa.Table]:
-    """A table of SCHEMA for each cell, a row for each episode.
+def blocks(section: Classification, images: Images, seed: int) -> list[list[Question]]:
+    """Questions that are answered together: up to BLOCK batches of episodes of one cell.
 
     Raises UserError if the images have fewer global tokens than a cell shows, or if episodes cannot be drawn.
     """
@@ -161,12 +171,14 @@ def predict(section: Classification, images: Images, predictor: Predictor, seed:
             "raise `extract_tokens.global_tokens` or lower `tokens` in the grid",
         )
     splits = (section.support_split, section.query_split)
+    size, found = BLOCK * section.batch_size, []
     for cell in cells(section):
         episodes = sample_episodes(
             images.split, images.class_name, cell.ways, cell.inner_shots, section.episodes, *splits, seed
         )
-        rows = zip(episodes, predictor(cell, episodes), strict=True)
-        yield pa.Table.from_pylist([_row(cell, images, *pair) for pair in rows], schema=SCHEMA)
+        starts = range(0, len(episodes), size)
+        found += [[(cell, episode) for episode in episodes[start : start + size]] for start in starts]
+    return found
 
 
 def prompt_of(cell: Cell, episode: Episode, images: Images) -> str:
@@ -181,30 +193,34 @@ def prompt_of(cell: Cell, episode: Episode, images: Images) -> str:
 def overlap_predictor(images: Images) -> Predictor:
     """The class of the support image with the largest token overlap."""
 
-    def predict_cell(cell: Cell, episodes: list[Episode]) -> list[Prediction]:
-        global_NK = images.global_NK[:, : cell.tokens]
-        nearest = [token_overlap(global_NK[episode.query], global_NK[episode.support]) for episode in episodes]
-        return [_named(e, e.support_labels[index]) for e, index in zip(episodes, nearest, strict=True)]
+    def predict(questions: list[Question]) -> list[Prediction]:
+        made = []
+        for cell, episode in questions:
+            global_NK = images.global_NK[:, : cell.tokens]
+            nearest = token_overlap(global_NK[episode.query], global_NK[episode.support])
+            made.append(_named(episode, episode.support_labels[nearest]))
+        return made
 
-    return predict_cell
+    return predict
 
 
 def prototype_predictor(feature_ND: np.ndarray) -> Predictor:
     """The class with the nearest mean image feature; rows of `feature_ND` are the images."""
 
-    def predict_cell(cell: Cell, episodes: list[Episode]) -> list[Prediction]:
+    def predict(questions: list[Question]) -> list[Prediction]:
         return [
-            _named(e, clip_prototype(feature_ND[e.query], feature_ND[e.support], e.support_labels)) for e in episodes
+            _named(e, clip_prototype(feature_ND[e.query], feature_ND[e.support], e.support_labels))
+            for _, e in questions
         ]
 
-    return predict_cell
+    return predict
 
 
 def _named(episode: Episode, label: int) -> Prediction:
     return Prediction([], [], episode.class_names[label], episode.class_names[label])
 
 
-def _row(cell: Cell, images: Images, episode: Episode, prediction: Prediction) -> dict:
+def _row(cell: Cell, episode: Episode, images: Images, prediction: Prediction) -> dict:
     return (
         cell._asdict()
         | {

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from v2l.baselines import majority_vote
 from v2l.config import Restoration
@@ -13,6 +12,7 @@ from v2l.errors import UserError
 from v2l.llm.codes import code_ids
 from v2l.llm.engine import generate
 from v2l.llm.loading import llm_of
+from v2l.llm.progress import Progress
 from v2l.llm.prompts import RestorationPrompt
 from v2l.restoration import MASKED_TASKS, context, mask_positions, noisy_variants, steps
 from v2l.runtime import rng
@@ -65,7 +65,7 @@ class TokenMaps:
     codes: dict[tuple[str, str], np.ndarray]
 
 
-def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[tqdm], Iterator[pa.Table]], int]:
+def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[Progress], Iterator[pa.Table]], int]:
     """The table's schema, a function that yields its tables while it moves the progress bar, and the prompts in all."""
     section, tokenizer_name = config.evaluate_llm.restoration, config.job["tokenizer"]
     clean = Tokens.read(inputs["tokens"])
@@ -80,16 +80,17 @@ def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[tq
         keys = [(corruption, image_id) for image_id in rows.image_id]
         maps.codes.update(zip(keys, rows.local_NL, strict=True))
 
-    def tables(progress: tqdm):
+    def tables(progress: Progress):
         answer = majority_predictor
         if config.job["predictor"] != "majority-vote":
             answer = _llm_predictor(config, inputs, maps, progress)
-        return predict(section, maps, answer, config.seed)
+        for block in progress.mine(blocks(section, maps)):
+            yield predict(section, maps, block, answer, config.seed)
 
     return SCHEMA, tables, prompts_in(section, maps)
 
 
-def _llm_predictor(config: StageConfig, inputs: Paths, maps: TokenMaps, progress: tqdm) -> Predictor:
+def _llm_predictor(config: StageConfig, inputs: Paths, maps: TokenMaps, progress: Progress) -> Predictor:
     """A predictor that shows code i to the language model as its i-th subword and takes ids back as codes."""
     section = config.evaluate_llm.restoration
     model, tokenizer, words = llm_of(config, inputs)
@@ -176,12 +177,8 @@ class _Sequence:
         )
 
 
-def predict(section: Restoration, maps: TokenMaps, predictor: Predictor, seed: int) -> Iterator[pa.Table]:
-    """A table of SCHEMA for each block of `batch_size` images: by task, then image, then step.
-
-    Steps of one image and task follow each other; all images and tasks of a block advance together, so that each
-    call of `predictor` fills its batches. Raises UserError if a task's corruption was not tokenised.
-    """
+def blocks(section: Restoration, maps: TokenMaps) -> list[list[str]]:
+    """Image ids that are restored together, `batch_size` of them. Raises UserError for a task without tokens."""
     missing = sorted({task for task in section.tasks if task not in MASKED_TASKS} - {task for task, _ in maps.codes})
     if missing:
         raise UserError(
@@ -189,15 +186,23 @@ def predict(section: Restoration, maps: TokenMaps, predictor: Predictor, seed: i
             "each task of `evaluate_llm.restoration.tasks`",
             "add it to `samples.restoration.corruptions` or leave the task out",
         )
-    for start in range(0, len(maps.image_ids), section.batch_size):
-        block = maps.image_ids[start : start + section.batch_size]
-        sequences = [_Sequence(section, maps, task, image_id, seed) for task in section.tasks for image_id in block]
-        for step in range(max(len(sequence.steps) for sequence in sequences)):
-            active = [sequence for sequence in sequences if step < len(sequence.steps)]
-            answers = predictor([sequence.question() for sequence in active])
-            for sequence, answer in zip(active, answers, strict=True):
-                sequence.take(answer)
-        yield pa.Table.from_pylist([row for sequence in sequences for row in sequence.rows], schema=SCHEMA)
+    starts = range(0, len(maps.image_ids), section.batch_size)
+    return [maps.image_ids[start : start + section.batch_size] for start in starts]
+
+
+def predict(section: Restoration, maps: TokenMaps, block: list[str], predictor: Predictor, seed: int) -> pa.Table:
+    """A table of SCHEMA for the images of `block`: by task, then image, then step.
+
+    Steps of one image and task follow each other; all images and tasks of a block advance together, so that each
+    call of `predictor` fills its batches.
+    """
+    sequences = [_Sequence(section, maps, task, image_id, seed) for task in section.tasks for image_id in block]
+    for step in range(max(len(sequence.steps) for sequence in sequences)):
+        active = [sequence for sequence in sequences if step < len(sequence.steps)]
+        answers = predictor([sequence.question() for sequence in active])
+        for sequence, answer in zip(active, answers, strict=True):
+            sequence.take(answer)
+    return pa.Table.from_pylist([row for sequence in sequences for row in sequence.rows], schema=SCHEMA)
 
 
 def prompts_in(section: Restoration, maps: TokenMaps) -> int:
