@@ -26,9 +26,9 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     """
     record = provenance(config, inputs)
     folder = Path(config.job["work"]) / run_key(config, record) if "work" in config.job else None
-    shards, shard = config.machine.get("shards", 1), config.machine.get("shard")
+    shards, shard = int(config.machine.get("shards", 1)), config.machine.get("shard")
     schema, tables, total = PREPARE[config.job["task"]](config, inputs)
-    facts = {"protocol": config.evaluate_llm.protocol}
+    facts = {"protocol": config.job["protocol"]}
     title = f"{config.job['task']} by {config.job['predictor']}"
     rows = 0
     with parquet_writer(outputs["predictions"], schema, record, facts) as writer:
@@ -38,7 +38,8 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
                 writer.write_table(table.cast(writer.schema))
                 rows += len(table)
         else:
-            with Progress(title, total // shards, folder, shard or 0, shards if shard is not None else 1) as progress:
+            place = (0, 1) if shard is None else (int(shard), shards)
+            with Progress(title, total // place[1], folder, *place) as progress:
                 for table in tables(progress):
                     writer.write_table(table.cast(writer.schema))
                     rows += len(table)

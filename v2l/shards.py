@@ -1,6 +1,5 @@
 """One evaluation as several processes: each answers every n-th block, and their files become one."""
 
-import json
 import logging
 import os
 import shlex
@@ -29,9 +28,10 @@ def run_shards(config: StageConfig, inputs: Paths, folder: Path, count: int, lau
     for shard, path in enumerate(paths):
         if path.exists():
             continue
-        machine = json.dumps({**config.machine, "shard": shard, "shards": count})
+        machine = config.machine | {"shard": str(shard), "shards": str(count)}
         command = [*shlex.split(launcher), sys.executable, "-m", f"v2l.{config.stage}", "--config", config.text, *files]
-        command += ["--output", "predictions", str(path), "--machine", machine]
+        settings = [word for pair in machine.items() for word in ("--machine", "=".join(pair))]
+        command += ["--output", "predictions", str(path), *settings]
         processes[shard] = subprocess.Popen(command, env=_environment(shard, count, launcher))
     failed = [shard for shard, process in processes.items() if process.wait()]
     if failed:

@@ -13,7 +13,7 @@ from v2l.errors import UserError
 from v2l.llm.batches import plan_batches
 from v2l.llm.progress import Progress
 
-Choices = Sequence[Sequence[Collection[int]]]
+Choices = Sequence[Sequence[Collection[int]] | None]
 
 
 @torch.inference_mode()
@@ -33,9 +33,10 @@ def generate(
 
     A continuation ends after `max_new_tokens` (one number, or one for each prompt), or with the first id in `stop_ids`,
     which it includes. With `allowed_ids` no other id is ever chosen; with `choices`, prompt p's token t is one of
-    `choices[p][t]`. Equal logits go to the lowest id. Prompts are batched by length, longest first, always in the same
-    batches for the same input; the ids that all of them begin with are computed once. Padding is masked and does not
-    change positions, so in float32 the batch size has no influence. Batches that `progress` knows are not computed.
+    `choices[p][t]`, or any if `choices[p]` is None. Equal logits go to the lowest id. Prompts are batched by length,
+    always in the same batches for the same input; the ids that all of them begin with are computed once. Padding is
+    masked and does not change positions, so in float32 the batch size has no influence. Batches that `progress` knows
+    are not computed.
 
     Raises UserError if a prompt and its continuation exceed the model's context, naming it by `names` and telling to do
     `remedy`; nothing is ever truncated.
@@ -79,7 +80,7 @@ class _Batches:
     def key(self, prompts: list[list[int]], limits: list[int], choices: Choices | None) -> str:
         """A hash of everything that the answers of a batch depend on, except for the model."""
         digest = self._settings.copy()
-        chosen = choices and [[sorted(ids) for ids in steps] for steps in choices]
+        chosen = choices and [steps and [sorted(ids) for ids in steps] for steps in choices]
         digest.update(canonical_json([prompts, limits, chosen]).encode())
         return digest.hexdigest()[:32]
 
@@ -122,10 +123,13 @@ class _Batches:
             position_BT = position_BT[:, -1:] + 1
         return made
 
-    def _choose(self, logits_BV: torch.Tensor, choices: list[list[int]] | None) -> list[int]:
+    def _choose(self, logits_BV: torch.Tensor, choices: list[list[int] | None] | None) -> list[int]:
         if choices is not None:
-            picks = [logits_V[ids].argmax() for logits_V, ids in zip(logits_BV, choices, strict=True)]
-            return [ids[int(pick)] for ids, pick in zip(choices, picks, strict=True)]
+            picks = [
+                logits_V if ids is None else logits_V[ids] for logits_V, ids in zip(logits_BV, choices, strict=True)
+            ]
+            places = [int(pick_C.argmax()) for pick_C in picks]
+            return [place if ids is None else ids[place] for ids, place in zip(choices, places, strict=True)]
         chosen_B = logits_BV.argmax(-1) if self.allowed is None else self.allowed[logits_BV[:, self.allowed].argmax(-1)]
         return chosen_B.tolist()
 
@@ -150,9 +154,9 @@ def input_device(model: PreTrainedModel) -> torch.device:
     return embedding.weight.device if place is None else torch.device(place)
 
 
-def _step(steps: Sequence[Collection[int]], number: int) -> list[int]:
-    """Sorted ids that may come as token `number`; of a row that has ended, any."""
-    return sorted(steps[number]) if number < len(steps) else [0]
+def _step(steps: Sequence[Collection[int]] | None, number: int) -> list[int] | None:
+    """Sorted ids that may come as token `number`; None: any."""
+    return sorted(steps[number]) if steps is not None and number < len(steps) else None
 
 
 def _require_context(

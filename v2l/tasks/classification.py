@@ -3,23 +3,27 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from transformers import PreTrainedTokenizerBase
 
 from v2l.baselines import clip_prototype, token_overlap
-from v2l.config import Classification
+from v2l.episode_files import read_episodes
 from v2l.episodes import Episode, sample_episodes
 from v2l.errors import UserError
 from v2l.io.storage import read_tensors
 from v2l.llm.engine import generate
 from v2l.llm.loading import llm_of
 from v2l.llm.progress import Progress
-from v2l.llm.prompts import answer_of, classification_prompt, join_words
+from v2l.llm.prompts import SEPARATOR, answer_of, classification_prompt, join_words, released_name
 from v2l.manifest import Manifest
+from v2l.protocols import RELEASED
 from v2l.stage import Paths, StageConfig
+from v2l.task_config import Classification
 from v2l.tokens import Tokens
 
 SCHEMA = pa.schema(
@@ -72,9 +76,9 @@ class Images:
     global_NK: np.ndarray
     text_V: list[str]
 
-    def words(self, image: int, tokens: int) -> str:
+    def words(self, image: int, tokens: int, released: bool = False) -> str:
         """The joined words of an image's nearest `tokens` global codes."""
-        return join_words(self.text_V[code] for code in self.global_NK[image, :tokens])
+        return join_words((self.text_V[code] for code in self.global_NK[image, :tokens]), "" if released else SEPARATOR)
 
 
 Question = tuple[Cell, Episode]
@@ -102,6 +106,8 @@ def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[Pr
         text_V=pq.read_table(inputs["entries"], columns=["text"])["text"].to_pylist(),
     )
 
+    questions = blocks(section, images, config.seed)
+
     def tables(progress: Progress):
         if predictor == "token-overlap":
             answer = overlap_predictor(images)
@@ -110,28 +116,36 @@ def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[Pr
             answer = prototype_predictor(features["feature_ND"].numpy()[rows])
         else:
             answer = _llm_predictor(config, inputs, images, progress)
-        for block in progress.mine(blocks(section, images, config.seed)):
+        for block in progress.mine(questions):
             answered = zip(block, answer(block), strict=True)
             yield pa.Table.from_pylist([_row(*question, images, made) for question, made in answered], schema=SCHEMA)
 
-    return SCHEMA, tables, section.episodes * len(cells(section))
+    return SCHEMA, tables, sum(map(len, questions))
 
 
 def _llm_predictor(config: StageConfig, inputs: Paths, images: Images, progress: Progress) -> Predictor:
-    """A predictor that asks the language model and takes what it writes up to the newline or end token."""
-    section = config.evaluate_llm.classification
+    """A predictor that asks the language model.
+
+    It writes up to the newline or end token. In protocol released it writes `max_new_tokens`, with task induction no
+    more than the longest class name has, and its t-th token is one that some class name has there, or the end token.
+    """
+    section, released = config.evaluate_llm.classification, config.job["protocol"] == RELEASED
     model, tokenizer, words = llm_of(config, inputs)
     newlines = {number for number, text in words.subwords() if "\n" in text}
-    stop_ids = newlines | words.control
 
     def predict(questions: list[Question]) -> list[Prediction]:
-        prompts = [tokenizer(prompt_of(cell, episode, images)).input_ids for cell, episode in questions]
+        prompts = [tokenizer(prompt_of(*question, images, released)).input_ids for question in questions]
+        choices = limits = None
+        if released:
+            choices = [name_choices(tokenizer, *question, section.max_new_tokens) for question in questions]
+            limits = [len(steps) if steps else section.max_new_tokens for steps in choices]
         outputs = generate(
             model,
             prompts,
-            section.max_new_tokens,
+            limits or section.max_new_tokens,
             section.batch_size,
-            stop_ids=stop_ids,
+            stop_ids=() if released else newlines | words.control,
+            choices=choices,
             names=[_name(*question) for question in questions],
             remedy="lower ways, tokens, inner_shots or repeats in `evaluate_llm.classification.grid`",
             progress=progress,
@@ -143,6 +157,20 @@ def _llm_predictor(config: StageConfig, inputs: Paths, images: Images, progress:
         ]
 
     return predict
+
+
+def name_choices(tokenizer: PreTrainedTokenizerBase, cell: Cell, episode: Episode, limit: int) -> list[set[int]] | None:
+    """Ids that may come at each place (released): the class names' ids there and the end token; None: any id.
+
+    Only prompts with task induction are masked. The mask does not follow one name, so that names may mix.
+    """
+    if not cell.induction:
+        return None
+    names = [tokenizer(released_name(name), add_special_tokens=False).input_ids for name in episode.class_names]
+    return [
+        {ids[place] for ids in names if place < len(ids)} | {tokenizer.eos_token_id}
+        for place in range(min(limit, max(map(len, names))))
+    ]
 
 
 def _name(cell: Cell, episode: Episode) -> str:
@@ -170,24 +198,31 @@ def blocks(section: Classification, images: Images, seed: int) -> list[list[Ques
             f"at most {there}",
             "raise `extract_tokens.global_tokens` or lower `tokens` in the grid",
         )
-    splits = (section.support_split, section.query_split)
     size, found = BLOCK * section.batch_size, []
     for cell in cells(section):
-        episodes = sample_episodes(
-            images.split, images.class_name, cell.ways, cell.inner_shots, section.episodes, *splits, seed
-        )
+        episodes = _episodes(section, images, cell, seed)
         starts = range(0, len(episodes), size)
         found += [[(cell, episode) for episode in episodes[start : start + size]] for start in starts]
     return found
 
 
-def prompt_of(cell: Cell, episode: Episode, images: Images) -> str:
+def _episodes(section: Classification, images: Images, cell: Cell, seed: int) -> list[Episode]:
+    if section.episode_files:
+        path = Path(section.episode_files.format(ways=cell.ways, inner_shots=cell.inner_shots))
+        return read_episodes(path, images.image_id, images.class_name, cell.ways, cell.inner_shots)[: section.episodes]
+    splits = (section.support_split, section.query_split)
+    return sample_episodes(
+        images.split, images.class_name, cell.ways, cell.inner_shots, section.episodes, *splits, seed
+    )
+
+
+def prompt_of(cell: Cell, episode: Episode, images: Images, released: bool = False) -> str:
     """The prompt text of an episode in a cell."""
-    shown = [images.words(image, cell.tokens) for image in episode.support]
-    names = [episode.class_names[label] for label in episode.support_labels]
-    query = images.words(episode.query, cell.tokens)
-    support = list(zip(shown, names, strict=True))
-    return classification_prompt(episode.class_names, support, query, cell.induction, cell.repeats)
+    shown = [images.words(image, cell.tokens, released) for image in episode.support]
+    names = [released_name(name) if released else name for name in episode.class_names]
+    query = images.words(episode.query, cell.tokens, released)
+    support = list(zip(shown, [names[label] for label in episode.support_labels], strict=True))
+    return classification_prompt(names, support, query, cell.induction, cell.repeats, released)
 
 
 def overlap_predictor(images: Images) -> Predictor:

@@ -7,16 +7,17 @@ import numpy as np
 import pyarrow as pa
 
 from v2l.baselines import majority_vote
-from v2l.config import Restoration
 from v2l.errors import UserError
 from v2l.llm.codes import code_ids
 from v2l.llm.engine import generate
 from v2l.llm.loading import llm_of
 from v2l.llm.progress import Progress
 from v2l.llm.prompts import RestorationPrompt
-from v2l.restoration import MASKED_TASKS, context, mask_positions, noisy_variants, steps
+from v2l.protocols import HELD_OUT, RELEASED
+from v2l.restoration import MASKED_TASKS, context, image_count, mask_positions, noisy_variants, steps
 from v2l.runtime import rng
 from v2l.stage import Paths, StageConfig
+from v2l.task_config import Restoration
 from v2l.tokens import Tokens
 
 SCHEMA = pa.schema(
@@ -57,25 +58,36 @@ Predictor = Callable[[list[Question]], list[Answer]]
 
 @dataclass(frozen=True)
 class TokenMaps:
-    """Local codes (row-major) of images: `codes[corruption, image_id]` of a `grid` = (h, w)."""
+    """Local codes (row-major) of images: `codes[corruption, image_id]` of a `grid` = (h, w).
 
+    `image_ids` are restored; `codes` holds the whole sample, whose other images are examples in protocol held-out.
+    """
+
+    protocol: str
     grid: tuple[int, int]
     codebook_size: int
+    global_tokens: int  # per image, beside the local ones
     image_ids: list[str]
     codes: dict[tuple[str, str], np.ndarray]
+
+    def reads(self, task: str) -> bool:
+        """Whether prompts of `task` show the tokens of its corrupted images; masked positions need none (paper)."""
+        return task not in MASKED_TASKS or self.protocol == HELD_OUT
 
 
 def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[Progress], Iterator[pa.Table]], int]:
     """The table's schema, a function that yields its tables while it moves the progress bar, and the prompts in all."""
-    section, tokenizer_name = config.evaluate_llm.restoration, config.job["tokenizer"]
+    section, protocol = config.evaluate_llm.restoration, config.job["protocol"]
     clean = Tokens.read(inputs["tokens"])
     maps = TokenMaps(
+        protocol=protocol,
         grid=clean.grid,
         codebook_size=clean.tokenizer["codebooks"]["local_size"],
-        image_ids=clean.image_id.tolist()[: section.images_of.get(tokenizer_name)],
+        global_tokens=0 if clean.global_NK is None else clean.global_NK.shape[1],
+        image_ids=clean.image_id.tolist()[: image_count(section, config.job["tokenizer"], protocol)],
         codes={},
     )
-    for corruption in ["none", *(task for task in section.tasks if task not in MASKED_TASKS)]:
+    for corruption in ["none", *(task for task in section.tasks if maps.reads(task))]:
         rows = Tokens.read(inputs["tokens"], corruption)
         keys = [(corruption, image_id) for image_id in rows.image_id]
         maps.codes.update(zip(keys, rows.local_NL, strict=True))
@@ -95,15 +107,18 @@ def _llm_predictor(config: StageConfig, inputs: Paths, maps: TokenMaps, progress
     section = config.evaluate_llm.restoration
     model, tokenizer, words = llm_of(config, inputs)
     ids = code_ids(inputs["vocabulary"], maps.codebook_size, config.job["tokenizer"])
-    if not section.restrict_to_codebook and len(ids) < words.size:
+    restrict = section.restrict_to_codebook
+    if restrict is None:
+        restrict = maps.protocol != RELEASED
+    if not restrict and len(ids) < words.size:
         raise UserError(
-            f"`evaluate_llm.restoration.restrict_to_codebook` is false, but the local codebook of "
-            f"{config.job['tokenizer']} has {len(ids)} codes and the language model {words.size} ids",
+            f"`evaluate_llm.restoration.restrict_to_codebook` is false (as in protocol released), but the local "
+            f"codebook of {config.job['tokenizer']} has {len(ids)} codes and the language model {words.size} ids",
             "a code for every id that can be generated",
             "set `evaluate_llm.restoration.restrict_to_codebook` to true",
         )
     code_of = {number: code for code, number in enumerate(ids.tolist())}
-    prompt = RestorationPrompt(tokenizer)
+    prompt = RestorationPrompt(tokenizer, section.instruction)
 
     def predict_step(questions: list[Question]) -> list[Answer]:
         counts = [question.answer_SM.shape[1] for question in questions]
@@ -120,7 +135,7 @@ def _llm_predictor(config: StageConfig, inputs: Paths, maps: TokenMaps, progress
             prompts,
             counts,
             section.batch_size,
-            allowed_ids=ids.tolist() if section.restrict_to_codebook else None,
+            allowed_ids=ids.tolist() if restrict else None,
             names=[question.name for question in questions],
             remedy="lower `context_tokens` or shorten `replacement_shares` in `evaluate_llm.restoration`",
             progress=progress,
@@ -134,24 +149,37 @@ def _llm_predictor(config: StageConfig, inputs: Paths, maps: TokenMaps, progress
 
 
 class _Sequence:
-    """The steps of one image and task. Predictions are fed back where later steps see them (masked tasks)."""
+    """The steps of one image and task. Predictions are fed back where later steps see them (masked tasks).
+
+    Examples are the image's own map or, in protocol held-out, the maps of other images, one for each share.
+    """
 
     def __init__(self, section: Restoration, maps: TokenMaps, task: str, image_id: str, seed: int):
-        self.section, self.task, self.image_id = section, task, image_id
+        self.section, self.maps, self.task, self.image_id = section, maps, task, image_id
+        masked, held_out = task in MASKED_TASKS, maps.protocol == HELD_OUT
         self.clean_L = maps.codes["none", image_id]
-        self.seen_L = self.clean_L.copy() if task in MASKED_TASKS else maps.codes[task, image_id]
+        self.seen_L = maps.codes["none" if masked and not held_out else task, image_id].copy()
         positions = mask_positions(task, maps.grid)
-        if task in MASKED_TASKS:
+        if masked:
             self.seen_L[positions] = -1
         self.steps = steps(positions, section.predicted_tokens)
-        source_ML = np.stack([self.clean_L, self.clean_L if task in MASKED_TASKS else self.seen_L])
-        noise = rng(seed, "restoration", task, image_id)
-        self.variant_SML = noisy_variants(source_ML, section.replacement_shares, maps.codebook_size, noise)
+        shares, noise = section.replacement_shares, rng(seed, "restoration", task, image_id)
+        shown = _others(maps, image_id, len(shares), seed) if held_out else [image_id]
+        source_IML = np.stack(
+            [[maps.codes["none", name], maps.codes["none" if masked else task, name]] for name in shown]
+        )
+        further = maps.global_tokens if maps.protocol == RELEASED else 0
+        arguments = (maps.codebook_size, noise, further)
+        if held_out:
+            pairs = zip(source_IML, shares, strict=True)
+            self.variant_SML = np.concatenate([noisy_variants(codes, [share], *arguments) for codes, share in pairs])
+        else:
+            self.variant_SML = noisy_variants(source_IML[0], shares, *arguments)
         self.rows: list[dict] = []
 
     def question(self) -> Question:
         step = self.steps[len(self.rows)]
-        shown = context(self.task, step, self.section.context_tokens)
+        shown = context(self.task, step, self.section.context_tokens, self.maps.protocol)
         return Question(
             name=f"{self.task} of {self.image_id}, step {len(self.rows)}",
             example_SN=self.variant_SML[:, 1, shown],
@@ -177,9 +205,22 @@ class _Sequence:
         )
 
 
+def _others(maps: TokenMaps, image_id: str, count: int, seed: int) -> list[str]:
+    """`count` images other than `image_id`, drawn with the seed; each is taken once before one comes again."""
+    others = [name for corruption, name in maps.codes if corruption == "none" and name != image_id]
+    if not others:
+        raise UserError(
+            "protocol held-out takes its examples from other images, and the sample has one",
+            "at least two images",
+            "raise `samples.restoration.images` or leave the protocol out of `evaluate_llm.restoration.protocols`",
+        )
+    order = rng(seed, "held-out", image_id).permutation(len(others))
+    return [others[order[number % len(others)]] for number in range(count)]
+
+
 def blocks(section: Restoration, maps: TokenMaps) -> list[list[str]]:
     """Image ids that are restored together, `batch_size` of them. Raises UserError for a task without tokens."""
-    missing = sorted({task for task in section.tasks if task not in MASKED_TASKS} - {task for task, _ in maps.codes})
+    missing = sorted(set(filter(maps.reads, section.tasks)) - {task for task, _ in maps.codes})
     if missing:
         raise UserError(
             f"the tokens hold no images with corruption {', '.join(missing)}",
