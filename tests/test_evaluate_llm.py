@@ -251,9 +251,8 @@ class TestRestoration:
         ids = np.array([ids[0] for ids in pq.read_table(inputs["vocabulary"])["token_ids"].to_pylist()])
         tokenizer = load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))[1]
         examples = [(ids[variant[5:9]].tolist(), ids[variant[9:11]].tolist()) for variant in variants]
-        assert rows[1]["prompt_ids"] == RestorationPrompt(tokenizer, INSTRUCTION).ids(
-            examples, ids[seen[5:9]].tolist(), 2
-        )
+        prompt = RestorationPrompt(tokenizer, INSTRUCTION)
+        assert rows[1]["prompt_ids"] == prompt.ids(examples, ids[seen[5:9]].tolist(), 2)
         assert rows[1]["target_codes"] == clean[[9, 10]].tolist()
 
     def test_other_tasks_show_the_transformed_map(self, inputs, restored):
