@@ -225,8 +225,9 @@ class TestPrompts:
         assert answer_of("\nking crab") == ""
 
     def test_restoration_prompt_splices_ids(self):
+        instruction = RESTORATION.replace("2", "{count}")
         tokenizer = byte_level_tokenizer()
-        prompt = RestorationPrompt(tokenizer).ids([([258], [1, 2]), ([259], [3, 4])], [257, 258], 2)
+        prompt = RestorationPrompt(tokenizer, instruction).ids([([258], [1, 2]), ([259], [3, 4])], [257, 258], 2)
         pieces = [tokenizer(text).input_ids for text in (RESTORATION, "Input:", ", output:", "\n")]
         head, shown, answer, end = pieces
         expected = head + shown + [258] + answer + [1, 2] + end + shown + [259] + answer + [3, 4] + end

@@ -15,6 +15,7 @@ from v2l.io.provenance import provenance, write_beside
 from v2l.io.storage import parquet_facts
 from v2l.loading import load_image
 from v2l.manifest import Manifest
+from v2l.protocols import split_run
 from v2l.registries import TASKS
 from v2l.runtime import rng
 from v2l.stage import Paths, StageConfig, run_stage
@@ -112,7 +113,7 @@ class ImageFile:
         self.path = path
         facts = parquet_facts(path)
         job = facts["v2l"]["config"]["job"]
-        self.size, self.tokenizer, self.source = facts["size"], job["tokenizer"], job["source"]
+        self.size, self.tokenizer, self.source = facts["size"], job["tokenizer"], split_run(job["source"])[0]
         table = pq.read_table(path, columns=["image_id", "task"])
         self.image_ids = list(dict.fromkeys(table["image_id"].to_pylist()))
         self.tasks = set(table["task"].to_pylist())

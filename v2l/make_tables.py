@@ -10,6 +10,7 @@ from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.provenance import provenance, write_beside
 from v2l.metrics.rows import TABLE_KEYS, VALUE_COLUMNS
+from v2l.protocols import PAPER
 from v2l.published import COLUMNS as PUBLISHED_COLUMNS
 from v2l.published import Published
 from v2l.registries import TASKS
@@ -104,13 +105,14 @@ def sort_key(row: dict) -> tuple:
         _rank(tokenizer),
         _rank(row["method"]),
         _natural(row.get("llm")),
+        row["protocol"] != PAPER,
+        row["protocol"],
         *counts,
         row.get("repeats") or 0,
         row.get("inner_shots") or 0,
         TASKS.index(task) if task in TASKS else len(TASKS),
         task or "",
         metric,
-        row["protocol"],
     )
 
 

@@ -22,7 +22,7 @@ class Entry(BaseModel):
 class LLM(Entry):
     """A frozen causal language model."""
 
-    path: str = Field(description="Hugging Face model folder (config.json, tokenizer, safetensors).")
+    path: str = Field(description="Hugging Face model folder (config.json, tokenizer, safetensors), or a .gguf file.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float16", description="Precision of the forward pass. The paper does not say; the released code uses float16."
     )

@@ -27,8 +27,9 @@ SELECTIONS = [
     *[
         ("evaluate_llm", task, key)
         for task in ("classification", "restoration")
-        for key in ("tokenizers", "llms", "baselines")
+        for key in ("tokenizers", "llms", "baselines", "protocols")
     ],
+    ("evaluate_llm", "restoration", "held_out", "tokenizers"),
 ]
 
 
@@ -36,11 +37,12 @@ class StageConfig:
     """A typed slice of `Config` plus `job`, the rule's wildcards (for example the tokenizer's name).
 
     Attributes are the `Config` fields that `data` holds (`config.seed`, `config.expand_vocabulary`,
-    `config.llms["name"]`); `stage` is the stage's name and `data` the plain JSON value.
+    `config.llms["name"]`); `stage` is the stage's name and `data` the plain JSON value. `machine` holds what a profile
+    says of the machine (shards, device map): it decides no result and is in no record.
     """
 
-    def __init__(self, stage: str, data: dict[str, Any]):
-        self.stage, self.data = stage, data
+    def __init__(self, stage: str, data: dict[str, Any], machine: dict[str, str] | None = None):
+        self.stage, self.data, self.machine = stage, data, machine or {}
         self.job: dict[str, str] = data.get("job", {})
         for key, value in data.items():
             if key != "job":
@@ -80,8 +82,9 @@ def project(config: Config, keys: list[str], job: dict[str, str] | None = None) 
 def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
     """Parse a stage's command line, call `run(config, inputs, outputs)` and report the outcome in one line.
 
-    Arguments: `--config JSON`, `--input NAME PATH...` and `--output NAME PATH...` (repeatable), `--log FILE`. An input
-    or output given as one path is a Path, as several a list of them; a name without a path is left out.
+    Arguments: `--config JSON`, `--input NAME PATH...` and `--output NAME PATH...` (repeatable), `--log FILE`,
+    `--machine KEY=VALUE` (repeatable). An input or output given as one path is a Path, as several a list of them; a
+    name without a path is left out.
     """
     stage = Path(sys.modules[run.__module__].__file__).stem
     parser = argparse.ArgumentParser(prog=f"python -m v2l.{stage}")
@@ -89,6 +92,7 @@ def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
     parser.add_argument("--input", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
     parser.add_argument("--output", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--machine", type=_setting, action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if arguments.log:
@@ -99,13 +103,19 @@ def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        run(StageConfig(stage, json.loads(arguments.config)), _paths(arguments.input), _paths(arguments.output))
+        config = StageConfig(stage, json.loads(arguments.config), dict(arguments.machine))
+        run(config, _paths(arguments.input), _paths(arguments.output))
     except UserError as error:
         logging.error("error: %s", error)
         sys.exit(1)
     except Exception:
         logging.exception("failed")
         sys.exit(1)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value
 
 
 def _paths(pairs: list[list[str]]) -> Paths:

@@ -57,7 +57,7 @@ class View:
 
     def frame(self) -> pd.DataFrame:
         """Texts of the table; columns are tuples (the header's lines), the row keys come first."""
-        keys = ROW_KEYS[self.table]
+        keys = self._row_keys()
         values: dict[tuple, dict[tuple, float | None]] = {}
         for row in self.rows:
             values.setdefault(tuple(row[key] for key in keys), {})[self._column(row)] = row["value"]
@@ -75,10 +75,15 @@ class View:
         header = [(*padding, key.replace("_", " ")) for key in keys] + columns
         return pd.DataFrame(texts, columns=pd.MultiIndex.from_tuples(header))
 
+    def _row_keys(self) -> tuple[str, ...]:
+        """The protocol is a column where there are several."""
+        several = len({row["protocol"] for row in self.rows}) > 1
+        return (*ROW_KEYS[self.table], "protocol") if several else ROW_KEYS[self.table]
+
     def markdown(self) -> str:
         """A GitHub table under the caption, header lines joined, and the rows' notes below."""
         frame = self.frame()
-        aligned = ["left"] * len(ROW_KEYS[self.table])
+        aligned = ["left"] * len(self._row_keys())
         aligned += ["right"] * (frame.shape[1] - len(aligned))
         frame.columns = [", ".join(filter(None, column)) for column in frame.columns]
         body = frame.to_markdown(index=False, disable_numparse=True, colalign=aligned)
@@ -87,14 +92,14 @@ class View:
 
     def latex(self) -> str:
         """A LaTeX table (booktabs, multirow header) with the caption and the notes; needs no other package."""
-        frame = self.frame().replace(MISSING, "--")
+        frame, keys = self.frame().replace(MISSING, "--"), len(self._row_keys())
         title = self.caption().partition(". ")[2]  # LaTeX numbers its tables itself
         caption = " ".join([title, *(f"{note}." for note in self._notes())])
         return frame.to_latex(
             index=False,
             escape=True,
             multicolumn_format="c",
-            column_format="l" * len(ROW_KEYS[self.table]) + "r" * (frame.shape[1] - len(ROW_KEYS[self.table])),
+            column_format="l" * keys + "r" * (frame.shape[1] - keys),
             caption=caption.translate(LATEX_SPECIAL),
             label=f"tab:{self.table}",
         )

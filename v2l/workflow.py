@@ -4,13 +4,15 @@ import ast
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import yaml
 
 from v2l.config import Config, canonical_json
 from v2l.errors import UserError
+from v2l.protocols import HELD_OUT, run_name
 from v2l.stage import project
 
 STAGES = (
@@ -59,7 +61,7 @@ def stage_code(stage: str) -> list[str]:
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             pending += [source for name in names if (source := _source(name))]
-    shared = {PACKAGE / f"{name}.py" for name in ("config", "config_training", "registries", "__init__")}
+    shared = {PACKAGE / "registries.py", PACKAGE / "__init__.py", *PACKAGE.glob("config*.py")}
     return sorted(os.path.relpath(path) for path in found - shared)
 
 
@@ -72,10 +74,11 @@ def _source(module: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def stage_command(stage: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> str:
-    """The shell template of a rule: `python -m v2l.<stage>` with its named inputs and outputs."""
+def stage_command(stage: str, inputs: Sequence[str], outputs: Sequence[str], machine: Sequence[str] = ()) -> str:
+    """The shell template of a rule: `python -m v2l.<stage>` with its named inputs, outputs and machine resources."""
     files = [f"--input {name} {{input.{name}:q}}" for name in inputs]
     files += [f"--output {name} {{output.{name}:q}}" for name in outputs]
+    files += [f"--machine {name}={{resources.{name}:q}}" for name in machine]
     return " ".join(["python -m", f"v2l.{stage}", "--config {params.config:q}", *files, "--log {log:q}"])
 
 
@@ -91,19 +94,30 @@ def slicer(config: Config, *keys: str, **job: str) -> Callable:
 
 
 def classifications(config: Config) -> list[tuple[str, str]]:
-    """(tokenizer, predictor) of every few-shot classification run; clip-prototype runs once."""
+    """(tokenizer, run) of every few-shot classification; only language models differ by protocol.
+
+    clip-prototype runs once.
+    """
     section = config.evaluate_llm.classification
-    runs = [(tokenizer, llm) for tokenizer in section.tokenizers for llm in section.llms]
+    names = [run_name(llm, protocol) for protocol in section.protocols for llm in section.llms]
+    runs = [(tokenizer, name) for tokenizer in section.tokenizers for name in names]
     for baseline in section.baselines:
         tokenizers = section.tokenizers[:1] if baseline == "clip-prototype" else section.tokenizers
         runs += [(tokenizer, baseline) for tokenizer in tokenizers]
     return runs
 
 
-def restorations(config: Config) -> list[tuple[str, str]]:
-    """(tokenizer, predictor) of every restoration run."""
+def restorations(config: Config, predictors: list[str] | None = None) -> list[tuple[str, str]]:
+    """(tokenizer, run) of every restoration, or of those by `predictors`: each protocol of each tokenizer."""
     section = config.evaluate_llm.restoration
-    return [(tokenizer, name) for tokenizer in section.tokenizers for name in [*section.llms, *section.baselines]]
+    predictors = [*section.llms, *section.baselines] if predictors is None else predictors
+    return [
+        (tokenizer, run_name(name, protocol))
+        for protocol in section.protocols
+        for tokenizer in section.tokenizers
+        for name in predictors
+        if protocol != HELD_OUT or tokenizer in (section.held_out.tokenizers or section.tokenizers)
+    ]
 
 
 def reconstructed(config: Config) -> list[str]:
@@ -140,9 +154,8 @@ def score_sources(config: Config, table: str) -> list[str]:
         return [f"{name}/semantics" for name in trained if config.tokenizers[name].method not in WORDLESS]
     if table == "table3_reconstruction":
         return [f"{name}/reconstruction" for name in reconstructed(config)] + ["pixels/mean-image"]
-    oracles = [f"{name}/restoration.tokenizer-oracle" for name in config.evaluate_llm.restoration.tokenizers]
-    runs = [f"{tokenizer}/restoration.{name}" for tokenizer, name in restorations(config)]
-    return [*runs, *oracles, "pixels/corrupted-input"]
+    runs = [*restorations(config), *restorations(config, ["tokenizer-oracle"])]
+    return [*(f"{tokenizer}/restoration.{name}" for tokenizer, name in runs), "pixels/corrupted-input"]
 
 
 def paths_in(data: dict) -> dict[str, str]:
@@ -151,12 +164,32 @@ def paths_in(data: dict) -> dict[str, str]:
     for registry, keys in PATH_KEYS.items():
         for name, entry in data.get(registry, {}).items():
             paths |= {f"{registry}.{name}.{key}": entry[key] for key in keys if entry.get(key)}
+    few_shot = data.get("evaluate_llm", {}).get("classification", {})
+    for shape, path in episode_files(few_shot).items():
+        paths[f"evaluate_llm.classification.episode_files ({shape[0]}-way, {shape[1]} shots)"] = path
     loss = data.get("train_tokenizer", {}).get("loss", {})
     if loss.get("perceptual"):
         paths["train_tokenizer.loss.perceptual_weights"] = loss["perceptual_weights"]
     scores = data.get("score_predictions", {})
     paths |= {f"score_predictions.{key}": scores[key] for key in ("lpips_weights", "frechet_weights") if key in scores}
     return paths
+
+
+def episode_files(section: dict) -> dict[tuple[int, int], str]:
+    """(ways, inner shots) -> file, of every cell that section `evaluate_llm.classification` (plain JSON) asks."""
+    pattern = section.get("episode_files")
+    shapes = {pair for grid in section.get("grid", []) for pair in product(grid["ways"], grid["inner_shots"])}
+    return (
+        {(ways, shots): pattern.format(ways=ways, inner_shots=shots) for ways, shots in sorted(shapes)}
+        if pattern
+        else {}
+    )
+
+
+def used_episode_files(config: Config) -> list[str]:
+    """Files of episodes that few-shot classification reads."""
+    section = config.evaluate_llm.classification.model_dump(mode="json")
+    return sorted(set(episode_files(section).values()))
 
 
 def asset_of(path: str) -> str | None:
@@ -200,10 +233,11 @@ def used_datasets(config: Config) -> list[str]:
 
 
 def shown_sources(config: Config) -> dict[str, list[str]]:
-    """`<tokenizer>/<source>` of the images in each figure; restorations by the first tokenizer."""
-    shown = config.evaluate_llm.restoration.tokenizers[0]
-    predictors = [name for tokenizer, name in restorations(config) if tokenizer == shown]
-    restored = [f"{shown}/restoration.{name}" for name in [*predictors, "tokenizer-oracle"]]
+    """`<tokenizer>/<source>` of the images in each figure; restorations by the first tokenizer and protocol."""
+    section = config.evaluate_llm.restoration
+    shown, protocol = section.tokenizers[0], section.protocols[0]
+    predictors = [*section.llms, *section.baselines, "tokenizer-oracle"]
+    restored = [f"{shown}/restoration.{run_name(name, protocol)}" for name in predictors]
     return {
         "reconstruction": [f"{name}/reconstruction" for name in reconstructed(config)],
         "restoration": ["pixels/corrupted-input", *restored],

@@ -7,9 +7,14 @@ from transformers import PreTrainedTokenizerBase
 SEPARATOR = ", "
 
 
-def join_words(texts: Iterable[str]) -> str:
+def join_words(texts: Iterable[str], separator: str = SEPARATOR) -> str:
     """Global tokens as one text, nearest first (released: without separator)."""
-    return SEPARATOR.join(text.strip() for text in texts)
+    return separator.join(text.strip() for text in texts)
+
+
+def released_name(name: str) -> str:
+    """A class name as the released code has it, which takes it from ImageNet's list of synsets."""
+    return name.replace(" ", "_")
 
 
 def classification_prompt(
@@ -18,16 +23,19 @@ def classification_prompt(
     query: str,
     induction: bool,
     repeats: int,
+    released: bool = False,
 ) -> str:
     """The text that asks for the class of `query`, the joined words of an image.
 
     `support` holds (joined words, class name) of the in-context examples, shown `repeats` + 1 times as a block. Task
     induction is a sentence before them that lists the class names alphabetically. Example layout as released.
+    With `released` the list has that code's brackets, one of them for each class, and the prompt ends in a space.
     """
-    names = ", ".join(sorted(class_names))
+    names = sorted(class_names)
+    names = " or ".join(f"['{name}'" for name in names) + "]" if released else ", ".join(names)
     head = f"Each list of words describes a picture. Name what it shows: {names}.\n" if induction else ""
     examples = "".join(_example(words) + f" {name}\n" for words, name in support)
-    return head + examples * (repeats + 1) + _example(query)
+    return head + examples * (repeats + 1) + _example(query) + (" " if released else "")
 
 
 def answer_of(output: str) -> str:
@@ -45,16 +53,15 @@ class RestorationPrompt:
     Paper section 3.3: an instruction, ten times "Input: ids, output: ids", then the input whose output is asked for.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, instruction: str):
+        self._tokenizer, self._instruction = tokenizer, instruction
         self._input, self._output, self._end = map(self._piece, ("Input:", ", output:", "\n"))
 
     def ids(
         self, examples: Iterable[tuple[Sequence[int], Sequence[int]]], query: Sequence[int], count: int
     ) -> list[int]:
         """Ids of the prompt that asks for `count` tokens after `query`; `examples` are (input ids, output ids)."""
-        instruction = f"Learn a new language and predict the {count} tokens that follow, as in the examples.\n"
-        prompt = list(self._tokenizer(instruction).input_ids)
+        prompt = list(self._tokenizer(self._instruction.format(count=count)).input_ids)
         for shown, answer in examples:
             prompt += [*self._input, *shown, *self._output, *answer, *self._end]
         return [*prompt, *self._input, *query, *self._output]

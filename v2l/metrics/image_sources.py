@@ -24,6 +24,7 @@ from v2l.metrics.lpips_network import load_lpips
 from v2l.metrics.rows import TABLE_KEYS, Measurement, joined
 from v2l.metrics.semantics import known_rows
 from v2l.models.tokenizer import tokenizer_facts
+from v2l.protocols import HELD_OUT, split_run
 from v2l.runtime import device
 from v2l.stage import Paths
 
@@ -32,7 +33,7 @@ NOTES = {
     "mean-image": "lower bound: the mean training image for every image",
     "corrupted-input": "lower bound: the corrupted image itself",
     "restoration.tokenizer-oracle": "upper bound: the clean image's own tokens, decoded",
-    "restoration.majority-vote": "no language model: the commonest token of the ten examples",
+    "restoration.majority-vote": "no language model: the commonest token of the examples",
 }
 LLM_NOTE = "the ten examples are noised copies of the answer: majority-vote shows what copying alone earns"
 
@@ -44,7 +45,8 @@ def table_of(source: str) -> str:
 
 def source_keys(tokenizer: str, source: str, global_tokens: int) -> tuple[dict[str, str | int | None], str]:
     """The key columns of an image source (without `task`), and its note."""
-    kind, _, predictor = source.partition(".")
+    source, protocol = split_run(source)
+    predictor = source.partition(".")[2]
     if source == "reconstruction":
         return {"method": tokenizer, "global_tokens": global_tokens}, ""
     if source == "mean-image":
@@ -53,7 +55,7 @@ def source_keys(tokenizer: str, source: str, global_tokens: int) -> tuple[dict[s
         return {"method": source, "tokenizer": None, "llm": None}, NOTES[source]
     if source in NOTES:
         return {"method": predictor, "tokenizer": tokenizer, "llm": None}, NOTES[source]
-    return {"method": tokenizer, "tokenizer": tokenizer, "llm": predictor}, LLM_NOTE
+    return {"method": tokenizer, "tokenizer": tokenizer, "llm": predictor}, "" if protocol == HELD_OUT else LLM_NOTE
 
 
 def measure_images(

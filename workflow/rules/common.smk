@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(workflow.basedir).parent))
 from v2l import timings, workflow as stages
 from v2l.errors import UserError
 from v2l.experiment import load_experiment
+from v2l.protocols import split_run
 
 try:
     CONFIG = load_experiment(config)
@@ -67,7 +68,13 @@ def import_codebook(wildcards):
 
 def predictor_keys(wildcards):
     """Registry entry of the predictor, if it is a language model."""
-    return [f"llms.{wildcards.predictor}"] if wildcards.predictor in CONFIG.llms else []
+    predictor = split_run(wildcards.predictor)[0]
+    return [f"llms.{predictor}"] if predictor in CONFIG.llms else []
+
+
+def task_files(wildcards):
+    """Files of few-shot episodes, if they are not drawn."""
+    return stages.used_episode_files(CONFIG) if wildcards.task == "classification" else []
 
 
 def predictor_features(wildcards):

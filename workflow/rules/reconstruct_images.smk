@@ -13,7 +13,7 @@ rule reconstruct_images:
     benchmark:
         f"{LOGS}/reconstruct_images/{{tokenizer}}/{{source}}.benchmark.tsv"
     wildcard_constraints:
-        source=r"reconstruction|restoration\.tokenizer-oracle",
+        source=r"reconstruction|restoration\.tokenizer-oracle(@[a-z-]+)?",
     conda:
         ENVIRONMENT
     threads: 1
