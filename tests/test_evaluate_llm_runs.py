@@ -27,6 +27,7 @@ from v2l.llm.prompts import RestorationPrompt
 from v2l.metrics.classification import measure_classification
 from v2l.registries import TASKS
 from v2l.restoration import MASKED_TASKS, mask_positions
+from v2l.runtime import rng
 from v2l.stage import StageConfig
 
 NAMES = ("tokens", "vocabulary", "words", "manifest", "features")
@@ -149,7 +150,7 @@ def test_a_failed_shard_is_named_and_the_others_are_kept(inputs, tmp_path, monke
 
 
 def test_100_predictions_do_not_depend_on_the_batch_size(inputs, tmp_path):  # noqa: F811
-    grid = [{"ways": [2, 3], "tokens": [2, 6], "induction": [False, True], "inner_shots": [1, 2], "repeats": [0, 1]}]
+    grid = [{"ways": [2, 3], "tokens": [2, 3], "induction": [False, True], "inner_shots": [1, 2], "repeats": [0, 1]}]
 
     def rows(batch_size: int) -> list[dict]:
         changes = {"episodes": 7, "grid": grid, "batch_size": batch_size}
@@ -186,10 +187,6 @@ class TestProgress:
 
 
 class TestProtocols:
-    def codes(self, inputs, prompt: list[int]) -> list[int]:  # noqa: F811
-        ids = [ids[0] for ids in pq.read_table(inputs["vocabulary"])["token_ids"].to_pylist()][:CODES]
-        return [ids.index(number) for number in prompt if number in ids]
-
     def rows(self, inputs, tmp_path, protocol, predictor="tiny", **restoration):  # noqa: F811
         path = tmp_path / f"{protocol}.parquet"
         return predictions(inputs, path, "restoration", predictor, protocol=protocol, restoration=restoration)
@@ -233,23 +230,20 @@ class TestProtocols:
         assert [row["prompt_ids"] for row in leaky[0]] != [row["prompt_ids"] for row in leaky[1]]
 
     def test_held_out_examples_are_noised_maps_of_other_images(self, inputs, tmp_path):  # noqa: F811
-        settings = {"tasks": ["rotation"], "replacement_shares": [0.0] * 5, "images_of": {"few": 1}}
-        rows = self.rows(inputs, tmp_path, "held-out", **settings)
-        clean = {
-            tuple(row)
-            for row in pq.read_table(inputs["tokens"], filters=[("corruption", "==", "none")])["local_ids"].to_pylist()
-        }
-        mine = tuple(tokens_of(inputs, "none", "0/0.png"))
-        answers = [self.codes(inputs, row["prompt_ids"]) for row in rows]
-        shown = set()
-        for example in range(5):
-            pieces = []
-            for codes in answers:
-                context = (len(codes) - 5 * 2) // 6
-                start = example * (context + 2)
-                pieces += codes[start + context : start + context + 2]
-            shown.add(tuple(pieces))
-        assert len(shown) == 5 and shown <= clean - {mine}
+        settings = {"tasks": ["rotation"], "replacement_shares": [0.0] * 30, "images_of": {"few": 1}}
+        row = self.rows(inputs, tmp_path, "held-out", **settings)[3]  # positions 6 and 7, after a context of four
+        names = list(dict.fromkeys(pq.read_table(inputs["tokens"])["image_id"].to_pylist()))
+        others = [name for name in names if name != "0/0.png"]
+        order = rng(0, "held-out", "0/0.png").permutation(len(others))
+        assert len(others) == 23  # so seven come a second time
+        ids = np.array([ids[0] for ids in pq.read_table(inputs["vocabulary"])["token_ids"].to_pylist()])
+        maps = [
+            [tokens_of(inputs, kind, others[place]) for kind in ("rotation", "none")] for place in [*order, *order[:7]]
+        ]
+        examples = [(ids[turned[2:8]].tolist(), ids[clean[6:8]].tolist()) for turned, clean in maps]
+        query = ids[tokens_of(inputs, "rotation", "0/0.png")[2:8]].tolist()
+        tokenizer = load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))[1]
+        assert row["prompt_ids"] == RestorationPrompt(tokenizer, INSTRUCTION).ids(examples, query, 2)
 
     def test_held_out_needs_another_image(self, inputs, tmp_path):  # noqa: F811
         table = pq.read_table(inputs["tokens"], filters=[("image_id", "==", "0/0.png")])
@@ -278,7 +272,9 @@ class TestReleasedClassification:
     def test_masks_and_prompts(self, inputs, tmp_path):  # noqa: F811
         grid = [{"ways": [3], "tokens": [3], "induction": [False, True]}]
         path = tmp_path / "p.parquet"
-        rows = predictions(inputs, path, "classification", protocol="released", classification={"grid": grid})
+        rows = predictions(
+            inputs, path, "classification", protocol="released", classification={"grid": grid, "max_new_tokens": 8}
+        )
         tokenizer = load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))[1]
         for row in rows:
             prompt = tokenizer.decode(row["prompt_ids"], skip_special_tokens=True)
@@ -292,7 +288,33 @@ class TestReleasedClassification:
                 for place, made in enumerate(row["output_ids"]):
                     assert made in {name[place] for name in ids if place < len(name)} | {tokenizer.eos_token_id}
             else:
-                assert len(row["output_ids"]) == 4  # max_new_tokens: nothing stops it
+                assert len(row["output_ids"]) == 8  # max_new_tokens: nothing stops it
         (_, masked) = measure_classification("few", "tiny@released", path)
         right = [row["output"].strip().startswith(row["target"].replace(" ", "_")) for row in rows if row["induction"]]
         assert masked.values.tolist() == right and masked.protocol == "released" and masked.keys["llm"] == "tiny"
+
+
+class TestEpisodeFiles:
+    def test_the_stage_asks_the_episodes_of_the_file(self, inputs, tmp_path):  # noqa: F811
+        (tmp_path / "2_way_1_shot.csv").write_text("0/0.png,1/1.png,1/2.png,\n2/0.png,3/0.png,2/5.png,\n")
+        settings = {
+            "grid": [{"ways": [2], "tokens": [2]}],
+            "episode_files": f"{tmp_path}/{{ways}}_way_{{inner_shots}}_shot.csv",
+        }
+        rows = predictions(inputs, tmp_path / "p.parquet", "classification", classification=settings)
+        assert [row["support_images"] for row in rows] == [["0/0.png", "1/1.png"], ["2/0.png", "3/0.png"]]
+        assert [(row["query_image"], row["target"]) for row in rows] == [("1/2.png", "name 1"), ("2/5.png", "name 2")]
+        assert all(row["query_image"] not in row["support_images"] for row in rows)
+
+    def test_an_image_that_the_sample_lacks(self, inputs, tmp_path):  # noqa: F811
+        (tmp_path / "e.csv").write_text("0/0.png,1/1.png,1/9.png,\n")
+        settings = {"grid": [{"ways": [2], "tokens": [2]}], "episode_files": f"{tmp_path}/e.csv"}
+        with pytest.raises(UserError, match="e.csv, line 1: image 1/9.png is not among the images of the sample"):
+            predictions(inputs, tmp_path / "p.parquet", "classification", classification=settings)
+
+
+def test_a_restoration_prompt_beyond_the_context_is_named(inputs, tmp_path):  # noqa: F811
+    with pytest.raises(
+        UserError, match="inpainting of 0/0.png, step 0 has .* tokens.*at most 1024.*replacement_shares"
+    ):
+        predictions(inputs, tmp_path / "p.parquet", "restoration", restoration={"replacement_shares": [0.1] * 200})

@@ -87,9 +87,8 @@ def test_spelling_and_order_of_keys_rerun_nothing(tiny_run):
 
 
 def test_resources_and_threads_rerun_nothing(tiny_run):
-    assert (
-        tiny_run.planned("all", "--set-threads", "extract_tokens=1", "--set-resources", "evaluate_llm:mem_mb=5") == {}
-    )
+    resources = ("evaluate_llm:mem_mb=5", "evaluate_llm:shards=3", "evaluate_llm:device_map='auto'")
+    assert tiny_run.planned("all", "--set-threads", "extract_tokens=1", "--set-resources", *resources) == {}
 
 
 def test_further_model_runs_its_own_jobs_only(tiny_run):

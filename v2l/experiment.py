@@ -132,6 +132,10 @@ def _dangling(config: Config):
             if name not in trained:
                 known = ", ".join(trained)
                 yield f"`evaluate_llm.{key}.tokenizers`: {name!r} is not in `train_tokenizer.tokenizers` ({known})"
+    for name in restoration.held_out.tokenizers or []:
+        if name not in restoration.tokenizers:
+            key, known = "evaluate_llm.restoration.held_out.tokenizers", ", ".join(restoration.tokenizers)
+            yield f"`{key}`: {name!r} is not in `restoration.tokenizers` ({known})"
     for name in ("classification", "semantics", "reconstruction", "restoration"):
         if name not in config.samples:
             yield f"`samples.{name}`: missing; the tables need it"
