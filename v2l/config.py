@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from v2l.config_tasks import VQA, Captioning
 from v2l.registries import LLM, TASKS, AnyDataset, Encoder, Entry, Sample, Template, Tokenizer
 
 
@@ -212,6 +213,8 @@ class EvaluateLLM(Entry):
     protocol: Literal["paper"] = "paper"
     classification: Classification = Classification()
     restoration: Restoration = Restoration()
+    captioning: Captioning = Captioning()
+    vqa: VQA = VQA()
 
 
 class ScorePredictions(Entry):
@@ -249,7 +252,9 @@ class Config(Entry):
     llms: dict[str, LLM]
     encoders: dict[str, Encoder]
     datasets: dict[str, AnyDataset]
-    samples: dict[Literal["classification", "semantics", "reconstruction", "restoration"], Sample]
+    samples: dict[
+        Literal["classification", "semantics", "reconstruction", "restoration", "captioning", "vqa"], Sample
+    ]
     tokenizers: dict[str, Tokenizer]
     fetch_assets: FetchAssets = FetchAssets()
     index_images: IndexImages = IndexImages()

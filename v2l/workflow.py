@@ -27,14 +27,19 @@ STAGES = (
     "make_tables",
     "make_figures",
 )
-TABLES = ("table1_classification", "table2_semantics", "table3_reconstruction", "table4_restoration")
-FIGURES = ("global_tokens", "reconstruction", "restoration")
+TABLES = (
+    *("table1_classification", "table2_semantics", "table3_reconstruction", "table4_restoration"),
+    "table5_captioning_vqa",
+)
+FIGURES = ("global_tokens", "reconstruction", "restoration", "captioning_vqa")
+TEXT_TASKS = ("captioning", "vqa")
 PACKAGE = Path(__file__).parent
 PATH_KEYS = {
     "llms": ("path",),
     "encoders": ("weights", "text", "image", "class_names"),
     "datasets": ("root", "synsets", "val_labels"),
 }
+SPLIT_PATH_KEYS = ("captions", "questions", "annotations")  # of each of a data set's `splits`
 
 
 def stage_code(stage: str) -> list[str]:
@@ -56,7 +61,7 @@ def stage_code(stage: str) -> list[str]:
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             pending += [source for name in names if (source := _source(name))]
-    shared = {PACKAGE / "config.py", PACKAGE / "registries.py", PACKAGE / "__init__.py"}
+    shared = {PACKAGE / f"{name}.py" for name in ("config", "config_tasks", "registries", "__init__")}
     return sorted(os.path.relpath(path) for path in found - shared)
 
 
@@ -97,10 +102,20 @@ def classifications(config: Config) -> list[tuple[str, str]]:
     return runs
 
 
-def restorations(config: Config) -> list[tuple[str, str]]:
-    """(tokenizer, predictor) of every restoration run."""
-    section = config.evaluate_llm.restoration
+def task_runs(config: Config, task: str) -> list[tuple[str, str]]:
+    """(tokenizer, predictor) of every run of `restoration`, `captioning` or `vqa`."""
+    section = getattr(config.evaluate_llm, task)
     return [(tokenizer, name) for tokenizer in section.tokenizers for name in [*section.llms, *section.baselines]]
+
+
+def tables(config: Config) -> list[str]:
+    """The tables of an experiment: table 5 only if it answers in text."""
+    return [table for table in TABLES if score_sources(config, table)]
+
+
+def figures(config: Config) -> list[str]:
+    """The figures of an experiment: answers in text only if there are some."""
+    return [figure for figure in FIGURES if figure != "captioning_vqa" or "table5_captioning_vqa" in tables(config)]
 
 
 def score_sources(config: Config, table: str) -> list[str]:
@@ -112,8 +127,10 @@ def score_sources(config: Config, table: str) -> list[str]:
         return [f"{name}/semantics" for name in trained if config.tokenizers[name].method == "v2l"]
     if table == "table3_reconstruction":
         return [f"{name}/reconstruction" for name in trained] + ["pixels/mean-image"]
+    if table == "table5_captioning_vqa":
+        return [f"{tokenizer}/{task}.{name}" for task in TEXT_TASKS for tokenizer, name in task_runs(config, task)]
     oracles = [f"{name}/restoration.tokenizer-oracle" for name in config.evaluate_llm.restoration.tokenizers]
-    runs = [f"{tokenizer}/restoration.{name}" for tokenizer, name in restorations(config)]
+    runs = [f"{tokenizer}/restoration.{name}" for tokenizer, name in task_runs(config, "restoration")]
     return [*runs, *oracles, "pixels/corrupted-input"]
 
 
@@ -123,6 +140,8 @@ def paths_in(data: dict) -> dict[str, str]:
     for registry, keys in PATH_KEYS.items():
         for name, entry in data.get(registry, {}).items():
             paths |= {f"{registry}.{name}.{key}": entry[key] for key in keys if entry.get(key)}
+            for split, files in entry.get("splits", {}).items():
+                paths |= {f"{registry}.{name}.splits.{split}.{key}": files[key] for key in SPLIT_PATH_KEYS if key in files}
     loss = data.get("train_tokenizer", {}).get("loss", {})
     if loss.get("perceptual"):
         paths["train_tokenizer.loss.perceptual_weights"] = loss["perceptual_weights"]
@@ -174,7 +193,7 @@ def used_datasets(config: Config) -> list[str]:
 def shown_sources(config: Config) -> dict[str, list[str]]:
     """`<tokenizer>/<source>` of the images in each figure; restorations by the first tokenizer."""
     shown = config.evaluate_llm.restoration.tokenizers[0]
-    predictors = [name for tokenizer, name in restorations(config) if tokenizer == shown]
+    predictors = [name for tokenizer, name in task_runs(config, "restoration") if tokenizer == shown]
     restored = [f"{shown}/restoration.{name}" for name in [*predictors, "tokenizer-oracle"]]
     return {
         "reconstruction": [f"{name}/reconstruction" for name in config.train_tokenizer.tokenizers],
