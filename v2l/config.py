@@ -252,9 +252,7 @@ class Config(Entry):
     llms: dict[str, LLM]
     encoders: dict[str, Encoder]
     datasets: dict[str, AnyDataset]
-    samples: dict[
-        Literal["classification", "semantics", "reconstruction", "restoration", "captioning", "vqa"], Sample
-    ]
+    samples: dict[Literal["classification", "semantics", "reconstruction", "restoration", "captioning", "vqa"], Sample]
     tokenizers: dict[str, Tokenizer]
     fetch_assets: FetchAssets = FetchAssets()
     index_images: IndexImages = IndexImages()

@@ -12,23 +12,21 @@ from tqdm import tqdm
 
 from v2l.errors import UserError
 from v2l.io.provenance import provenance
-from v2l.io.storage import parquet_facts, parquet_writer, read_tensors
+from v2l.io.storage import parquet_writer, read_tensors
 from v2l.llm.engine import generate
-from v2l.llm.loading import load_llm
+from v2l.llm.predictor import load_predictor
 from v2l.llm.prompts import RestorationPrompt, answer_of
-from v2l.llm.vocabulary import Words
 from v2l.manifest import Manifest
 from v2l.restoration import MASKED_TASKS
-from v2l.runtime import device
 from v2l.stage import Paths, StageConfig, run_stage
-from v2l.tasks import classification, restoration
+from v2l.tasks import captioning, classification, restoration, vqa
+from v2l.tasks.text import code_texts
 from v2l.tokens import Tokens
 
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     """Write the predictions of `job.predictor` for `job.task` on the tokens of `job.tokenizer`."""
-    prepare = {"classification": _classification, "restoration": _restoration}[config.job["task"]]
-    schema, tables, total = prepare(config, inputs)
+    schema, tables, total = PREPARE[config.job["task"]](config, inputs)
     rows = 0
     facts = {"protocol": config.evaluate_llm.protocol}
     with (
@@ -58,7 +56,7 @@ def _classification(config: StageConfig, inputs: Paths):
         split=manifest.split[rows],
         class_name=manifest.class_name[rows],
         global_NK=tokens.global_NK,
-        text_V=pq.read_table(inputs["entries"], columns=["text"])["text"].to_pylist(),
+        text_V=code_texts(inputs),
     )
 
     def tables(progress: tqdm):
@@ -77,9 +75,8 @@ def _classification(config: StageConfig, inputs: Paths):
 def _classifier(config: StageConfig, inputs: Paths, images: classification.Images, progress: tqdm):
     """A predictor that asks the language model and takes what it writes up to the newline or end token."""
     section = config.evaluate_llm.classification
-    model, tokenizer, words = _llm(config, inputs)
-    newlines = {number for number, text in words.subwords() if "\n" in text}
-    stop_ids = newlines | words.control
+    model, tokenizer, words = load_predictor(config, inputs)
+    stop_ids = words.stops("\n")
 
     def predict_cell(cell: classification.Cell, episodes: list) -> list[classification.Prediction]:
         prompts = [tokenizer(classification.prompt_of(cell, episode, images)).input_ids for episode in episodes]
@@ -129,7 +126,7 @@ def _restoration(config: StageConfig, inputs: Paths):
 def _restorer(config: StageConfig, inputs: Paths, maps: restoration.TokenMaps, progress: tqdm):
     """A predictor that shows code i to the language model as its i-th subword and takes ids back as codes."""
     section = config.evaluate_llm.restoration
-    model, tokenizer, words = _llm(config, inputs)
+    model, tokenizer, words = load_predictor(config, inputs)
     ids = _code_ids(inputs["vocabulary"], maps.codebook_size, config.job["tokenizer"])
     if not section.restrict_to_codebook and len(ids) < words.size:
         raise UserError(
@@ -182,15 +179,12 @@ def _code_ids(vocabulary: Path, codebook_size: int, tokenizer_name: str) -> np.n
     return np.array(subwords[:codebook_size], dtype=np.int64)
 
 
-def _llm(config: StageConfig, inputs: Paths):
-    """Model, tokenizer and words of `job.predictor`, whose vocabulary must be that of the tokens."""
-    name = config.job["predictor"]
-    model, tokenizer = load_llm(name, config.llms[name], device())
-    words = Words(tokenizer)
-    for key in ("tokens", "vocabulary"):
-        words.require(name, parquet_facts(inputs[key])["vocabulary"], inputs[key])
-    return model, tokenizer, words
-
+PREPARE = {
+    "classification": _classification,
+    "restoration": _restoration,
+    "captioning": captioning.prepare,
+    "vqa": vqa.prepare,
+}
 
 if __name__ == "__main__":
     run_stage(run)

@@ -11,9 +11,9 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from v2l.errors import UserError
+from v2l.io.annotations import Listed
 from v2l.io.atomic import atomic_path
 from v2l.io.images import open_image
-from v2l.io.annotations import Listed
 from v2l.io.layouts import class_names, list_images
 from v2l.io.provenance import provenance, write_beside
 from v2l.io.storage import write_parquet

@@ -33,6 +33,7 @@ TABLES = (
 )
 FIGURES = ("global_tokens", "reconstruction", "restoration", "captioning_vqa")
 TEXT_TASKS = ("captioning", "vqa")
+WITHOUT_TOKENS = {("classification", "clip-prototype"), ("vqa", "majority-vote")}
 PACKAGE = Path(__file__).parent
 PATH_KEYS = {
     "llms": ("path",),
@@ -92,20 +93,14 @@ def slicer(config: Config, *keys: str, **job: str) -> Callable:
     return slice_for
 
 
-def classifications(config: Config) -> list[tuple[str, str]]:
-    """(tokenizer, predictor) of every few-shot classification run; clip-prototype runs once."""
-    section = config.evaluate_llm.classification
+def task_runs(config: Config, task: str) -> list[tuple[str, str]]:
+    """(tokenizer, predictor) of every run of a task of `evaluate_llm`; one that reads no tokens runs once."""
+    section = getattr(config.evaluate_llm, task)
     runs = [(tokenizer, llm) for tokenizer in section.tokenizers for llm in section.llms]
     for baseline in section.baselines:
-        tokenizers = section.tokenizers[:1] if baseline == "clip-prototype" else section.tokenizers
+        tokenizers = section.tokenizers[:1] if (task, baseline) in WITHOUT_TOKENS else section.tokenizers
         runs += [(tokenizer, baseline) for tokenizer in tokenizers]
     return runs
-
-
-def task_runs(config: Config, task: str) -> list[tuple[str, str]]:
-    """(tokenizer, predictor) of every run of `restoration`, `captioning` or `vqa`."""
-    section = getattr(config.evaluate_llm, task)
-    return [(tokenizer, name) for tokenizer in section.tokenizers for name in [*section.llms, *section.baselines]]
 
 
 def tables(config: Config) -> list[str]:
@@ -122,7 +117,7 @@ def score_sources(config: Config, table: str) -> list[str]:
     """`<tokenizer>/<source>` of every score that a table is made of."""
     trained = config.train_tokenizer.tokenizers
     if table == "table1_classification":
-        return [f"{tokenizer}/classification.{name}" for tokenizer, name in classifications(config)]
+        return [f"{tokenizer}/classification.{name}" for tokenizer, name in task_runs(config, "classification")]
     if table == "table2_semantics":
         return [f"{name}/semantics" for name in trained if config.tokenizers[name].method == "v2l"]
     if table == "table3_reconstruction":
@@ -141,7 +136,8 @@ def paths_in(data: dict) -> dict[str, str]:
         for name, entry in data.get(registry, {}).items():
             paths |= {f"{registry}.{name}.{key}": entry[key] for key in keys if entry.get(key)}
             for split, files in entry.get("splits", {}).items():
-                paths |= {f"{registry}.{name}.splits.{split}.{key}": files[key] for key in SPLIT_PATH_KEYS if key in files}
+                place = f"{registry}.{name}.splits.{split}"
+                paths |= {f"{place}.{key}": files[key] for key in SPLIT_PATH_KEYS if key in files}
     loss = data.get("train_tokenizer", {}).get("loss", {})
     if loss.get("perceptual"):
         paths["train_tokenizer.loss.perceptual_weights"] = loss["perceptual_weights"]

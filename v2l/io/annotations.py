@@ -141,7 +141,9 @@ def _answered(entry: QuestionSplit, questions: _Questions) -> Iterator[tuple[_Qu
     for question in questions.questions:
         found = answers.pop(question.question_id, None)
         if found is None:
-            raise _damaged(path, f"question {question.question_id} of {entry.questions} has no answers, or occurs twice")
+            raise _damaged(
+                path, f"question {question.question_id} of {entry.questions} has no answers, or occurs twice"
+            )
         if found.image_id != question.image_id:
             problem = f"question {question.question_id} is of image {found.image_id}"
             raise _damaged(path, f"{problem}, in {entry.questions} of image {question.image_id}")
