@@ -195,3 +195,9 @@ def shown_sources(config: Config) -> dict[str, list[str]]:
         "reconstruction": [f"{name}/reconstruction" for name in config.train_tokenizer.tokenizers],
         "restoration": ["pixels/corrupted-input", *restored],
     }
+
+
+def shown_answers(config: Config) -> list[tuple[str, str]]:
+    """(data set, `<tokenizer>/<predictor>/<task>`) of the answers that a figure shows: the first of each task."""
+    runs = [(task, *task_runs(config, task)[:1]) for task in TEXT_TASKS]
+    return [(config.samples[task].dataset, "/".join([*run[0], task])) for task, *run in runs if run]

@@ -38,7 +38,8 @@ class Measurement:
 
     `items` (N names) and `values` (N,) are the metric of each item, whose mean is the cell's value. A metric of the
     whole set has no per-item values: `items` is empty, `value` (None if it cannot be computed) and `n` are given, and
-    if it can be resampled `of`, the metric of the items at some positions. `keys` holds the table's key columns; a key that does not apply is None.
+    if it can be resampled `of`, the metric of the items at some positions. `keys` holds the table's key columns; a key
+    that does not apply is None.
     """
 
     keys: dict[str, str | int | bool | None]

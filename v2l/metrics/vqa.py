@@ -15,110 +15,24 @@ from v2l.metrics.rows import TEXT_NOTES, Measurement, text_keys
 
 AGREEING = 3  # annotators that make an answer fully right
 ARTICLES = {"a", "an", "the"}
-DIGITS = {word: str(max(0, number)) for number, word in enumerate(
-    ["none", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], start=-1
-)}  # fmt: skip
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+DIGITS = {word: str(number) for number, word in enumerate(NUMBERS)} | {"none": "0"}
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 THOUSANDS = re.compile(r"\d,\d")
 PERIOD = re.compile(r"\.(?!\d)")
-CONTRACTIONS = [
-    "ain't",
-    "aren't",
-    "can't",
-    "could've",
-    "couldn't",
-    "couldn't've",
-    "didn't",
-    "doesn't",
-    "don't",
-    "hadn't",
-    "hadn't've",
-    "hasn't",
-    "haven't",
-    "he'd",
-    "he'd've",
-    "he's",
-    "how'd",
-    "how'll",
-    "how's",
-    "isn't",
-    "it'd",
-    "it'd've",
-    "it'll",
-    "ma'am",
-    "mightn't",
-    "mightn't've",
-    "might've",
-    "mustn't",
-    "must've",
-    "needn't",
-    "not've",
-    "o'clock",
-    "oughtn't",
-    "'ow's'at",
-    "shan't",
-    "she'd've",
-    "should've",
-    "shouldn't",
-    "shouldn't've",
-    "somebody'd've",
-    "somebody'll",
-    "somebody's",
-    "someone'd",
-    "someone'd've",
-    "someone'll",
-    "someone's",
-    "something'd",
-    "something'd've",
-    "something'll",
-    "that's",
-    "there'd",
-    "there'd've",
-    "there're",
-    "there's",
-    "they'd",
-    "they'd've",
-    "they'll",
-    "they're",
-    "they've",
-    "'twas",
-    "wasn't",
-    "we'd've",
-    "we've",
-    "weren't",
-    "what'll",
-    "what're",
-    "what's",
-    "what've",
-    "when's",
-    "where'd",
-    "where's",
-    "where've",
-    "who'd",
-    "who'd've",
-    "who'll",
-    "who's",
-    "who've",
-    "why'll",
-    "why're",
-    "why's",
-    "won't",
-    "would've",
-    "wouldn't",
-    "wouldn't've",
-    "y'all",
-    "y'all'll",
-    "y'all'd've",
-    "you'd",
-    "you'd've",
-    "you'll",
-    "you're",
-    "you've",
-]
+CONTRACTIONS = """
+    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
+    he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've
+    o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's
+    someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've
+    there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's
+    what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've
+    wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
+"""
 # What is written with one apostrophe too few; the last entry stands like this in the official table.
 APOSTROPHES = {
     word[:place] + word[place + 1 :]: word
-    for word in CONTRACTIONS
+    for word in CONTRACTIONS.split()
     for place, letter in enumerate(word)
     if letter == "'"
 } | {"somebody'd": "somebodyd"}

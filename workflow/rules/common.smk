@@ -76,9 +76,19 @@ def source_weights(wildcards):
     return f"{RESULTS}/train_tokenizer/{trained}.safetensors"
 
 
-def score_slice(source):
+def score_slice(source, *keys):
     """Params of a score: the metric settings and what is scored."""
-    return slice_of("seed", "score_predictions", tokenizer="{tokenizer}", source=source)
+    return slice_of("seed", "score_predictions", *keys, tokenizer="{tokenizer}", source=source)
+
+
+def encoder_keys(wildcards):
+    """The encoder, for the one task whose score compares texts with images."""
+    return ["encoder", f"encoders.{CONFIG.encoder}"] if wildcards.task == "captioning" else []
+
+
+def captioned_images(wildcards, folder):
+    """What stage `folder` says of the images, for the same task."""
+    return [f"{RESULTS}/{folder}/{sample_dataset(wildcards)}"] if wildcards.task == "captioning" else []
 
 
 def shown_images(wildcards):

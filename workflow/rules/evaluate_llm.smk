@@ -17,7 +17,7 @@ rule evaluate_llm:
     benchmark:
         f"{LOGS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.benchmark.tsv"
     wildcard_constraints:
-        task="classification|restoration",
+        task="classification|restoration|captioning|vqa",
     conda:
         ENVIRONMENT
     threads: lambda w: 8 if w.predictor in CONFIG.llms else 1
