@@ -163,7 +163,9 @@ def read(outputs):
 def write_captions(folder, files, rows, images=NAMES):  # noqa: F811
     columns = {"image_id": images[: len(rows)], "answer": [r[0] for r in rows], "references": [r[1] for r in rows]}
     types = pa.schema([("image_id", pa.string()), ("answer", pa.string()), ("references", pa.list_(pa.string()))])
-    write_parquet(folder / "captions.parquet", pa.table(columns, schema=types), {}, {"protocol": "paper"})
+    write_parquet(
+        folder / "captions.parquet", pa.table(columns, schema=types), {}, {"protocol": "paper", "tokenizer_note": ""}
+    )
     feature_ND = torch.tensor([[2.0, 0.0]] * 3 + [[0.0, -1.0]] * 3)  # the last three against y
     write_tensors(folder / "features.safetensors", {"feature_ND": feature_ND}, {})
     return {
@@ -200,7 +202,7 @@ def write_answers(folder, rows):
     records = [dict(zip(names, (str(number), *row), strict=True)) for number, row in enumerate(rows)]
     types = pa.schema([("question_id", pa.string()), ("answer", pa.string()), ("answers", pa.list_(pa.string()))])
     table = pa.Table.from_pylist(records, schema=types)
-    write_parquet(folder / "answers.parquet", table, {}, {"protocol": "paper"})
+    write_parquet(folder / "answers.parquet", table, {}, {"protocol": "paper", "tokenizer_note": ""})
     return {"predictions": folder / "answers.parquet"}
 
 

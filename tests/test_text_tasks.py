@@ -50,7 +50,7 @@ def predictions(files: dict, path: Path, task: str, predictor: str = "tiny", **c
         "evaluate_llm": {task: TASKS[task] | changes},
         "llms": {"tiny": {"path": str(files["llm"]), "dtype": "float32"}},
     }
-    names = ("tokens", "vocabulary", "entries", "manifest")
+    names = ("tokens", "vocabulary", "words", "manifest")
     run(StageConfig("evaluate_llm", data), {name: files[name] for name in names}, {"predictions": path})
     return pq.read_table(path).to_pylist()
 
@@ -169,7 +169,7 @@ def test_majority_vote_says_the_commonest_answer_of_the_examples(described, tmp_
 @pytest.mark.parametrize(
     ("task", "changes", "message"),
     [
-        ("captioning", {"tokens": 9}, "captioning.tokens` is 9, tokenizer few made 6 global tokens"),
+        ("captioning", {"tokens": 9}, "captioning.tokens` is 9, tokenizer few made 6 codes"),
         ("captioning", {"in_context_examples": 13}, "gives 12 images for examples in split 'train' and 6 queries"),
         ("vqa", {"query_split": "test"}, "and 0 queries of others in split 'test'"),
         (
@@ -186,5 +186,5 @@ def test_what_cannot_be_asked_is_told(described, tmp_path, task, changes, messag
 
 
 def test_a_tokenizer_without_global_tokens_is_refused(described, tmp_path):
-    with pytest.raises(UserError, match="made 0 global tokens.*a tokenizer with a global path"):
+    with pytest.raises(UserError, match="made 0 codes.*a tokenizer whose codes stand for words"):
         predictions(described | {"tokens": described["local_tokens"]}, tmp_path / "p.parquet", "vqa")

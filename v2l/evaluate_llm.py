@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from v2l.errors import UserError
 from v2l.io.provenance import provenance
-from v2l.io.storage import parquet_writer, read_tensors
+from v2l.io.storage import parquet_facts, parquet_writer, read_tensors
 from v2l.llm.engine import generate
 from v2l.llm.predictor import load_predictor
 from v2l.llm.prompts import RestorationPrompt, answer_of
@@ -28,7 +28,8 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     """Write the predictions of `job.predictor` for `job.task` on the tokens of `job.tokenizer`."""
     schema, tables, total = PREPARE[config.job["task"]](config, inputs)
     rows = 0
-    facts = {"protocol": config.evaluate_llm.protocol}
+    note = parquet_facts(inputs["tokens"])["tokenizer"]["note"]
+    facts = {"protocol": config.evaluate_llm.protocol, "tokenizer_note": note}
     with (
         parquet_writer(outputs["predictions"], schema, provenance(config, inputs), facts) as writer,
         tqdm(total=total, desc=f"{config.job['task']} by {config.job['predictor']}", disable=None) as progress,
@@ -44,10 +45,10 @@ def _classification(config: StageConfig, inputs: Paths):
     section, predictor = config.evaluate_llm.classification, config.job["predictor"]
     manifest = Manifest.read(inputs["manifest"])
     tokens = Tokens.read(inputs["tokens"])
-    if tokens.global_NK is None:
+    if tokens.read_NK is None:
         raise UserError(
-            f"tokenizer {config.job['tokenizer']} makes no global tokens, which classification reads",
-            "a tokenizer with a global path",
+            f"tokenizer {config.job['tokenizer']} makes no tokens that stand for words, which classification reads",
+            "a tokenizer with global tokens, or lqae",
             "leave it out of `evaluate_llm.classification.tokenizers`",
         )
     rows = manifest.rows_of(tokens.image_id.tolist())
@@ -55,7 +56,7 @@ def _classification(config: StageConfig, inputs: Paths):
         image_id=manifest.image_id[rows],
         split=manifest.split[rows],
         class_name=manifest.class_name[rows],
-        global_NK=tokens.global_NK,
+        code_NK=tokens.read_NK,
         text_V=code_texts(inputs),
     )
 

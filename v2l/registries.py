@@ -3,10 +3,12 @@
 Adding a language model, an image-text encoder, a data set or a tokenizer variant is one entry of the experiment's YAML.
 """
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+CODEBOOK_FILES = ("local_codebook_embedding.pth", "global_codebook_embedding.pth", "global_vocabulary.npy")
 TASKS = ("inpainting", "outpainting", "deblurring", "shift", "rotation")
 Template = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]  # a text with exactly one {}
 
@@ -137,9 +139,73 @@ class Sample(Entry):
     )
 
 
-class Tokenizer(Entry):
-    """A tokenizer variant."""
+class TokenizerEntry(Entry):
+    """Fields that every tokenizer variant has."""
 
-    method: Literal["v2l", "v2l-local", "vqgan"] = Field(
-        description="v2l: the paper's; v2l-local: without global path; vqgan: own learned codebook, no global path."
+    train_tokenizer: dict[str, Any] = Field(
+        {}, description="Keys of section `train_tokenizer` that this variant sets otherwise, nested as there."
     )
+
+    @property
+    def imported(self) -> bool:
+        """Whether its weights come from a published checkpoint instead of training."""
+        return "checkpoint" in self.files
+
+    @property
+    def files(self) -> dict[str, Path | list[Path]]:
+        """The user's files that it is imported from, by kind; none if it is trained."""
+        return {}
+
+
+class V2LEntry(TokenizerEntry):
+    """The paper's tokenizer and its two reductions."""
+
+    method: Literal["v2l", "v2l-local", "v2l-subword"] = Field(
+        description="v2l: the paper's; v2l-local: without global path; v2l-subword: global codes are single subwords."
+    )
+    checkpoint: str | None = Field(
+        None, description="The authors' checkpoint (.pth): imported instead of trained. v2l and v2l-local only."
+    )
+    codebooks: str | None = Field(
+        None,
+        description="Folder with the authors' local_codebook_embedding.pth, global_codebook_embedding.pth and "
+        "global_vocabulary.npy, the words of an imported checkpoint; null: this experiment's own codebooks.",
+    )
+
+    @model_validator(mode="after")
+    def _imports(self) -> Self:
+        if self.checkpoint and self.method == "v2l-subword":
+            raise ValueError("`checkpoint`: the authors published none of method v2l-subword; leave it out")
+        if self.codebooks and not self.checkpoint:
+            raise ValueError("`codebooks` are those of a `checkpoint`; name both, or neither")
+        return self
+
+    @property
+    def files(self) -> dict[str, Path | list[Path]]:
+        files = {"checkpoint": Path(self.checkpoint)} if self.checkpoint else {}
+        if self.codebooks:
+            needed = CODEBOOK_FILES if self.method == "v2l" else CODEBOOK_FILES[:1]
+            files["codebooks"] = [Path(self.codebooks) / name for name in needed]
+        return files
+
+
+class VQGANEntry(TokenizerEntry):
+    """VQ-GAN with its own learned codebook."""
+
+    method: Literal["vqgan"]
+    checkpoint: str | None = Field(None, description="A taming-transformers checkpoint: imported instead of trained.")
+    checkpoint_config: str | None = Field(None, description="The checkpoint's YAML configuration (model.yaml).")
+
+    @model_validator(mode="after")
+    def _imports(self) -> Self:
+        if (self.checkpoint is None) != (self.checkpoint_config is None):
+            raise ValueError("`checkpoint` and `checkpoint_config` belong together; name both, or neither")
+        return self
+
+    @property
+    def files(self) -> dict[str, Path | list[Path]]:
+        named = {"checkpoint": self.checkpoint, "checkpoint_config": self.checkpoint_config}
+        return {kind: Path(path) for kind, path in named.items() if path}
+
+
+Tokenizer = Annotated[V2LEntry | VQGANEntry, Field(discriminator="method")]

@@ -30,7 +30,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
         measurements = measure_classification(tokenizer, predictor, inputs["predictions"])
     elif kind == "semantics":
         table = "table2_semantics"
-        measurements = measure_semantics(tokenizer, section.semantic_tokens, section.batch_size, PROTOCOL, inputs)
+        measurements = measure_semantics(config, tokenizer, PROTOCOL, inputs)
     elif kind == "captioning":
         from v2l.metrics.captioning import measure_captioning
 

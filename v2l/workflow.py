@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,11 +35,13 @@ TABLES = (
 FIGURES = ("global_tokens", "reconstruction", "restoration", "captioning_vqa")
 TEXT_TASKS = ("captioning", "vqa")
 WITHOUT_TOKENS = {("classification", "clip-prototype"), ("vqa", "majority-vote")}
+WORDLESS = ("v2l-local", "vqgan")  # methods whose tokens stand for no words
 PACKAGE = Path(__file__).parent
 PATH_KEYS = {
     "llms": ("path",),
     "encoders": ("weights", "text", "image", "class_names"),
     "datasets": ("root", "synsets", "val_labels"),
+    "tokenizers": ("checkpoint", "checkpoint_config", "codebooks", "language_model"),
 }
 SPLIT_PATH_KEYS = ("captions", "questions", "annotations")  # of each of a data set's `splits`
 
@@ -62,7 +65,8 @@ def stage_code(stage: str) -> list[str]:
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             pending += [source for name in names if (source := _source(name))]
-    shared = {PACKAGE / f"{name}.py" for name in ("config", "config_tasks", "registries", "__init__")}
+    names = ("config", "config_tasks", "config_training", "registries", "__init__")
+    shared = {PACKAGE / f"{name}.py" for name in names}
     return sorted(os.path.relpath(path) for path in found - shared)
 
 
@@ -113,15 +117,40 @@ def figures(config: Config) -> list[str]:
     return [figure for figure in FIGURES if figure != "captioning_vqa" or "table5_captioning_vqa" in tables(config)]
 
 
+def reconstructed(config: Config) -> list[str]:
+    """Tokenizers of table 3; v2l-subword differs from v2l in its words alone and stands in tables 1 and 2."""
+    return [name for name in config.train_tokenizer.tokenizers if config.tokenizers[name].method != "v2l-subword"]
+
+
+def imported(config: Config) -> list[str]:
+    """Tokenizers of the registry whose weights come from a published checkpoint."""
+    return [name for name, entry in config.tokenizers.items() if entry.imported]
+
+
+def one_of(names: list[str]) -> str:
+    """A wildcard's pattern that matches these names alone; none of them, nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def own_files(config: Config, tokenizer: str) -> list[str]:
+    """The user's files that an imported tokenizer is made of, as far as they are there.
+
+    Those that are not are reported by `missing_paths`, all at once; those of an asset come with it.
+    """
+    values = config.tokenizers[tokenizer].files.values()
+    files = [path for value in values for path in (value if isinstance(value, list) else [value])]
+    return [str(path) for path in files if path.exists() and not asset_of(str(path))]
+
+
 def score_sources(config: Config, table: str) -> list[str]:
     """`<tokenizer>/<source>` of every score that a table is made of."""
     trained = config.train_tokenizer.tokenizers
     if table == "table1_classification":
         return [f"{tokenizer}/classification.{name}" for tokenizer, name in task_runs(config, "classification")]
     if table == "table2_semantics":
-        return [f"{name}/semantics" for name in trained if config.tokenizers[name].method == "v2l"]
+        return [f"{name}/semantics" for name in trained if config.tokenizers[name].method not in WORDLESS]
     if table == "table3_reconstruction":
-        return [f"{name}/reconstruction" for name in trained] + ["pixels/mean-image"]
+        return [f"{name}/reconstruction" for name in reconstructed(config)] + ["pixels/mean-image"]
     if table == "table5_captioning_vqa":
         return [f"{tokenizer}/{task}.{name}" for task in TEXT_TASKS for tokenizer, name in task_runs(config, task)]
     oracles = [f"{name}/restoration.tokenizer-oracle" for name in config.evaluate_llm.restoration.tokenizers]
@@ -192,7 +221,7 @@ def shown_sources(config: Config) -> dict[str, list[str]]:
     predictors = [name for tokenizer, name in task_runs(config, "restoration") if tokenizer == shown]
     restored = [f"{shown}/restoration.{name}" for name in [*predictors, "tokenizer-oracle"]]
     return {
-        "reconstruction": [f"{name}/reconstruction" for name in config.train_tokenizer.tokenizers],
+        "reconstruction": [f"{name}/reconstruction" for name in reconstructed(config)],
         "restoration": ["pixels/corrupted-input", *restored],
     }
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from v2l.errors import UserError
+from v2l.io.pickles import read_array_pickle
 from v2l.metrics.lpips_network import empty_lpips
 
 # Convolutions of the JAX port in order, as (slice, layer) of the `lpips` package's network.
@@ -33,13 +34,6 @@ CONVOLUTIONS = {
     ],
 }
 HEADS = 5
-# What pickles of numpy arrays are made of. Python-2 era protocols name numpy's old private module.
-PICKLED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-}
 
 
 def convert_gguf(folder: Path) -> None:
@@ -112,21 +106,12 @@ def read_arrays(path: Path) -> dict:
     """A pickle of nested dicts of numpy arrays. Raises UserError on any other content, without running it."""
     try:
         with open(path, "rb") as file:
-            content = _ArrayUnpickler(file).load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, ValueError, IndexError, TypeError, KeyError) as error:
+            content = read_array_pickle(file)
+    except pickle.UnpicklingError as error:
         raise _unusable(path, f"a pickle of numpy arrays and dicts only ({error})") from None
     if not isinstance(content, dict):
         raise _unusable(path, "a pickle of a dict")
     return content
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Callable:
-        if (module, name) not in PICKLED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}")
-        if name == "_reconstruct":
-            return np._core.multiarray._reconstruct
-        return {"ndarray": np.ndarray, "dtype": np.dtype}[name]
 
 
 def _check_heads(net: str, state: dict[str, torch.Tensor], source: Path) -> None:

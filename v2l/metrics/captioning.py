@@ -18,7 +18,7 @@ from v2l.errors import UserError
 from v2l.io.storage import parquet_facts
 from v2l.loading import load_features
 from v2l.manifest import Manifest
-from v2l.metrics.rows import TEXT_NOTES, Measurement, text_keys
+from v2l.metrics.rows import Measurement, text_keys, text_note
 from v2l.metrics.semantics import known_rows
 from v2l.runtime import device
 from v2l.stage import Paths, StageConfig
@@ -95,10 +95,11 @@ def measure_captioning(config: StageConfig, tokenizer: str, predictor: str, inpu
     encoder = load_encoder(config.encoders[config.encoder], device())
     similarity_N = clip_score(encoder, captions, feature_ND, config.score_predictions.batch_size)
     bleu = Bleu4(captions, references)
+    facts = parquet_facts(predictions)
     common = {
         "keys": text_keys(tokenizer, predictor, "captioning"),
-        "protocol": parquet_facts(predictions)["protocol"],
-        "note": TEXT_NOTES.get(f"captioning.{predictor}", ""),
+        "protocol": facts["protocol"],
+        "note": text_note(predictor, "captioning", facts),
     }
     everything = np.arange(len(records))
     return [

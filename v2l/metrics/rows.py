@@ -72,7 +72,7 @@ class Measurement:
         return self._row(float(np.sort(finite).mean()), low, high, len(finite), [*notes, reason])
 
     def _row(self, value: float | None, low: float | None, high: float | None, n: int, notes: list[str]) -> dict:
-        values = (self.metric, value, low, high, n, self.protocol, "; ".join(filter(None, notes)))
+        values = (self.metric, value, low, high, n, self.protocol, joined(*notes))
         return self.keys | dict(zip(VALUE_COLUMNS, values, strict=True))
 
 
@@ -85,6 +85,18 @@ def text_keys(tokenizer: str, predictor: str, task: str) -> dict[str, str | None
         "llm": None if baseline else predictor,
         "task": task,
     }
+
+
+def text_note(predictor: str, task: str, facts: dict) -> str:
+    """What is to be said of a source of table 5, given the facts of its predictions."""
+    return joined(
+        TEXT_NOTES.get(f"{task}.{predictor}", ""), "" if predictor == "majority-vote" else facts["tokenizer_note"]
+    )
+
+
+def joined(*notes: str) -> str:
+    """The notes that are not empty, as one."""
+    return "; ".join(filter(None, notes))
 
 
 def items_table(measurements: list[Measurement], table: str) -> pa.Table:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from v2l.errors import UserError
 from v2l.io.storage import parquet_facts
-from v2l.metrics.rows import TEXT_NOTES, Measurement, text_keys
+from v2l.metrics.rows import Measurement, joined, text_keys, text_note
 
 AGREEING = 3  # annotators that make an answer fully right
 ARTICLES = {"a", "an", "the"}
@@ -74,14 +74,14 @@ def measure_vqa(tokenizer: str, predictor: str, predictions: Path) -> list[Measu
             f"{predictions} holds no predictions", "at least one question", "check `evaluate_llm.vqa` and run again"
         )
     single = all(len(record["answers"]) == 1 for record in records)
-    notes = [TEXT_NOTES.get(f"vqa.{predictor}"), SINGLE_NOTE if single else None]
+    facts = parquet_facts(predictions)
     return [
         Measurement(
             keys=text_keys(tokenizer, predictor, "vqa"),
             metric="vqa_accuracy",
-            protocol=parquet_facts(predictions)["protocol"],
+            protocol=facts["protocol"],
             items=[record["question_id"] for record in records],
             values=np.array([vqa_accuracy(record["answer"], record["answers"]) for record in records]),
-            note="; ".join(filter(None, notes)),
+            note=joined(text_note(predictor, "vqa", facts), SINGLE_NOTE if single else ""),
         )
     ]

@@ -13,12 +13,18 @@ REGULARISATION = 1e-4  # of the mean variance, added to the diagonal of covarian
 
 @torch.no_grad()
 def nearest_codes(vector_ND: Tensor, codebook_VD: Tensor) -> Tensor:
-    """Index of each vector's nearest code by squared Euclidean distance; the lower of equally near ones (int64, N)."""
+    """Index of each vector's nearest code by squared Euclidean distance; the lower of equally near ones (int64, N).
+
+    Every code is compared; memory holds `DISTANCES_AT_ONCE` distances twice. They are summed in the order of VQ-GAN's
+    code, so that imported weights decide near ties as they did there.
+    """
     codebook_VD = codebook_VD.float()
     square_V = codebook_VD.square().sum(1)
     rows = max(1, DISTANCES_AT_ONCE // len(codebook_VD))
-    # |vector|^2 is the same for every code and left out
-    found = [torch.addmm(square_V, part, codebook_VD.T, alpha=-2).argmin(1) for part in vector_ND.float().split(rows)]
+    found = []
+    for part in vector_ND.float().split(rows):
+        distance = part.square().sum(1, keepdim=True) + square_V
+        found.append(distance.sub_(part @ codebook_VD.T, alpha=2).argmin(1))
     return torch.cat(found)
 
 

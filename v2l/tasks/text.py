@@ -74,26 +74,26 @@ class Task:
 
 
 def code_texts(inputs: Paths) -> list[str]:
-    """The text of each global code."""
-    return pq.read_table(inputs["entries"], columns=["text"])["text"].to_pylist()
+    """What a language model reads for each code."""
+    return pq.read_table(inputs["words"], columns=["text"])["text"].to_pylist()
 
 
 def read_images(config: StageConfig, inputs: Paths, task: Task) -> list[Image]:
     """The sample's images, each with its nearest global codes. Raises UserError if there are too few of them."""
     tokens, wanted = Tokens.read(inputs["tokens"]), task.section.tokens
-    there = 0 if tokens.global_NK is None else tokens.global_NK.shape[1]
+    there = 0 if tokens.read_NK is None else tokens.read_NK.shape[1]
     if wanted > there:
         raise UserError(
-            f"`evaluate_llm.{task.name}.tokens` is {wanted}, tokenizer {config.job['tokenizer']} made {there} global "
-            "tokens of each image",
-            f"at most {there}" if there else "a tokenizer with a global path",
+            f"`evaluate_llm.{task.name}.tokens` is {wanted}, tokenizer {config.job['tokenizer']} made {there} codes "
+            "with words of each image",
+            f"at most {there}" if there else "a tokenizer whose codes stand for words",
             "lower it, raise `extract_tokens.global_tokens`, or choose other `tokenizers` for the task",
         )
     manifest, texts = Manifest.read(inputs["manifest"]), code_texts(inputs)
     splits = manifest.split[manifest.rows_of(tokens.image_id.tolist())]
     return [
         Image(image_id, split, codes, join_words(texts[code] for code in codes))
-        for image_id, split, codes in zip(tokens.image_id, splits, tokens.global_NK[:, :wanted].tolist(), strict=True)
+        for image_id, split, codes in zip(tokens.image_id, splits, tokens.read_NK[:, :wanted].tolist(), strict=True)
     ]
 
 

@@ -58,6 +58,13 @@ def source_manifest(wildcards):
     return f"{RESULTS}/index_images/{CONFIG.samples[source_sample(wildcards)].dataset}.parquet"
 
 
+def import_codebook(wildcards):
+    """This experiment's codebook, for an imported tokenizer whose words are not published with it."""
+    entry = CONFIG.tokenizers[wildcards.tokenizer]
+    needs = entry.method == "v2l" and not entry.codebooks
+    return [f"{RESULTS}/filter_vocabulary/codebook.safetensors"] if needs else []
+
+
 def predictor_keys(wildcards):
     """Registry entry of the predictor, if it is a language model."""
     return [f"llms.{wildcards.predictor}"] if wildcards.predictor in CONFIG.llms else []
@@ -84,11 +91,6 @@ def score_slice(source, *keys):
 def encoder_keys(wildcards):
     """The encoder, for the one task whose score compares texts with images."""
     return ["encoder", f"encoders.{CONFIG.encoder}"] if wildcards.task == "captioning" else []
-
-
-def captioned_images(wildcards, folder):
-    """What stage `folder` says of the images, for the same task."""
-    return [f"{RESULTS}/{folder}/{sample_dataset(wildcards)}"] if wildcards.task == "captioning" else []
 
 
 def shown_images(wildcards):

@@ -5,8 +5,8 @@ rule score_predictions_answers:
     input:
         assets=lambda w: assets_of(*encoder_keys(w)),
         predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.parquet",
-        manifest=lambda w: [f"{path}.parquet" for path in captioned_images(w, "index_images")],
-        features=lambda w: [f"{path}.safetensors" for path in captioned_images(w, "embed_images")],
+        manifest=lambda w: [f"{RESULTS}/index_images/{sample_dataset(w)}.parquet"] if encoder_keys(w) else [],
+        features=lambda w: [f"{RESULTS}/embed_images/{sample_dataset(w)}.safetensors"] if encoder_keys(w) else [],
         code=stage_code("score_predictions"),
     output:
         metrics=f"{RESULTS}/score_predictions/{{tokenizer}}/{{task}}.{{predictor}}.json",
@@ -31,8 +31,9 @@ rule score_predictions_answers:
 rule score_predictions_semantics:
     input:
         tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/semantics.parquet",
+        assets=assets_of(f"encoders.{CONFIG.encoder}"),
+        words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
         embedding=rules.embed_vocabulary.output.embedding,
-        entries=rules.filter_vocabulary.output.entries,
         manifest=f"{RESULTS}/index_images/{CONFIG.samples['semantics'].dataset}.parquet",
         features=f"{RESULTS}/embed_images/{CONFIG.samples['semantics'].dataset}.safetensors",
         code=stage_code("score_predictions"),
@@ -47,13 +48,21 @@ rule score_predictions_semantics:
         ENVIRONMENT
     threads: 1
     params:
-        config=score_slice("semantics"),
+        config=slice_of(
+            "seed",
+            "score_predictions",
+            "encoder",
+            f"encoders.{CONFIG.encoder}",
+            "embed_vocabulary",
+            tokenizer="{tokenizer}",
+            source="semantics",
+        ),
     message:
         "score_predictions: global tokens of {wildcards.tokenizer} against their images"
     shell:
         stage_command(
             "score_predictions",
-            ["tokens", "embedding", "entries", "manifest", "features"],
+            ["tokens", "words", "embedding", "manifest", "features"],
             ["metrics", "per_item"],
         )
 

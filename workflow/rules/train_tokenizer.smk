@@ -1,4 +1,6 @@
-"""Weights of each tokenizer variant; checkpoints live in work/, which Snakemake never deletes."""
+"""Weights of each tokenizer variant, trained or imported; a training's checkpoints live in work/, which stays."""
+
+IMPORTED = stages.imported(CONFIG)
 
 
 rule train_tokenizer:
@@ -7,15 +9,19 @@ rule train_tokenizer:
         manifest=f"{RESULTS}/index_images/{CONFIG.train_tokenizer.dataset}.parquet",
         features=f"{RESULTS}/embed_images/{CONFIG.train_tokenizer.dataset}.safetensors",
         codebook=rules.filter_vocabulary.output.codebook,
+        vocabulary=rules.expand_vocabulary.output.vocabulary,
         # A comment in the code must not cost a retraining: after a change that matters, use `-R train_tokenizer`.
         code=ancient(stage_code("train_tokenizer")),
     output:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
+        words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
         metrics=f"{RESULTS}/train_tokenizer/{{tokenizer}}.metrics.jsonl",
     log:
         f"{LOGS}/train_tokenizer/{{tokenizer}}.log",
     benchmark:
         f"{LOGS}/train_tokenizer/{{tokenizer}}.benchmark.tsv"
+    wildcard_constraints:
+        tokenizer=stages.one_of([name for name in CONFIG.tokenizers if name not in IMPORTED]),
     conda:
         ENVIRONMENT
     threads: 8
@@ -27,8 +33,47 @@ rule train_tokenizer:
             f"datasets.{CONFIG.train_tokenizer.dataset}",
             tokenizer="{tokenizer}",
             work=f"work/{CONFIG.experiment}/train_tokenizer/{{tokenizer}}",
+            logs=f"{LOGS}/train_tokenizer/{{tokenizer}}",
         ),
     message:
         "train_tokenizer: {wildcards.tokenizer}"
     shell:
-        stage_command("train_tokenizer", ["manifest", "features", "codebook"], ["weights", "metrics"])
+        stage_command(
+            "train_tokenizer", ["manifest", "features", "codebook", "vocabulary"], ["weights", "words", "metrics"]
+        )
+
+
+rule train_tokenizer_import:
+    input:
+        # No images and no features: published weights must not wait until a whole training set is embedded.
+        assets=lambda w: assets_of(f"tokenizers.{w.tokenizer}"),
+        files=lambda w: stages.own_files(CONFIG, w.tokenizer),
+        codebook=import_codebook,
+        vocabulary=rules.expand_vocabulary.output.vocabulary,
+        code=stage_code("models/imports"),
+    output:
+        weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
+        words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
+        metrics=f"{RESULTS}/train_tokenizer/{{tokenizer}}.metrics.jsonl",
+    log:
+        f"{LOGS}/train_tokenizer/{{tokenizer}}.log",
+    benchmark:
+        f"{LOGS}/train_tokenizer/{{tokenizer}}.benchmark.tsv"
+    wildcard_constraints:
+        tokenizer=stages.one_of(IMPORTED),
+    conda:
+        ENVIRONMENT
+    params:
+        # The network alone, beside the keys that have no default: how others are trained is none of its business.
+        config=slice_of(
+            "train_tokenizer.dataset",
+            "train_tokenizer.loss.perceptual_weights",
+            "train_tokenizer.network",
+            "train_tokenizer.global_tokens",
+            "tokenizers.{tokenizer}",
+            tokenizer="{tokenizer}",
+        ),
+    message:
+        "train_tokenizer: importing {wildcards.tokenizer}"
+    shell:
+        stage_command("train_tokenizer", ["codebook", "vocabulary"], ["weights", "words", "metrics"])

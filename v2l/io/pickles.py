@@ -1,0 +1,154 @@
+"""Pickles from strangers: read for their arrays, tensors and texts, never executed.
+
+A pickle may name any function and have it called while it is read. Here a name is either known to build plain data, or
+stands for an inert object (what training scripts put beside the weights), or the whole file is refused.
+"""
+
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+
+from v2l.errors import UserError
+
+# What pickles of numpy arrays are made of. Python-2 era protocols name numpy's old private module.
+ARRAY_NAMES = {
+    f"numpy{core}.multiarray.{name}": getattr(np._core.multiarray, name)
+    for core in (".core", "._core")
+    for name in ("_reconstruct", "scalar")
+} | {"numpy.ndarray": np.ndarray, "numpy.dtype": np.dtype}
+# What stands beside the weights of a checkpoint: settings, logs and callbacks of the script that wrote it.
+INERT_NAMES = {
+    "argparse.Namespace",
+    "collections.defaultdict",
+    "torch.device",
+    "typing.Any",
+    *ARRAY_NAMES,
+    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")),
+    *(f"builtins.{name}" for name in ("bool", "dict", "float", "frozenset", "int", "list", "set", "str", "tuple")),
+}
+INERT_PACKAGES = {"lightning", "lightning_fabric", "omegaconf", "pytorch_lightning", "taming", "ldm"}
+MAPPINGS = (".AttributeDict", ".defaultdict")
+BROKEN = (
+    *(pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError, IndexError),
+    *(AttributeError, TypeError, AssertionError),
+)
+
+
+class Inert:
+    """Takes the place of a foreign class: takes and keeps nothing."""
+
+    def __new__(cls, *_) -> "Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *_):
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class InertMapping:
+    """Takes the place of a foreign class of mappings; its objects are plain ordered ones, whatever their defaults."""
+
+    def __new__(cls, *_) -> OrderedDict:
+        return OrderedDict()
+
+
+def read_checkpoint(path: Path) -> dict:
+    """The dict that `torch.save` wrote to `path`, tensors on the CPU, other objects inert.
+
+    Tensors of a file in today's format are mapped, not read: what nobody looks at costs no memory. Raises UserError,
+    with nothing executed, if the file names a function or class beyond those above or holds anything but a dict.
+    """
+    try:
+        content = _load(path)
+    except BROKEN as error:
+        raise _refused(path, _reason(error)) from None
+    if not isinstance(content, dict):
+        raise _refused(path, f"it holds a {type(content).__name__}, not a dict")
+    return content
+
+
+def read_tensor(path: Path) -> torch.Tensor:
+    """The one tensor that `torch.save` wrote to `path`. Raises UserError on any other content."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except BROKEN as error:
+        raise _refused(path, _reason(error)) from None
+    if not isinstance(content, torch.Tensor):
+        raise _refused(path, f"it holds a {type(content).__name__}, not a tensor")
+    return content.detach()
+
+
+def read_array_pickle(file: BinaryIO) -> object:
+    """The next pickle in `file`, of numpy arrays and plain data. Raises UnpicklingError on any other content."""
+    try:
+        return _ArrayUnpickler(file).load()
+    except BROKEN as error:
+        raise pickle.UnpicklingError(str(error)) from None
+
+
+def read_texts(path: Path) -> list[str]:
+    """The texts of a one-dimensional `.npy` array of strings or string objects. Raises UserError on anything else."""
+    try:
+        with open(path, "rb") as file:
+            version = np.lib.format.read_magic(file)
+            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, _, dtype = read_header[version](file)
+            if dtype.hasobject:
+                array = read_array_pickle(file)
+            else:
+                file.seek(0)
+                array = np.lib.format.read_array(file, allow_pickle=False)
+    except BROKEN as error:
+        raise _refused(path, _reason(error)) from None
+    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.shape != shape:
+        raise _refused(path, f"it holds no one-dimensional array of its header's shape {shape}")
+    texts = array.tolist()
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise _refused(path, f"entry {index} is a {type(text).__name__}, not a text")
+    return [str(text) for text in texts]
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Callable:
+        try:
+            return ARRAY_NAMES[f"{module}.{name}"]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not run") from None
+
+
+def _load(path: Path) -> object:
+    with open(path, "rb") as file:
+        zipped = file.read(4) == b"PK\x03\x04"  # torch.save since PyTorch 1.6
+    inert = set(INERT_NAMES)
+    if zipped:
+        named = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        inert |= {name for name in named if name.split(".")[0] in INERT_PACKAGES}
+        if foreign := sorted(named - inert):
+            raise pickle.UnpicklingError(f"it names {', '.join(foreign)}, which is not run")
+    stand_ins = [(InertMapping if name.endswith(MAPPINGS) else Inert, name) for name in inert]
+    with torch.serialization.safe_globals(stand_ins):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+
+
+def _reason(error: Exception) -> str:
+    """One line that says what is wrong; where torch refuses a name in many lines, the name."""
+    if named := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it names {named[1]}, which is not run"
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _refused(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"{path} is refused: {reason}",
+        "a file of weights, without code",
+        "get the file from its authors again; if it is what they published, save its tensors alone with torch.save",
+    )

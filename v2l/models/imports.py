@@ -1,0 +1,231 @@
+"""Published checkpoints as tokenizers: the authors' V2L and taming-transformers' VQ-GAN.
+
+What is loaded is exactly the network's keys at the network's shapes, in float32; else nothing is.
+"""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from v2l.config_training import Network, TrainTokenizer, merge
+from v2l.errors import UserError
+from v2l.io.pickles import read_checkpoint, read_tensor, read_texts
+from v2l.io.storage import hash_tensor, parquet_facts, read_tensors
+from v2l.models.base import VisionTokenizer, Words
+from v2l.models.taming import taming_network
+from v2l.models.v2l import V2LTokenizer
+from v2l.models.vqgan import VQGANTokenizer
+from v2l.registries import CODEBOOK_FILES, Tokenizer, V2LEntry, VQGANEntry
+from v2l.stage import Paths
+
+LOCAL_TABLE, GLOBAL_TABLE = "tok_embeddings.weight", "tok_embeddings_global.weight"
+PUBLISHED_WIDTH = 768  # of the authors' codebooks: said of a key when none of the file's tables tells
+# What a checkpoint may hold beside the network that encodes and decodes, and why it is left out.
+LEFT_OUT = {
+    "v2l": {
+        "discriminator": "training only",
+        "perceptual_loss": "training only",
+        "global_encoder": "image features come from the experiment's `encoder`",
+    },
+    "vqgan": {"loss": "training only"},
+}
+Shape = tuple[int | None, ...]  # None: any size
+
+
+class Imported(NamedTuple):
+    """A tokenizer with the checkpoint's weights, the words of its codes, and what its metrics line says."""
+
+    tokenizer: VisionTokenizer
+    words: Words
+    line: dict
+
+
+def import_tokenizer(name: str, entry: Tokenizer, settings: TrainTokenizer, inputs: Paths) -> Imported:
+    """The tokenizer of `entry.checkpoint`; inputs vocabulary, and codebook for `v2l` without `entry.codebooks`.
+
+    Raises UserError, listing every wrong key, for a checkpoint that is not the network's, and for codebooks or words
+    that are not the checkpoint's.
+    """
+    path = Path(entry.checkpoint)
+    content = read_checkpoint(path)
+    state, left_out = network_state(content, LEFT_OUT["vqgan" if entry.method == "vqgan" else "v2l"], path)
+    if entry.method == "vqgan":
+        tokenizer, words = import_vqgan(name, entry, state), Words([], [])
+    else:
+        tokenizer = import_v2l(name, entry, settings, state)
+        tokenizer.require_subwords(parquet_facts(inputs["vocabulary"])["vocabulary"]["subwords"])
+        words = imported_words(entry, tokenizer, inputs)
+    logging.info("%s: imported %d tensors from %s", name, len(state), path)
+    epoch = content.get("epoch")
+    line = {
+        "imported": str(path),
+        "epoch": epoch if isinstance(epoch, int) else None,
+        "tensors": len(state),
+        "left_out": left_out,
+        "network": tokenizer.network.model_dump(mode="json"),
+    }
+    return Imported(tokenizer.eval(), words, line)
+
+
+def import_v2l(name: str, entry: V2LEntry, settings: TrainTokenizer, state: dict[str, Tensor]) -> V2LTokenizer:
+    """The network of `settings` with both codebooks of the checkpoint, and without residual as released."""
+    network = settings.network.model_copy(update={"cross_attention_residual": False})
+    has_global = entry.method == "v2l"
+    if has_global:
+        logging.info("%s: the cross-attention has no residual, as in the released network", name)
+    width = _width(state)
+    table = torch.zeros(1, width)
+    with torch.device("meta"):
+        shapes = _shapes(
+            V2LTokenizer(name, entry.method, network, settings.global_tokens, table, table if has_global else None)
+        )
+    tables = {key: (None, width) for key in (LOCAL_TABLE, GLOBAL_TABLE) if key in shapes}
+    state = fitting(state, shapes | tables, entry.checkpoint)
+    codebooks = state[LOCAL_TABLE], state.get(GLOBAL_TABLE)
+    tokenizer = V2LTokenizer(name, entry.method, network, settings.global_tokens, *codebooks)
+    tokenizer.load_state_dict(state)
+    return tokenizer
+
+
+def import_vqgan(name: str, entry: VQGANEntry, state: dict[str, Tensor]) -> VQGANTokenizer:
+    """The network of `entry.checkpoint_config`; keys of `network` that the entry itself sets go before."""
+    values = merge(taming_network(Path(entry.checkpoint_config)), entry.train_tokenizer.get("network", {}))
+    network = Network.model_validate(values)
+    with torch.device("meta"):
+        shapes = _shapes(VQGANTokenizer(name, network))
+    state = fitting(state, shapes, entry.checkpoint)
+    tokenizer = VQGANTokenizer(name, network)
+    tokenizer.load_state_dict(state)
+    return tokenizer
+
+
+def network_state(content: dict, left_out: dict[str, str], path: Path) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """The weights of a checkpoint without the parts `left_out`, of which the numbers of tensors are given.
+
+    The prefix of data-parallel training (`module.`) goes if every key has it.
+    """
+    state = next((content[key] for key in ("model", "state_dict") if isinstance(content.get(key), dict)), None)
+    if not state or not all(isinstance(key, str) for key in state):
+        raise UserError(
+            f"{path} has no weights; its entries: {', '.join(map(str, content)) or 'none'}",
+            "a dict with `model` or `state_dict`, in which names stand for tensors",
+            "name the checkpoint as its authors published it",
+        )
+    if all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    parts = Counter(part for key in state if (part := key.split(".", 1)[0]) in left_out)
+    for part, number in sorted(parts.items()):
+        logging.info("left out: %d tensors of %s.* (%s)", number, part, left_out[part])
+    return {key: value for key, value in state.items() if key.split(".", 1)[0] not in left_out}, dict(parts)
+
+
+def fitting(state: dict[str, Tensor], shapes: dict[str, Shape], path: str) -> dict[str, Tensor]:
+    """The tensors of `state` in float32 if they are those of `shapes`; raises UserError that lists all that are not."""
+    problems = []
+    for key in sorted(shapes.keys() | state.keys()):
+        expected, found = shapes.get(key), state.get(key)
+        if found is None or expected is None or not _fits(found, expected):
+            kind = "missing" if found is None else "surplus" if expected is None else "wrong"
+            problems.append(f"{kind}: {key}: expected {_shape_text(expected)}, found {_found_text(found)}")
+    if problems:
+        raise UserError(
+            f"{path} is not a checkpoint of this network; nothing was loaded:\n  " + "\n  ".join(problems) + "\n",
+            "every key of the network at its shape, and no other",
+            "set the network's size as the checkpoint's authors did (docs/import.md), or get the file again",
+        )
+    state = {key: tensor.detach().float() for key, tensor in state.items()}
+    if broken := sorted(key for key, tensor in state.items() if not tensor.isfinite().all()):
+        raise UserError(
+            f"{path} has values that are not finite: {', '.join(broken)}",
+            "the weights of a finished training",
+            "get the file again",
+        )
+    return state
+
+
+def imported_words(entry: V2LEntry, tokenizer: V2LTokenizer, inputs: Paths) -> Words:
+    """What the global codes stand for, once the codebooks are known to be the checkpoint's."""
+    if entry.codebooks:
+        return _published_words(entry, tokenizer, pq.read_table(inputs["vocabulary"], columns=["text"]))
+    if not tokenizer.has_global:
+        return Words([], [])
+    codebook = read_tensors(inputs["codebook"])[0]
+    if hash_tensor(codebook["global_VD"]) != hash_tensor(tokenizer.codebooks[1]):
+        raise UserError(
+            f"the global codebook of {entry.checkpoint}, {_shape_text(tokenizer.codebooks[1].shape)}, is not that of "
+            f"{inputs['codebook']}, {_shape_text(codebook['global_VD'].shape)}, so its codes' words are not known",
+            "one codebook",
+            f"set `tokenizers.{tokenizer.name}.codebooks` to the folder with {', '.join(CODEBOOK_FILES)}",
+        )
+    return V2LTokenizer.words(entry, codebook, pq.read_table(inputs["vocabulary"]))
+
+
+def _published_words(entry: V2LEntry, tokenizer: V2LTokenizer, vocabulary: pa.Table) -> Words:
+    paths = entry.files["codebooks"]
+    if absent := [str(path) for path in paths if not path.is_file()]:
+        raise UserError(f"these do not exist: {', '.join(absent)}", "the authors' codebooks", "put them there")
+    for path, key, table_VD in zip(paths, (LOCAL_TABLE, GLOBAL_TABLE), tokenizer.codebooks, strict=False):
+        found_VD = read_tensor(path)
+        if not torch.equal(found_VD.float(), table_VD):
+            raise UserError(
+                f"{path}, {_shape_text(found_VD.shape)}, does not equal `{key}` of {entry.checkpoint}, "
+                f"{_shape_text(table_VD.shape)}",
+                "the codebooks that the checkpoint was trained with",
+                f"name their folder in `tokenizers.{tokenizer.name}.codebooks`",
+            )
+    if not tokenizer.has_global:
+        return Words([], [])
+    texts, codes = read_texts(paths[2]), len(tokenizer.codebooks[1])
+    if len(texts) != codes:
+        raise UserError(
+            f"{paths[2]} has {len(texts)} words, the global codebook {codes} codes",
+            "one word for each code",
+            "take all codebook files from one place",
+        )
+    rows: dict[str, int] = {}
+    for row, text in enumerate(vocabulary["text"].to_pylist()):
+        rows.setdefault(text, row)
+    entries = [rows.get(text) for text in texts]
+    logging.info("%d of %d words are texts of the vocabulary", sum(row is not None for row in entries), codes)
+    return Words(texts, entries)
+
+
+def _width(state: dict[str, Tensor]) -> int:
+    """Width of the codes: as the first of the keys that hold it tells."""
+    for key, axis in ((LOCAL_TABLE, 1), (GLOBAL_TABLE, 1), ("codebook_projection.weight", 0)):
+        if isinstance(tensor := state.get(key), Tensor) and tensor.ndim == 2:
+            return tensor.shape[axis]
+    return PUBLISHED_WIDTH
+
+
+def _shapes(tokenizer: VisionTokenizer) -> dict[str, Shape]:
+    return {key: tuple(tensor.shape) for key, tensor in tokenizer.state_dict().items()}
+
+
+def _fits(tensor: object, shape: Shape) -> bool:
+    if not _is_plain(tensor) or tensor.ndim != len(shape):
+        return False
+    return all(size in (None, found) for size, found in zip(shape, tensor.shape, strict=True))
+
+
+def _is_plain(value: object) -> bool:
+    dense = isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
+    return dense and value.is_floating_point()
+
+
+def _shape_text(shape: Shape | None) -> str:
+    return "nothing" if shape is None else f"({', '.join('any' if size is None else str(size) for size in shape)})"
+
+
+def _found_text(value: object) -> str:
+    if value is None or _is_plain(value):
+        return _shape_text(None if value is None else value.shape)
+    if isinstance(value, Tensor):
+        return f"{_shape_text(value.shape)} of {str(value.dtype).removeprefix('torch.')}, {value.layout}"
+    return "no tensor"
