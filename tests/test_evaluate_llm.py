@@ -56,7 +56,7 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
     write_parquet(paths["vocabulary"], pa.table(columns), {}, facts)
     write_parquet(paths["words"], pa.table({"text": [f" word{code}" for code in range(30)]}), {}, facts)
     rows = [
-        (f"{label}/{image}.png", "train" if image < 4 else "val", label, f"name {label}", "", 8, 8)
+        (f"{label}/{image}.png", "train" if image < 4 else "val", label, f"name {label}", [], [], 8, 8)
         for label in range(CLASSES)
         for image in range(IMAGES)
     ]

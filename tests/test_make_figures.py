@@ -161,6 +161,33 @@ def test_images_lie_where_their_column_is(tmp_path):
     assert all(abs(found.count(colour) - 50) <= 3 for colour in colours)
 
 
+def answers_file(path, predictor, rows):
+    job = {"config": {"job": {"tokenizer": "v2l", "predictor": predictor}}}
+    write_parquet(path, pa.Table.from_pylist(rows), job)
+    return path
+
+
+def test_captions_and_answers_stand_under_their_image(files, tmp_path, drawn):
+    captions = [{"image_id": image, "answer": f"a caption of {image} that is long"} for image in IMAGES]
+    answers = [{"image_id": IMAGES[0], "question": "what is it?", "answer": "red"}]
+    paths = [
+        answers_file(tmp_path / "c.parquet", "llm", captions),
+        answers_file(tmp_path / "a.parquet", "llm", answers),
+    ]
+    draw(tmp_path, "captioning_vqa", {"manifests": [files["manifest"]] * 2, "predictions": paths})
+    pictures, lines, title, per_row = drawn["captioned_images"]
+    assert title == "Captions and answers by llm" and per_row == 2
+    assert [picture.shape for picture in pictures] == [(224, 224, 3)] * 3
+    assert all(" ".join(line) in {row["answer"] for row in captions} for line in lines[:2])
+    assert all(len(line) == 2 for line in lines) and lines[2] == ["Q: what is it?", "A: red"]
+
+
+def test_one_task_alone_makes_the_figure(files, tmp_path, drawn):
+    path = answers_file(tmp_path / "a.parquet", "majority-vote", [{"image_id": IMAGES[0], "answer": "red"}])
+    draw(tmp_path, "captioning_vqa", {"manifests": files["manifest"], "predictions": path})
+    assert drawn["captioned_images"][1:3] == ([["red"]], "Captions and answers by majority-vote")
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [(" rabbit", "rabbit"), ("two\n words", "two words"), ("$5$", "$5$"), ("中", "U+4E2D"), ("a" * 30, "a" * 21 + "…")],

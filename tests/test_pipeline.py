@@ -1,4 +1,4 @@
-"""One whole run of the tiny experiment: values of all four tables, not just files."""
+"""One whole run of the tiny experiment: values of all five tables, not just files."""
 
 import json
 
@@ -65,6 +65,24 @@ def test_table4_has_five_tasks_for_every_method_and_bounds(tables):
     tasks = {"inpainting", "outpainting", "deblurring", "shift", "rotation"}
     assert all(set(rows.task) == tasks for _, rows in table.groupby("method"))
     assert set(table[table.method == "v2l"].n) == {3} and set(table[table.method == "vqgan"].n) == {2}
+
+
+def test_table5_scores_captions_and_answers_of_every_predictor(tables, tiny_run):
+    table = tables["table5_captioning_vqa"]
+    pairs = {(method, task) for method, task in zip(table.method, table.task, strict=True)}
+    assert pairs == {(method, task) for method in ("v2l", "token-overlap") for task in ("captioning", "vqa")} | {
+        ("majority-vote", "vqa")
+    }
+    captions = table[table.task == "captioning"]
+    assert set(captions.metric) == {"cider", "clip_score", "bleu_4"} and captions.n.between(2, 6).all()
+    assert set(table[table.task == "vqa"].n) == {6} and table.published.isna().all()
+    assert table.vqa_accuracy.dropna().between(0, 1).all() and table.clip_score.dropna().between(0, 100).all()
+    copied = table[(table.method == "token-overlap") & (table.metric == "cider")]
+    assert copied.cider.item() > 0, "captions of one class share words"
+    folder = tiny_run.folder / "results/tiny/evaluate_llm/v2l/tiny-llama"
+    for task in ("captioning", "vqa"):
+        for row in pq.read_table(folder / f"{task}.parquet").to_pylist():
+            assert row["image_id"] not in row["example_images"] and len(row["example_images"]) == 2
 
 
 def test_few_shot_answers_decide_the_accuracy(tiny_run, tables):

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.pipeline
 SHOWN_TABLES = {"make_tables", "make_tables_show"}
 SHOWN_FIGURES = {"make_figures_show"}
 FIGURE_RULES = {"make_figures_global_tokens", "make_figures_images"}
-SCORES = {"score_predictions_classification", "score_predictions_semantics", "score_predictions_images"}
+SCORES = {"score_predictions_answers", "score_predictions_semantics", "score_predictions_images"}
 IMAGES = {"reconstruct_images", "reconstruct_images_restored", "reconstruct_images_pixels"}
 BELOW_TOKENS = {"evaluate_llm"} | IMAGES | SCORES | SHOWN_TABLES | SHOWN_FIGURES | FIGURE_RULES
 BELOW_CODEBOOK = {"train_tokenizer", "extract_tokens"} | BELOW_TOKENS
@@ -36,7 +36,7 @@ MATRIX = {
     ),
     "evaluate_llm.classification.max_new_tokens": (
         5,
-        {"evaluate_llm", "score_predictions_classification"} | SHOWN_TABLES,
+        {"evaluate_llm", "score_predictions_answers"} | SHOWN_TABLES,
     ),
     "score_predictions.bootstrap_samples": (60, SCORES | SHOWN_TABLES),
     "make_tables.decimals": (2, SHOWN_TABLES),

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from v2l.config_tasks import Classification, Restoration
+from v2l.config_tasks import VQA, Captioning, Classification, Restoration
 from v2l.config_training import TrainTokenizer
 from v2l.registries import LLM, AnyDataset, Encoder, Entry, Sample, Template, Tokenizer
 
@@ -98,6 +98,8 @@ class EvaluateLLM(Entry):
 
     classification: Classification = Classification()
     restoration: Restoration = Restoration()
+    captioning: Captioning = Captioning()
+    vqa: VQA = VQA()
 
 
 class ScorePredictions(Entry):
@@ -135,7 +137,7 @@ class Config(Entry):
     llms: dict[str, LLM]
     encoders: dict[str, Encoder]
     datasets: dict[str, AnyDataset]
-    samples: dict[Literal["classification", "semantics", "reconstruction", "restoration"], Sample]
+    samples: dict[Literal["classification", "semantics", "reconstruction", "restoration", "captioning", "vqa"], Sample]
     tokenizers: dict[str, Tokenizer]
     fetch_assets: FetchAssets = FetchAssets()
     index_images: IndexImages = IndexImages()

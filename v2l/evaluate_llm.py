@@ -12,9 +12,14 @@ from v2l.io.storage import parquet_facts, parquet_writer
 from v2l.llm.progress import Progress
 from v2l.shards import merged, run_shards
 from v2l.stage import Paths, StageConfig, run_stage
-from v2l.tasks import classification, restoration
+from v2l.tasks import captioning, classification, restoration, vqa
 
-PREPARE = {"classification": classification.prepare, "restoration": restoration.prepare}
+PREPARE = {
+    "classification": classification.prepare,
+    "restoration": restoration.prepare,
+    "captioning": captioning.prepare,
+    "vqa": vqa.prepare,
+}
 
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:

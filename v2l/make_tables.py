@@ -23,6 +23,7 @@ METRICS = {
     "table2_semantics": ("clip_score", "clip_r"),
     "table3_reconstruction": (*FRECHET, "lpips", "psnr", "ssim"),
     "table4_restoration": (*FRECHET, "lpips", "psnr"),
+    "table5_captioning_vqa": ("vqa_accuracy", "cider", "clip_score", "bleu_4"),
 }
 METHODS = (  # baselines follow the methods; in tables 1 and 4, those of the same tokenizer
     *("v2l", "v2l-subword", "v2l-local", "vqgan", "lqae", "spae"),

@@ -26,7 +26,7 @@ SELECTIONS = [
     ("train_tokenizer", "tokenizers"),
     *[
         ("evaluate_llm", task, key)
-        for task in ("classification", "restoration")
+        for task in ("classification", "restoration", "captioning", "vqa")
         for key in ("tokenizers", "llms", "baselines", "protocols")
     ],
     ("evaluate_llm", "restoration", "held_out", "tokenizers"),

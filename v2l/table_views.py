@@ -12,14 +12,20 @@ TITLES = {
     "table2_semantics": "Table 2. Semantic quality of the global tokens",
     "table3_reconstruction": "Table 3. Image reconstruction",
     "table4_restoration": "Table 4. Image denoising",
+    "table5_captioning_vqa": "Table 5. Image captioning and visual question answering",
 }
 ROW_KEYS = {
     "table1_classification": ("ways", "method", "tokenizer", "llm", "tokens"),
     "table2_semantics": ("method", "vocabulary_size", "tokens"),
     "table3_reconstruction": ("method", "global_tokens"),
     "table4_restoration": ("method", "tokenizer", "llm"),
+    "table5_captioning_vqa": ("method", "tokenizer", "llm"),
 }
+ITEMS = {"table1_classification": "episodes", "table5_captioning_vqa": "captions or questions"}
 METRIC_LABELS = {
+    "vqa_accuracy": "VQA accuracy",
+    "cider": "CIDEr",
+    "bleu_4": "BLEU-4",
     "clip_score": "CLIP",
     "clip_r": "CLIP-R",
     "fid": "FID",
@@ -52,7 +58,7 @@ class View:
         protocols = ", ".join(sorted({row["protocol"] for row in self.rows}))
         counts = sorted({row["n"] for row in self.rows})
         n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        items = "episodes" if self.table == "table1_classification" else "images"
+        items = ITEMS.get(self.table, "images")
         return f"{TITLES[self.table]}. Experiment {self.experiment}, protocol {protocols}, n = {n} {items} per value."
 
     def frame(self) -> pd.DataFrame:

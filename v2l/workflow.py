@@ -12,7 +12,7 @@ import yaml
 
 from v2l.config import Config, canonical_json
 from v2l.errors import UserError
-from v2l.protocols import HELD_OUT, run_name
+from v2l.protocols import HELD_OUT, PAPER, run_name
 from v2l.stage import project
 
 STAGES = (
@@ -30,8 +30,13 @@ STAGES = (
     "make_tables",
     "make_figures",
 )
-TABLES = ("table1_classification", "table2_semantics", "table3_reconstruction", "table4_restoration")
-FIGURES = ("global_tokens", "reconstruction", "restoration")
+TABLES = (
+    *("table1_classification", "table2_semantics", "table3_reconstruction", "table4_restoration"),
+    "table5_captioning_vqa",
+)
+FIGURES = ("global_tokens", "reconstruction", "restoration", "captioning_vqa")
+TEXT_TASKS = ("captioning", "vqa")
+WITHOUT_TOKENS = {("classification", "clip-prototype"), ("vqa", "majority-vote")}
 WORDLESS = ("v2l-local", "vqgan")  # methods whose tokens stand for no words
 PACKAGE = Path(__file__).parent
 PATH_KEYS = {
@@ -40,6 +45,7 @@ PATH_KEYS = {
     "datasets": ("root", "synsets", "val_labels"),
     "tokenizers": ("checkpoint", "checkpoint_config", "codebooks", "language_model"),
 }
+SPLIT_PATH_KEYS = ("captions", "questions", "annotations")  # of each of a data set's `splits`
 
 
 def stage_code(stage: str) -> list[str]:
@@ -93,16 +99,17 @@ def slicer(config: Config, *keys: str, **job: str) -> Callable:
     return slice_for
 
 
-def classifications(config: Config) -> list[tuple[str, str]]:
-    """(tokenizer, run) of every few-shot classification; only language models differ by protocol.
+def task_runs(config: Config, task: str) -> list[tuple[str, str]]:
+    """(tokenizer, run) of every run of a task but restoration; only language models differ by protocol.
 
-    clip-prototype runs once.
+    A predictor that reads no tokens runs once.
     """
-    section = config.evaluate_llm.classification
-    names = [run_name(llm, protocol) for protocol in section.protocols for llm in section.llms]
+    section = getattr(config.evaluate_llm, task)
+    protocols = section.protocols if task == "classification" else [PAPER]
+    names = [run_name(llm, protocol) for protocol in protocols for llm in section.llms]
     runs = [(tokenizer, name) for tokenizer in section.tokenizers for name in names]
     for baseline in section.baselines:
-        tokenizers = section.tokenizers[:1] if baseline == "clip-prototype" else section.tokenizers
+        tokenizers = section.tokenizers[:1] if (task, baseline) in WITHOUT_TOKENS else section.tokenizers
         runs += [(tokenizer, baseline) for tokenizer in tokenizers]
     return runs
 
@@ -118,6 +125,16 @@ def restorations(config: Config, predictors: list[str] | None = None) -> list[tu
         for name in predictors
         if protocol != HELD_OUT or tokenizer in (section.held_out.tokenizers or section.tokenizers)
     ]
+
+
+def tables(config: Config) -> list[str]:
+    """The tables of an experiment: table 5 only if it answers in text."""
+    return [table for table in TABLES if score_sources(config, table)]
+
+
+def figures(config: Config) -> list[str]:
+    """The figures of an experiment: answers in text only if there are some."""
+    return [figure for figure in FIGURES if figure != "captioning_vqa" or "table5_captioning_vqa" in tables(config)]
 
 
 def reconstructed(config: Config) -> list[str]:
@@ -149,11 +166,13 @@ def score_sources(config: Config, table: str) -> list[str]:
     """`<tokenizer>/<source>` of every score that a table is made of."""
     trained = config.train_tokenizer.tokenizers
     if table == "table1_classification":
-        return [f"{tokenizer}/classification.{name}" for tokenizer, name in classifications(config)]
+        return [f"{tokenizer}/classification.{name}" for tokenizer, name in task_runs(config, "classification")]
     if table == "table2_semantics":
         return [f"{name}/semantics" for name in trained if config.tokenizers[name].method not in WORDLESS]
     if table == "table3_reconstruction":
         return [f"{name}/reconstruction" for name in reconstructed(config)] + ["pixels/mean-image"]
+    if table == "table5_captioning_vqa":
+        return [f"{tokenizer}/{task}.{name}" for task in TEXT_TASKS for tokenizer, name in task_runs(config, task)]
     runs = [*restorations(config), *restorations(config, ["tokenizer-oracle"])]
     return [*(f"{tokenizer}/restoration.{name}" for tokenizer, name in runs), "pixels/corrupted-input"]
 
@@ -164,6 +183,9 @@ def paths_in(data: dict) -> dict[str, str]:
     for registry, keys in PATH_KEYS.items():
         for name, entry in data.get(registry, {}).items():
             paths |= {f"{registry}.{name}.{key}": entry[key] for key in keys if entry.get(key)}
+            for split, files in entry.get("splits", {}).items():
+                place = f"{registry}.{name}.splits.{split}"
+                paths |= {f"{place}.{key}": files[key] for key in SPLIT_PATH_KEYS if key in files}
     few_shot = data.get("evaluate_llm", {}).get("classification", {})
     for shape, path in episode_files(few_shot).items():
         paths[f"evaluate_llm.classification.episode_files ({shape[0]}-way, {shape[1]} shots)"] = path
@@ -242,3 +264,9 @@ def shown_sources(config: Config) -> dict[str, list[str]]:
         "reconstruction": [f"{name}/reconstruction" for name in reconstructed(config)],
         "restoration": ["pixels/corrupted-input", *restored],
     }
+
+
+def shown_answers(config: Config) -> list[tuple[str, str]]:
+    """(data set, `<tokenizer>/<predictor>/<task>`) of the answers that a figure shows: the first of each task."""
+    runs = [(task, *task_runs(config, task)[:1]) for task in TEXT_TASKS]
+    return [(config.samples[task].dataset, "/".join([*run[0], task])) for task, *run in runs if run]

@@ -1,8 +1,18 @@
 """Which prompts are computed together."""
 
 from collections.abc import Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 BATCH_COST = 32  # tokens that a forward pass costs besides its own: reading the weights
+BLOCK = 8  # batches: enough prompts to find others of their length
+
+
+def split_blocks(items: Sequence[Item], batch_size: int) -> list[Sequence[Item]]:
+    """`items` in the blocks of BLOCK batches that are answered, kept and shared out together."""
+    size = BLOCK * batch_size
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def plan_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

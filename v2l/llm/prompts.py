@@ -1,4 +1,4 @@
-"""Prompts of the tasks: few-shot classification as text, restoration as spliced token ids."""
+"""Prompts of the tasks: classification, captions and answers as text, restoration as spliced token ids."""
 
 from collections.abc import Iterable, Sequence
 
@@ -38,9 +38,28 @@ def classification_prompt(
     return head + examples * (repeats + 1) + _example(query) + (" " if released else "")
 
 
-def answer_of(output: str) -> str:
-    """What a generated text answers: everything up to its first newline, stripped."""
-    return output.split("\n", 1)[0].strip()
+def caption_heading(words: str) -> str:
+    """What stands before the caption of an image, given as its joined words (paper section 3.3)."""
+    return f"Input: {words}, output:"
+
+
+def question_heading(words: str, question: str) -> str:
+    """What stands before the answer to a question about an image (paper section 3.3)."""
+    return f"Condition: {words}. Question: {question} Answer:"
+
+
+def text_prompt(instruction: str, examples: Iterable[tuple[str, str]], query: str) -> str:
+    """The text that asks for what follows heading `query`; `examples` are (heading, answer), a line each.
+
+    The paper names an instruction without its words; both are ours.
+    """
+    lines = [instruction, *(f"{heading} {answer}" for heading, answer in examples), query]
+    return "\n".join(lines)
+
+
+def answer_of(output: str, marks: str = "\n") -> str:
+    """What a generated text answers: everything up to the first of the characters `marks`, stripped."""
+    return min((output.partition(mark)[0] for mark in marks), key=len).strip()
 
 
 def _example(words: str) -> str:

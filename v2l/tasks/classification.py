@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
 from v2l.baselines import clip_prototype, token_overlap
@@ -17,6 +16,7 @@ from v2l.episode_files import read_episodes
 from v2l.episodes import Episode, sample_episodes
 from v2l.errors import UserError
 from v2l.io.storage import read_tensors
+from v2l.llm.batches import split_blocks
 from v2l.llm.engine import generate
 from v2l.llm.loading import llm_of
 from v2l.llm.progress import Progress
@@ -24,7 +24,7 @@ from v2l.llm.prompts import SEPARATOR, answer_of, classification_prompt, join_wo
 from v2l.manifest import Manifest
 from v2l.protocols import RELEASED
 from v2l.stage import Paths, StageConfig
-from v2l.tokens import Tokens
+from v2l.tokens import Tokens, read_words
 
 SCHEMA = pa.schema(
     [
@@ -83,7 +83,6 @@ class Images:
 
 Question = tuple[Cell, Episode]
 Predictor = Callable[[list[Question]], list[Prediction]]
-BLOCK = 8  # batches: enough prompts to find others of their length
 
 
 def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[Progress], Iterator[pa.Table]], int]:
@@ -104,7 +103,7 @@ def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[Pr
         split=manifest.split[rows],
         class_name=manifest.class_name[rows],
         code_NK=tokens.read_NK,
-        text_V=pq.read_table(inputs["words"], columns=["text"])["text"].to_pylist(),
+        text_V=read_words(inputs["words"]),
     )
     questions = blocks(section, images, config.seed)
 
@@ -131,7 +130,6 @@ def _llm_predictor(config: StageConfig, inputs: Paths, images: Images, progress:
     """
     section, released = config.evaluate_llm.classification, config.job["protocol"] == RELEASED
     model, tokenizer, words = llm_of(config, inputs)
-    newlines = {number for number, text in words.subwords() if "\n" in text}
 
     def predict(questions: list[Question]) -> list[Prediction]:
         prompts = [tokenizer(prompt_of(*question, images, released)).input_ids for question in questions]
@@ -144,7 +142,7 @@ def _llm_predictor(config: StageConfig, inputs: Paths, images: Images, progress:
             prompts,
             limits or section.max_new_tokens,
             section.batch_size,
-            stop_ids=() if released else newlines | words.control,
+            stop_ids=() if released else words.stops("\n"),
             choices=choices,
             names=[_name(*question) for question in questions],
             remedy="lower ways, tokens, inner_shots or repeats in `evaluate_llm.classification.grid` or `grid_of`",
@@ -187,7 +185,7 @@ def cells(section: Classification) -> list[Cell]:
 
 
 def blocks(section: Classification, images: Images, seed: int) -> list[list[Question]]:
-    """Questions that are answered together: up to BLOCK batches of episodes of one cell.
+    """Questions that are answered together: episodes of one cell.
 
     Raises UserError if the images have fewer global tokens than a cell shows, or if episodes cannot be drawn.
     """
@@ -199,11 +197,10 @@ def blocks(section: Classification, images: Images, seed: int) -> list[list[Ques
             "raise `train_tokenizer.global_tokens` (spae: add a layer to its `pyramid`) or lower `tokens` in the grid "
             "(`grid_of` for one tokenizer)",
         )
-    size, found = BLOCK * section.batch_size, []
+    found = []
     for cell in cells(section):
         episodes = _episodes(section, images, cell, seed)
-        starts = range(0, len(episodes), size)
-        found += [[(cell, episode) for episode in episodes[start : start + size]] for start in starts]
+        found += split_blocks([(cell, episode) for episode in episodes], section.batch_size)
     return found
 
 

@@ -72,17 +72,6 @@ def predictor_keys(wildcards):
     return [f"llms.{predictor}"] if predictor in CONFIG.llms else []
 
 
-def task_files(wildcards):
-    """Files of few-shot episodes, if they are not drawn."""
-    return stages.used_episode_files(CONFIG) if wildcards.task == "classification" else []
-
-
-def predictor_features(wildcards):
-    """Image features, for the one predictor that reads no tokens."""
-    needs = wildcards.predictor == "clip-prototype"
-    return [f"{RESULTS}/embed_images/{CONFIG.samples['classification'].dataset}.safetensors"] if needs else []
-
-
 def source_weights(wildcards):
     """Weights whose geometry the originals are read with; images that no tokenizer made follow the first."""
     tokenizer = wildcards.get("tokenizer") or "pixels"
@@ -90,9 +79,14 @@ def source_weights(wildcards):
     return f"{RESULTS}/train_tokenizer/{trained}.safetensors"
 
 
-def score_slice(source):
+def score_slice(source, *keys):
     """Params of a score: the metric settings and what is scored."""
-    return slice_of("seed", "score_predictions", tokenizer="{tokenizer}", source=source)
+    return slice_of("seed", "score_predictions", *keys, tokenizer="{tokenizer}", source=source)
+
+
+def encoder_keys(wildcards):
+    """The encoder, for the one task whose score compares texts with images."""
+    return ["encoder", f"encoders.{CONFIG.encoder}"] if wildcards.task == "captioning" else []
 
 
 def shown_images(wildcards):

@@ -1,6 +1,17 @@
 """Every prompt, raw output and answer of each language model, and of the predictors that use none."""
 
 
+def task_files(wildcards):
+    """Files of few-shot episodes, if they are not drawn."""
+    return stages.used_episode_files(CONFIG) if wildcards.task == "classification" else []
+
+
+def predictor_features(wildcards):
+    """Image features, for the one predictor that reads no tokens."""
+    needs = wildcards.predictor == "clip-prototype"
+    return [f"{RESULTS}/embed_images/{CONFIG.samples['classification'].dataset}.safetensors"] if needs else []
+
+
 rule evaluate_llm:
     input:
         assets=lambda w: assets_of(*predictor_keys(w)),
@@ -18,7 +29,7 @@ rule evaluate_llm:
     benchmark:
         f"{LOGS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.benchmark.tsv"
     wildcard_constraints:
-        task="classification|restoration",
+        task="classification|restoration|captioning|vqa",
     conda:
         ENVIRONMENT
     threads: lambda w: 8 if predictor_keys(w) else 1
