@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from v2l.config import Config, schema_text
+from v2l.config_training import merge
 from v2l.errors import UserError
-from v2l.experiment import load_experiment, merge
+from v2l.experiment import load_experiment
 from v2l.workflow import STAGES
 
 EXPERIMENTS = sorted(path.stem for path in Path("config/experiments").glob("*.yaml"))
@@ -44,7 +45,7 @@ def test_defaults_are_the_papers_values():
         config.train_tokenizer,
         config.evaluate_llm.restoration,
     )
-    assert (network.image_size, network.grid, training.global_tokens) == (128, 16, 21)
+    assert (network.image_size, network.geometry.grid, training.global_tokens) == (128, 16, 21)
     assert (training.epochs, training.warmup_share, training.learning_rate) == (100, 0.05, 5e-4)
     assert (training.loss.perceptual, training.loss.adversarial, training.loss.codebook) == (1.0, 0.1, 0.33)
     assert (restoration.context_tokens, restoration.predicted_tokens) == (16, 2)

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from v2l.config import Corruption, Network
+from v2l.config import Corruption
+from v2l.config_training import Network
 from v2l.corruptions import blur_sigma, corrupt
 from v2l.registries import TASKS
 from v2l.restoration import mask_positions

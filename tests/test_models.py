@@ -8,14 +8,17 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pydantic import TypeAdapter
 
-from v2l.config import Network
+from v2l.config_training import Loss, Network, TrainTokenizer
 from v2l.metrics.lpips_network import empty_lpips
 from v2l.models import quantizers
+from v2l.models.base import Batch, VisionTokenizer
 from v2l.models.blocks import CrossAttention, Downsample, Upsample
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight, discriminator_hinge, generator_hinge
-from v2l.models.tokenizer import VisionTokenizer, load_tokenizer, tokenizer_facts
+from v2l.models.tokenizer import METHODS, load_tokenizer, tokenizer_facts
+from v2l.registries import Tokenizer
 
 NETWORK = Network(
     image_size=16,
@@ -31,12 +34,16 @@ NETWORK = Network(
 )
 LOCAL_VD = torch.randn(40, 16, generator=torch.Generator().manual_seed(1))
 GLOBAL_VD = F.normalize(torch.randn(30, 16, generator=torch.Generator().manual_seed(2)), dim=1)
-METHODS = ["v2l", "v2l-local", "vqgan"]
+CODEBOOK = {"local_VD": LOCAL_VD, "global_VD": GLOBAL_VD, "subword_global_VD": LOCAL_VD[5:20]}
+LOSS = Loss(perceptual_weights="unused")
 
 
 def make(method: str, network: Network = NETWORK) -> VisionTokenizer:
     torch.manual_seed(0)
-    return VisionTokenizer("name", method, network, 5, LOCAL_VD, GLOBAL_VD)
+    settings = TrainTokenizer(dataset="toy", network=network, loss=LOSS, global_tokens=5)
+    return METHODS[method].create(
+        "name", TypeAdapter(Tokenizer).validate_python({"method": method}), settings, CODEBOOK
+    )
 
 
 def images(count: int = 3, size: int = 16) -> torch.Tensor:
@@ -46,12 +53,12 @@ def images(count: int = 3, size: int = 16) -> torch.Tensor:
 @pytest.mark.parametrize("method", METHODS)
 def test_encode_and_decode_have_the_documented_shapes(method):
     tokenizer = make(method).eval()
-    local_BL = tokenizer.encode(images())
+    local_BL, global_BK = tokenizer.encode(images(), GLOBAL_VD[:3])
     assert local_BL.shape == (3, 4) and local_BL.dtype == torch.int64
-    global_BK = tokenizer.global_ids(GLOBAL_VD[:3]) if tokenizer.has_global else None
+    assert (global_BK is not None) == tokenizer.has_global == (tokenizer.global_tokens > 0)
     assert tokenizer.decode(local_BL, global_BK).shape == (3, 3, 16, 16)
-    reconstruction, loss, ids_BL = tokenizer(images(), global_BK)
-    assert torch.equal(ids_BL, local_BL) and loss.shape == ()
+    reconstruction, losses, ids_BL = tokenizer(Batch(images(), GLOBAL_VD[:3], torch.zeros(3, 4)), LOSS)
+    assert torch.equal(ids_BL, local_BL) and all(loss.shape == () for loss in losses.values())
     torch.testing.assert_close(reconstruction, tokenizer.decode(local_BL, global_BK), atol=1e-3, rtol=1e-2)
 
 

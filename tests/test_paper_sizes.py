@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from v2l.config import Network
+from v2l.config_training import Network
 from v2l.models import quantizers
 from v2l.models.blocks import CrossAttention, SelfAttention
 from v2l.models.discriminator import Discriminator

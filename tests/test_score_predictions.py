@@ -11,7 +11,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import save_file
 
 from tests.tiny import picture
-from v2l.config import Network
+from v2l.config_training import Network
 from v2l.errors import UserError
 from v2l.io.images import encode_png, open_image, tokenizer_image
 from v2l.io.storage import parquet_facts, write_parquet, write_tensors

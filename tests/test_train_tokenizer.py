@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from v2l import train_tokenizer
-from v2l.config import Network, TrainTokenizer
+from v2l.config_training import Network, TrainTokenizer
 from v2l.errors import UserError
 from v2l.io.storage import read_tensors, write_parquet, write_tensors
 from v2l.manifest import SCHEMA
 from v2l.metrics.lpips_network import empty_lpips
+from v2l.models.base import Batch
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight
-from v2l.models.tokenizer import VisionTokenizer, load_tokenizer, tokenizer_facts
+from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
+from v2l.models.v2l import V2LTokenizer
 from v2l.stage import StageConfig
 from v2l.training.data import BatchOrder
 from v2l.training.trainer import Trainer, learning_rate
@@ -83,13 +85,19 @@ def toy(tmp_path, monkeypatch, vgg):
     generator = torch.Generator().manual_seed(0)
     vectors = {key: torch.randn(size, WIDTH, generator=generator) for key, size in (("a", 14), ("b", 30), ("c", 20))}
     write_tensors(inputs["features"], {"feature_ND": F.normalize(vectors["a"])}, {})
-    write_tensors(inputs["codebook"], {"local_VD": vectors["b"], "global_VD": F.normalize(vectors["c"])}, {})
+    codebook = {"local_VD": vectors["b"], "global_VD": F.normalize(vectors["c"]), "global_entries_V": torch.arange(20)}
+    codebook |= {"subword_global_VD": vectors["b"][3:9].clone(), "subword_global_entries_V": torch.arange(3, 9)}
+    write_tensors(inputs["codebook"], codebook, {})
+    inputs["vocabulary"] = tmp_path / "vocabulary.parquet"
+    words = pa.table({"text": [f" word {number}" for number in range(60)]})
+    write_parquet(inputs["vocabulary"], words, {}, {"vocabulary": {"llm": "toy", "subwords": 30}})
 
     def go(method: str = "v2l", **changes) -> dict[str, Path]:
         section = TrainTokenizer.model_validate(SECTION | changes).model_dump(mode="json")
-        job = {"tokenizer": "toy-tokenizer", "work": str(tmp_path / "work")}
+        job = {"tokenizer": "toy-tokenizer", "work": str(tmp_path / "work"), "logs": str(tmp_path / "logs")}
         data = {"seed": 0, "train_tokenizer": section, "tokenizers": {"toy-tokenizer": {"method": method}}, "job": job}
         outputs = {"weights": tmp_path / "out.safetensors", "metrics": tmp_path / "out.metrics.jsonl"}
+        outputs["words"] = tmp_path / "out.words.parquet"
         train_tokenizer.run(StageConfig("train_tokenizer", data), inputs, outputs)
         return outputs
 
@@ -101,21 +109,22 @@ def lines_of(outputs: dict[str, Path]) -> list[dict]:
     return [json.loads(line) for line in outputs["metrics"].read_text().splitlines()]
 
 
-@pytest.mark.parametrize("method", ["v2l", "v2l-local", "vqgan"])
+@pytest.mark.parametrize("method", ["v2l", "v2l-local", "v2l-subword", "vqgan"])
 def test_training_writes_weights_metrics_and_provenance(toy, method):
     outputs = toy(method)
     lines = lines_of(outputs)
-    assert [line["step"] for line in lines] == [0, 3, 6] and [line["epoch"] for line in lines] == [0, 1, 3]
+    assert [line["step"] for line in lines] == [0, 1, 3, 5, 6] and [line["epoch"] for line in lines] == [0, 0, 1, 2, 3]
     losses = {"pixel", "perceptual", "quantizer", "learning_rate", "codes_used", "codes_share", "codes_perplexity"}
     assert losses <= set(lines[0]) and not {"discriminator", "adaptive_weight"} & set(lines[0])
-    assert {"discriminator", "adversarial", "adaptive_weight"} <= set(lines[2])
+    assert {"discriminator", "adversarial", "adaptive_weight"} <= set(lines[-1])
     assert all(line["codes_used"] > 1 for line in lines)
-    assert lines[2]["pixel"] < lines[0]["pixel"]
+    assert lines[-1]["pixel"] < lines[0]["pixel"]
     facts = tokenizer_facts(outputs["weights"])
-    assert (facts["name"], facts["method"], facts["global_tokens"]) == ("toy-tokenizer", method, 3)
-    assert (facts["codebooks"]["global"] is None) == (method != "v2l")
+    has_global = method in ("v2l", "v2l-subword")
+    assert (facts["name"], facts["method"], facts["global_tokens"]) == ("toy-tokenizer", method, 3 * has_global)
+    assert (facts["codebooks"]["global"] is None) == (not has_global)
     record = read_tensors(outputs["weights"])[1]["v2l"]
-    assert set(record["inputs"]) == {"manifest", "features", "codebook"} and record["config"]["seed"] == 0
+    assert set(record["inputs"]) == {"manifest", "features", "codebook", "vocabulary"} and record["config"]["seed"] == 0
     assert json.loads((toy.folder / "out.metrics.jsonl.provenance.json").read_text()) == record
     assert not list((toy.folder / "work").iterdir())
 
@@ -258,11 +267,11 @@ def test_learning_rate_warms_up_linearly_and_falls_by_half_a_cosine():
 
 def test_window_counts_codes_and_averages():
     window = Window(4)
-    window.add({"a": 1.0}, torch.tensor([[0, 0]]))
-    window.add({"a": 3.0, "b": 5.0}, torch.tensor([[1, 1]]))
+    window.add({"a": 1.0}, torch.tensor([2, 0, 0, 0]))
+    window.add({"a": 3.0, "b": 5.0}, torch.tensor([0, 2, 0, 0]))
     line = {"a": 2.0, "b": 5.0, "codes_used": 2, "codes_share": 0.5, "codes_perplexity": pytest.approx(2.0)}
     assert window.close() == line
-    window.add({"a": 7.0}, torch.tensor([[3, 3]]))
+    window.add({"a": 7.0}, torch.tensor([0, 0, 0, 2]))
     assert window.close() == {"a": 7.0, "codes_used": 1, "codes_share": 0.25, "codes_perplexity": 1.0}
 
 
@@ -271,13 +280,14 @@ def test_the_step_has_the_gradient_of_the_weighted_sum_of_all_losses(vgg):
     config = TrainTokenizer.model_validate(SECTION | {"match_steps": []})
     torch.manual_seed(0)
     codebooks = torch.randn(30, WIDTH), F.normalize(torch.randn(20, WIDTH))
-    tokenizer = VisionTokenizer("toy", "v2l", Network.model_validate(SECTION["network"]), 3, *codebooks)
+    tokenizer = V2LTokenizer("toy", "v2l", Network.model_validate(SECTION["network"]), 3, *codebooks)
     tokenizer.match_moments(image_BCHW := torch.rand(4, 3, 16, 16) * 2 - 1)
     trainer = Trainer(config, tokenizer, Discriminator(config.network), PerceptualLoss(vgg), steps=10)
-    ids_BK = torch.arange(12).view(4, 3)
+    batch = Batch(image_BCHW, F.normalize(torch.randn(4, WIDTH)), torch.zeros(4, 16))
 
     reference, judge = copy.deepcopy(tokenizer), copy.deepcopy(trainer.discriminator)
-    output, quantizer, _ = reference(image_BCHW, ids_BK)
+    output, losses, _ = reference(batch, config.loss)
+    quantizer = losses["quantizer"]
     content = (output - image_BCHW).abs().mean() + vgg(output, image_BCHW).mean()
     adversarial = -judge(output).mean()
     last = reference.decoder.conv_out.weight
@@ -286,7 +296,7 @@ def test_the_step_has_the_gradient_of_the_weighted_sum_of_all_losses(vgg):
     torch.testing.assert_close(adaptive_weight(*norms), weight)
     (content + quantizer + 0.1 * weight * adversarial).backward()
 
-    losses, _ = trainer.step(5, image_BCHW, ids_BK)
+    losses, _ = trainer.step(5, batch)
     assert losses["adaptive_weight"] == pytest.approx(weight.item(), rel=1e-3)
     wanted = {name: parameter.grad for name, parameter in reference.named_parameters() if parameter.grad is not None}
     found = {name: parameter.grad for name, parameter in tokenizer.named_parameters() if parameter.grad is not None}
@@ -299,9 +309,9 @@ def test_the_step_has_the_gradient_of_the_weighted_sum_of_all_losses(vgg):
 def test_matching_forgets_the_optimizer_state_of_the_projector(vgg):
     config = TrainTokenizer.model_validate(SECTION | {"match_steps": [2]})
     torch.manual_seed(0)
-    tokenizer = VisionTokenizer("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
+    tokenizer = V2LTokenizer("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
     trainer = Trainer(config, tokenizer, Discriminator(config.network), PerceptualLoss(vgg), steps=10)
     for step in range(3):
-        trainer.step(step, torch.rand(4, 3, 16, 16) * 2 - 1, None)
+        trainer.step(step, Batch(torch.rand(4, 3, 16, 16) * 2 - 1, torch.zeros(4, WIDTH), torch.zeros(4, 16)))
     state = trainer.generator_optimizer.state
     assert state[tokenizer.codebook_projection.weight]["step"] == 1 and state[tokenizer.quant_conv.weight]["step"] == 3

@@ -8,13 +8,16 @@ import torch
 import yaml
 from PIL import Image
 
-from v2l.config import Config, Network
-from v2l.experiment import merge, validate
+from v2l.config import Config
+from v2l.config_training import Network, merge
+from v2l.experiment import validate
 from v2l.io.storage import write_parquet, write_tensors
 from v2l.manifest import SCHEMA
-from v2l.models.tokenizer import VisionTokenizer
+from v2l.models.v2l import V2LTokenizer
+from v2l.models.vqgan import VQGANTokenizer
 from v2l.registries import TASKS
 from v2l.stage import StageConfig, project
+from v2l.tokens import WORDS_SCHEMA
 
 NETWORK = Network(
     image_size=16,
@@ -46,7 +49,7 @@ def build(folder: Path) -> dict[str, Path]:
         Image.fromarray(generator.integers(256, size=(height, width, 3), dtype=np.uint8)).save(path)
         rows.append((f"{split}/{number}.png", split, number % 2, f"class {number % 2}", "", width, height))
     names = {name: folder / f"{name}.safetensors" for name in ("features", "codebook")}
-    names |= {name: folder / f"{name}.parquet" for name in ("manifest", "entries")}
+    names |= {name: folder / f"{name}.parquet" for name in ("manifest", "words")}
     dataset = {"name": "pictures", "root": str(folder / "images"), "fit": "crop", "classes": ["class 0", "class 1"]}
     table = pa.table(list(zip(*rows, strict=True)), schema=SCHEMA)
     write_parquet(names["manifest"], table, {}, {"dataset": dataset})
@@ -54,16 +57,17 @@ def build(folder: Path) -> dict[str, Path]:
     write_tensors(names["features"], {"feature_ND": feature_ND}, {}, {"encoder": "fake"})
     codebook = {"global_VD": torch.randn(GLOBAL_CODES, WIDTH), "local_VD": torch.randn(SUBWORDS, WIDTH)}
     write_tensors(names["codebook"], codebook | {"global_entries_V": torch.arange(GLOBAL_CODES)}, {})
-    words = pa.table({"entry": range(GLOBAL_CODES), "text": [f" word{number}" for number in range(GLOBAL_CODES)]})
-    write_parquet(names["entries"], words, {}, {"vocabulary": {"llm": "tiny", "subwords": SUBWORDS}})
-    for method in ("v2l", "v2l-local", "vqgan"):
-        tokenizer = VisionTokenizer(
-            method, method, NETWORK, GLOBAL_TOKENS, codebook["local_VD"], codebook["global_VD"]
-        ).eval()
-        with torch.no_grad():
-            tokenizer.match_moments(torch.rand(4, 3, 16, 16) * 2 - 1)
-        names[f"weights.{method}"] = folder / f"{method}.safetensors"
-        tokenizer.save(names[f"weights.{method}"], {})
+    texts = [f" word{number}" for number in range(GLOBAL_CODES)]
+    words = pa.table([range(GLOBAL_CODES), texts, range(GLOBAL_CODES)], WORDS_SCHEMA)
+    write_parquet(names["words"], words, {}, {"vocabulary": {"llm": "tiny", "subwords": SUBWORDS}})
+    for tokenizer in (
+        V2LTokenizer("v2l", "v2l", NETWORK, GLOBAL_TOKENS, codebook["local_VD"], codebook["global_VD"]),
+        V2LTokenizer("v2l-local", "v2l-local", NETWORK, GLOBAL_TOKENS, codebook["local_VD"]),
+        VQGANTokenizer("vqgan", NETWORK),
+    ):
+        tokenizer.eval().match_moments(torch.rand(4, 3, 16, 16) * 2 - 1)
+        names[f"weights.{tokenizer.name}"] = folder / f"{tokenizer.name}.safetensors"
+        tokenizer.save(names[f"weights.{tokenizer.name}"], {})
     return names
 
 
@@ -77,7 +81,7 @@ def experiment(**overrides) -> Config:
             "restoration": {"dataset": "pictures", "splits": ["val"], "images": 3, "corruptions": ["none", *TASKS]},
         },
         "train_tokenizer": {"dataset": "pictures"},
-        "extract_tokens": {"global_tokens": GLOBAL_TOKENS, "batch_size": 2},
+        "extract_tokens": {"batch_size": 2},
         "reconstruct_images": {"batch_size": 2},
     }
     return validate(merge(merge(yaml.safe_load(DEMO.read_text()), settings), overrides), "the test")

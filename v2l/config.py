@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from v2l.config_training import TrainTokenizer
 from v2l.registries import LLM, TASKS, AnyDataset, Encoder, Entry, Sample, Template, Tokenizer
 
 
@@ -63,71 +64,6 @@ class FilterVocabulary(Entry):
     batch_size: int = Field(256, ge=1)
 
 
-class Network(Entry):
-    """Encoder, decoder and discriminator sizes (released: vqgan_configs/v2l.yaml)."""
-
-    image_size: int = Field(128, ge=16, description="Side of the training image in pixels.")
-    resize_via: int | None = Field(
-        224, description="First resized and cropped to this side (released); null: directly."
-    )
-    channels: int = Field(128, ge=8)
-    channel_multipliers: list[int] = Field([1, 2, 2, 4], min_length=1)
-    residual_blocks: int = Field(2, ge=1)
-    latent_channels: int = Field(256, ge=1, description="Channels between encoder and quantizer convolutions.")
-    attention_levels: list[int] = Field([], description="Resolution levels with self-attention; the paper's run: none.")
-    cross_attention_heads: int = Field(8, ge=1)
-    cross_attention_head_channels: int = Field(512, ge=1)
-    cross_attention_residual: bool = Field(True, description="released: false, which passes space only as weights.")
-    learned_codebook_size: int = Field(16384, ge=2, description="Codes of the vqgan variant.")
-    learned_codebook_channels: int = Field(256, ge=1, description="Width of the vqgan variant's codes.")
-    discriminator_layers: int = Field(2, ge=1)
-    discriminator_channels: int = Field(64, ge=1)
-
-    @property
-    def grid(self) -> int:
-        """Side of the local token map."""
-        return self.image_size // 2 ** (len(self.channel_multipliers) - 1)
-
-
-class Loss(Entry):
-    """Weights of the training loss. Paper and released code disagree: docs/deviations.md."""
-
-    pixel: float = Field(1.0, ge=0)
-    perceptual: float = Field(1.0, ge=0, description="paper: 1.0. released: 0.1.")
-    adversarial: float = Field(0.1, ge=0, description="Times the adaptive weight. paper: 0.1. released: 0.75.")
-    quantizer: float = Field(1.0, ge=0)
-    codebook: float = Field(
-        0.33, ge=0, description="Weight of the codebook term beside commitment weight 1 (released)."
-    )
-    discriminator_start: int = Field(10000, ge=0, description="Step after which generator and discriminator compete.")
-    perceptual_weights: str = Field(description="LPIPS VGG16 weights (.safetensors) for the `lpips` package's network.")
-
-
-class TrainTokenizer(Entry):
-    """Training of every tokenizer variant."""
-
-    dataset: str
-    split: str = "train"
-    tokenizers: list[str] = Field([], description="Variants of the registry that this experiment trains.")
-    network: Network = Network()
-    loss: Loss
-    epochs: int = Field(100, ge=1)
-    max_steps: int | None = Field(None, ge=1, description="Stop after so many steps, schedules scaled to it.")
-    warmup_share: float = Field(0.05, ge=0, lt=1, description="paper: 5 of 100 epochs.")
-    global_batch_size: int = Field(256, ge=1, description="8 x 32 is inferred; released: 8 on one GPU.")
-    learning_rate: float = Field(5e-4, gt=0, description="paper: 5e-4. released: 4.5e-4.")
-    betas: tuple[float, float] = (0.5, 0.9)
-    epsilon: float = 1e-7
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 runs under autocast.")
-    projector_init: Literal["match-moments", "normal"] = Field(
-        "match-moments", description="match-moments prevents codebook collapse; released: normal, N(0, d^-1/2)."
-    )
-    match_steps: list[int] = Field([0, 20, 60, 120], description="Steps at which match-moments is applied.")
-    global_tokens: int = Field(21, ge=1, description="Global codes shown to the decoder.")
-    checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints in work/.")
-    log_every: int = Field(20, ge=1)
-
-
 class Corruption(Entry):
     """Pixel corruptions of the restoration tasks."""
 
@@ -146,7 +82,6 @@ class Corruption(Entry):
 class ExtractTokens(Entry):
     """Token ids of the samples."""
 
-    global_tokens: int = Field(21, ge=1)
     corruption: Corruption = Corruption()
     batch_size: int = Field(64, ge=1)
 

@@ -4,7 +4,8 @@ import numpy as np
 from PIL import Image
 from torchvision.transforms.functional import gaussian_blur
 
-from v2l.config import Corruption, Network
+from v2l.config import Corruption
+from v2l.config_training import Geometry
 from v2l.io.images import WHITE, resize_shorter_side, tokenizer_image
 from v2l.restoration import MASKED_TASKS, mask_positions
 from v2l.runtime import rng
@@ -13,26 +14,26 @@ GREY = 128  # the uint8 value nearest to 0 in [-1, 1], from above
 
 
 def corrupt(
-    image: Image.Image, task: str, network: Network, fit: str, corruption: Corruption, seed: int, image_id: str
+    image: Image.Image, task: str, geometry: Geometry, fit: str, corruption: Corruption, seed: int, image_id: str
 ) -> Image.Image:
-    """The RGB `image` (any size) as the square tokenizer image of side `network.image_size`, corrupted for `task`.
+    """The RGB `image` (any size) as the square tokenizer image of side `geometry.image_size`, corrupted for `task`.
 
     none: as it is. inpainting, outpainting: mid-grey where the masked tokens lie. deblurring: Gaussian blur whose
     kernel is drawn from `seed` and `image_id` alone. rotation: 90 degrees counter-clockwise (released). shift: see
     `Corruption.shift`; a padded image is square, so corner-crop leaves it where it is.
     """
     if task == "shift" and corruption.shift == "corner-crop" and fit == "crop":
-        image = _bottom_right(image, network.resize_via or network.image_size)
-    image = tokenizer_image(image, network, fit)
+        image = _bottom_right(image, geometry.resize_via or geometry.image_size)
+    image = tokenizer_image(image, geometry, fit)
     if task in MASKED_TASKS:
-        return _mask(image, task, network)
+        return _mask(image, task, geometry)
     if task == "deblurring":
         kernel = int(rng(seed, "deblurring", image_id).choice(corruption.blur_kernels))
         return gaussian_blur(image, [kernel, kernel], [blur_sigma(kernel, corruption)] * 2)
     if task == "rotation":
         return image.transpose(Image.Transpose.ROTATE_90)
     if task == "shift" and corruption.shift == "translate":
-        offset = round(corruption.shift_share * network.image_size)
+        offset = round(corruption.shift_share * geometry.image_size)
         canvas = Image.new("RGB", image.size, WHITE)
         canvas.paste(image, (offset, offset))
         return canvas
@@ -49,11 +50,11 @@ def _bottom_right(image: Image.Image, side: int) -> Image.Image:
     return resized.crop((resized.width - side, resized.height - side, resized.width, resized.height))
 
 
-def _mask(image: Image.Image, task: str, network: Network) -> Image.Image:
+def _mask(image: Image.Image, task: str, geometry: Geometry) -> Image.Image:
     pixels_HWC = np.array(image)
-    masked_L = np.zeros(network.grid**2, dtype=bool)
-    masked_L[mask_positions(task, (network.grid, network.grid))] = True
-    token_side = 2 ** (len(network.channel_multipliers) - 1)
-    masked_HW = np.kron(masked_L.reshape(network.grid, network.grid), np.ones((token_side, token_side), dtype=bool))
+    masked_L = np.zeros(geometry.grid**2, dtype=bool)
+    masked_L[mask_positions(task, (geometry.grid, geometry.grid))] = True
+    token_side = geometry.image_size // geometry.grid
+    masked_HW = np.kron(masked_L.reshape(geometry.grid, geometry.grid), np.ones((token_side, token_side), dtype=bool))
     pixels_HWC[: masked_HW.shape[0], : masked_HW.shape[1]][masked_HW] = GREY
     return Image.fromarray(pixels_HWC)

@@ -8,7 +8,7 @@ import logging
 from tqdm import tqdm
 
 from v2l.io.provenance import provenance
-from v2l.io.storage import parquet_writer
+from v2l.io.storage import parquet_facts, parquet_writer
 from v2l.stage import Paths, StageConfig, run_stage
 from v2l.tasks import classification, restoration
 
@@ -19,7 +19,8 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     """Write the predictions of `job.predictor` for `job.task` on the tokens of `job.tokenizer`."""
     schema, tables, total = PREPARE[config.job["task"]](config, inputs)
     rows = 0
-    facts = {"protocol": config.evaluate_llm.protocol}
+    note = parquet_facts(inputs["tokens"])["tokenizer"]["note"]
+    facts = {"protocol": config.evaluate_llm.protocol, "tokenizer_note": note}
     with (
         parquet_writer(outputs["predictions"], schema, provenance(config, inputs), facts) as writer,
         tqdm(total=total, desc=f"{config.job['task']} by {config.job['predictor']}", disable=None) as progress,

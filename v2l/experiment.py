@@ -5,21 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from v2l.config import Config
+from v2l.config_training import TrainTokenizer, merge, training_settings
 from v2l.errors import UserError
 
-TAGGED = ("encoders", "datasets")
-
-
-def merge(base: dict, override: dict) -> dict:
-    """`base` with the keys of `override`: mappings merge key by key, everything else is replaced."""
-    merged = dict(base)
-    for key, value in override.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
+TAGGED = ("encoders", "datasets", "tokenizers")
+SHARED_KEYS = ("dataset", "split", "tokenizers")  # of train_tokenizer: the same for every variant
 
 
 def load_experiment(overrides: dict[str, Any], folder: Path = Path("config/experiments")) -> Config:
@@ -54,22 +47,34 @@ def validate(data: dict[str, Any], source: str) -> Config:
             "the keys of config/schema.json",
             f"mend {source}",
         ) from None
-    problems = list(_dangling(config))
+    problems = [*_variants(config), *_dangling(config)]
     if problems:
         raise UserError(
             "configuration is not valid:\n  " + "\n  ".join(problems) + "\n",
-            "names of registry entries",
-            f"add the entry or change the selection in {source}",
+            "the keys of config/schema.json and names of registry entries",
+            f"mend {source}",
         )
     return config
 
 
-def _describe(item: dict) -> str:
-    # pydantic puts the entry's `kind` behind the name of a registry entry: that is no key of the file
+def _variants(config: Config):
+    """What is wrong with the keys of train_tokenizer that tokenizer variants set, one sentence each."""
+    for name, entry in config.tokenizers.items():
+        key = f"tokenizers.{name}.train_tokenizer"
+        for shared in set(SHARED_KEYS) & set(entry.train_tokenizer):
+            yield f"`{key}.{shared}`: the same for every variant; set it in `train_tokenizer`"
+        try:
+            training_settings(config.train_tokenizer, entry)
+        except ValidationError as error:
+            yield from (_describe(item, TrainTokenizer, f"{key}.") for item in error.errors())
+
+
+def _describe(item: dict, root: type[BaseModel] = Config, prefix: str = "") -> str:
+    # pydantic puts the entry's `kind` or `method` behind the name of a registry entry: that is no key of the file
     steps = [str(step) for place, step in enumerate(item["loc"]) if not (place == 2 and item["loc"][0] in TAGGED)]
-    path = ".".join(steps)
+    path = prefix + ".".join(steps)
     if item["type"] == "extra_forbidden":
-        known = _known_keys(item["loc"][:-1])
+        known = _known_keys(item["loc"][:-1], root)
         near = difflib.get_close_matches(steps[-1], known, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(known))}"
         return f"`{path}`: unknown key; {hint}"
@@ -78,9 +83,9 @@ def _describe(item: dict) -> str:
     return f"`{path}`: {item['msg']}, got {item['input']!r}"
 
 
-def _known_keys(location: tuple) -> list[str]:
-    """Keys of the config class that a validation error's location lies in."""
-    definitions = Config.model_json_schema()
+def _known_keys(location: tuple, root: type[BaseModel] = Config) -> list[str]:
+    """Keys of the config class that a validation error's location in `root` lies in."""
+    definitions = root.model_json_schema()
     node: dict = definitions
     for step in location:
         node = _resolve(node, definitions)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from v2l.config import FilterVocabulary
 from v2l.errors import UserError
 from v2l.io.provenance import provenance
 from v2l.io.storage import hash_tensor, parquet_facts, read_tensors, write_parquet, write_tensors
@@ -20,11 +21,12 @@ from v2l.stage import Paths, StageConfig, run_stage
 
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
-    """Write both codebooks and the entries of the global one.
+    """Write the codebooks and the entries of the global ones.
 
     Codebook: `global_VD` (kept entries), `local_VD` (all subwords; row i is code i), `global_entries_V` (vocabulary
-    rows, ascending). Entries without visible text are never kept. Facts of both outputs: `vocabulary`, and
-    `codebooks` with the SHA-256 and the size of each.
+    rows, ascending), and `subword_global_VD` with `subword_global_entries_V`, kept in the same way when subwords alone
+    are candidates (method v2l-subword). Entries without visible text are never kept. Facts of both outputs:
+    `vocabulary`, and `codebooks` with the SHA-256 and the size of each.
     """
     settings = config.filter_vocabulary
     vocabulary = pq.read_table(inputs["vocabulary"])
@@ -45,37 +47,46 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
             f"one of {sorted(set(manifest.split))}",
             "change the split",
         )
-    visible_V = [any(map(_visible, text)) for text in vocabulary["text"].to_pylist()]
-    candidates = np.flatnonzero(visible_V)
+    visible_V = np.array([any(map(_visible, text)) for text in vocabulary["text"].to_pylist()])
+    is_subword_V = np.arange(vocabulary.num_rows) < facts["subwords"]
+    tensors, parts = {"local_VD": embedding_VD[: facts["subwords"]]}, []
+    for name, candidate_V in [("global", visible_V), ("subword_global", visible_V & is_subword_V)]:
+        kept, count = keep(settings, embedding_VD, np.flatnonzero(candidate_V), feature_ND, rows)
+        tensors |= {f"{name}_VD": embedding_VD[kept], f"{name}_entries_V": torch.from_numpy(kept)}
+        entries = vocabulary.take(kept).replace_schema_metadata(None).select(["kind", "token_ids", "text"])
+        columns = {"codebook": pa.array([name] * len(kept)), "entry": pa.array(kept, pa.int32())}
+        parts.append(
+            pa.table(columns | dict(zip(entries.column_names, entries.columns, strict=True)) | {"count": count})
+        )
+        kinds = ", ".join(f"{number} {kind}s" for kind, number in Counter(entries["kind"].to_pylist()).items())
+        logging.info(
+            "%s: kept %d of %d entries (%s) from %d images", name, len(kept), candidate_V.sum(), kinds, len(rows)
+        )
+    facts = {"vocabulary": facts, "codebooks": codebook_facts(tensors)}
+    record = provenance(config, inputs)
+    write_tensors(outputs["codebook"], tensors, record, facts)
+    write_parquet(outputs["entries"], pa.concat_tables(parts), record, facts)
+
+
+def keep(
+    settings: FilterVocabulary, embedding_VD: Tensor, candidates: np.ndarray, feature_ND: Tensor, rows: np.ndarray
+) -> tuple[np.ndarray, pa.Array]:
+    """Candidates (vocabulary rows) that enough images have among their top-k, ascending, and how many images each."""
     if len(candidates) < settings.top_k:
         raise UserError(
             f"the vocabulary has {len(candidates)} entries with visible text",
             f"at least `filter_vocabulary.top_k` = {settings.top_k}",
             "lower top_k",
         )
-    count_V = np.zeros(vocabulary.num_rows, dtype=np.int64)
-    count_V[candidates] = count_top_entries(
-        embedding_VD[candidates], feature_ND, rows, settings.top_k, settings.batch_size
-    )
-    kept = np.flatnonzero(count_V >= settings.min_count)
-    if not len(kept):
+    count_V = count_top_entries(embedding_VD[candidates], feature_ND, rows, settings.top_k, settings.batch_size)
+    kept_V = count_V >= settings.min_count
+    if not kept_V.any():
         raise UserError(
             f"no entry is in the top {settings.top_k} of `filter_vocabulary.min_count` = {settings.min_count} images",
             f"a count that is reached; the most frequent entry has {count_V.max()}",
             "lower min_count, or use more images",
         )
-    global_VD, local_VD = embedding_VD[kept], embedding_VD[: facts["subwords"]]
-    facts = {"vocabulary": facts, "codebooks": codebook_facts(global_VD, local_VD)}
-    record = provenance(config, inputs)
-    tensors = {"global_VD": global_VD, "local_VD": local_VD, "global_entries_V": torch.from_numpy(kept)}
-    write_tensors(outputs["codebook"], tensors, record, facts)
-    entries = vocabulary.take(kept).replace_schema_metadata(None).select(["kind", "token_ids", "text"])
-    entries = entries.add_column(0, "entry", pa.array(kept, pa.int32())).append_column(
-        "count", pa.array(count_V[kept], pa.int32())
-    )
-    write_parquet(outputs["entries"], entries, record, facts)
-    kinds = ", ".join(f"{number} {kind}s" for kind, number in Counter(entries["kind"].to_pylist()).items())
-    logging.info("kept %d of %d entries (%s) from %d images", len(kept), vocabulary.num_rows, kinds, len(rows))
+    return candidates[kept_V], pa.array(count_V[kept_V], pa.int32())
 
 
 def count_top_entries(
@@ -111,12 +122,13 @@ def top_indices(score_BV: Tensor, top_k: int) -> Tensor:
     return indices
 
 
-def codebook_facts(global_VD: Tensor, local_VD: Tensor) -> dict:
-    """Hash and number of codes of both codebooks."""
+def codebook_facts(tensors: dict[str, Tensor]) -> dict:
+    """Hash and number of codes of every codebook among `tensors`."""
     facts: dict = {}
-    for name, codebook_VD in (("global", global_VD), ("local", local_VD)):
-        facts[name] = hash_tensor(codebook_VD)
-        facts[f"{name}_size"] = len(codebook_VD)
+    for key, codebook_VD in tensors.items():
+        if key.endswith("_VD"):
+            name = key.removesuffix("_VD")
+            facts |= {name: hash_tensor(codebook_VD), f"{name}_size": len(codebook_VD)}
     return facts
 
 

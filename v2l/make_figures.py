@@ -28,13 +28,20 @@ SOURCES = {
     "restoration.majority-vote": "majority vote",
     ORACLE: "tokenizer oracle",
 }
-METHODS = {"v2l": "V2L Tokenizer", "v2l-local": "V2L without global tokens", "vqgan": "VQ-GAN"}
+METHODS = {
+    "v2l": "V2L Tokenizer",
+    "v2l-local": "V2L without global tokens",
+    "v2l-subword": "V2L without expansion",
+    "vqgan": "VQ-GAN",
+    "lqae": "LQAE",
+    "spae": "SPAE (our reading)",
+}
 
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     """Draw `job.figure` as `pdf` and `png`, each with its provenance beside it; equal input gives equal bytes.
 
-    global_tokens takes manifest, tokens and entries; restoration and reconstruction take manifest and `images`, files
+    global_tokens takes manifest, tokens and words; restoration and reconstruction take manifest and `images`, files
     of reconstruct_images. Raises UserError if there is nothing to show.
     """
     figure, count = FIGURES[config.job["figure"]](config, inputs)
@@ -55,10 +62,10 @@ def global_tokens(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
         raise UserError(
             f"{inputs['tokens']} holds {found} global tokens per image",
             f"at least `make_figures.words` = {words}",
-            "lower words, raise extract_tokens.global_tokens, or draw a tokenizer with a global codebook",
+            "lower words, raise train_tokenizer.global_tokens, or draw a tokenizer with a global codebook",
         )
     manifest = Manifest.read(inputs["manifest"])
-    texts = pq.read_table(inputs["entries"], columns=["text"])["text"].to_pylist()
+    texts = pq.read_table(inputs["words"], columns=["text"])["text"].to_pylist()
     rows = {image_id: row for row, image_id in enumerate(tokens.image_id)}
     chosen = choose(config, list(rows), inputs["tokens"])
     captions = [[texts[code] for code in tokens.global_NK[rows[image_id], :words]] for image_id in chosen]

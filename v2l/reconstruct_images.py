@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from v2l.config import Network
+from v2l.config_training import Geometry
 from v2l.corruptions import corrupt
 from v2l.errors import UserError
 from v2l.io.images import encode_png, to_uint8, tokenizer_image
@@ -42,7 +42,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     Raises UserError if predictions of an image are missing or incomplete.
     """
     name, source = config.job["tokenizer"], config.job["source"]
-    size = tokenizer_facts(inputs["weights"])["network"]["image_size"]
+    size = tokenizer_facts(inputs["weights"])["geometry"]["image_size"]
     if source == "mean-image":
         rows = mean_image(config, inputs)
     elif source == "corrupted-input":
@@ -113,7 +113,7 @@ def restored_maps(
 
 def mean_image(config: StageConfig, inputs: Paths) -> Iterator[Row]:
     """The rounded mean of the training split's tokenizer images, once for each image of sample `reconstruction`."""
-    network = Network.model_validate(tokenizer_facts(inputs["weights"])["network"])
+    geometry = Geometry.model_validate(tokenizer_facts(inputs["weights"])["geometry"])
     training = Manifest.read(inputs["train_manifest"])
     split = config.train_tokenizer.split
     rows = np.flatnonzero(training.split == split)
@@ -125,9 +125,9 @@ def mean_image(config: StageConfig, inputs: Paths) -> Iterator[Row]:
         )
 
     def pixels(image: Image.Image, row: int) -> np.ndarray:
-        return np.asarray(tokenizer_image(image, network, training.fit))
+        return np.asarray(tokenizer_image(image, geometry, training.fit))
 
-    total_HWC = np.zeros((network.image_size, network.image_size, 3), dtype=np.int64)
+    total_HWC = np.zeros((geometry.image_size, geometry.image_size, 3), dtype=np.int64)
     batches = load_batches(training, rows, pixels, config.reconstruct_images.batch_size)
     for _, images in tqdm(
         batches, total=-(-len(rows) // config.reconstruct_images.batch_size), unit="batch", disable=None
@@ -141,13 +141,13 @@ def mean_image(config: StageConfig, inputs: Paths) -> Iterator[Row]:
 
 def corrupted_input(config: StageConfig, inputs: Paths) -> Iterator[Row]:
     """The corrupted tokenizer images of sample `restoration`, one for each task (lower bound)."""
-    network = Network.model_validate(tokenizer_facts(inputs["weights"])["network"])
+    geometry = Geometry.model_validate(tokenizer_facts(inputs["weights"])["geometry"])
     manifest = Manifest.read(inputs["manifest"])
     tasks, settings = config.evaluate_llm.restoration.tasks, config.extract_tokens.corruption
 
     def corrupted(image: Image.Image, row: int) -> list[Row]:
         image_id = manifest.image_id[row]
-        images = [corrupt(image, task, network, manifest.fit, settings, config.seed, image_id) for task in tasks]
+        images = [corrupt(image, task, geometry, manifest.fit, settings, config.seed, image_id) for task in tasks]
         return [(image_id, task, encode_png(np.asarray(made))) for task, made in zip(tasks, images, strict=True)]
 
     rows = manifest.sample_rows(config.samples["restoration"], config.seed)

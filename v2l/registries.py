@@ -3,7 +3,7 @@
 Adding a language model, an image-text encoder, a data set or a tokenizer variant is one entry of the experiment's YAML.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -98,9 +98,36 @@ class Sample(Entry):
     )
 
 
-class Tokenizer(Entry):
-    """A tokenizer variant."""
+class TokenizerEntry(Entry):
+    """Fields that every tokenizer variant has."""
 
-    method: Literal["v2l", "v2l-local", "vqgan"] = Field(
-        description="v2l: the paper's; v2l-local: without global path; vqgan: own learned codebook, no global path."
+    train_tokenizer: dict[str, Any] = Field(
+        {}, description="Keys of section `train_tokenizer` that this variant sets otherwise, nested as there."
     )
+
+
+class V2LEntry(TokenizerEntry):
+    """The paper's tokenizer and its two reductions."""
+
+    method: Literal["v2l", "v2l-local", "v2l-subword"] = Field(
+        description="v2l: the paper's; v2l-local: without global path; v2l-subword: global codes are single subwords."
+    )
+    checkpoint: str | None = Field(
+        None, description="The authors' checkpoint (.pth): imported instead of trained. v2l and v2l-local only."
+    )
+    codebooks: str | None = Field(
+        None,
+        description="Folder with the authors' local_codebook_embedding.pth, global_codebook_embedding.pth and "
+        "global_vocabulary.npy, the words of an imported checkpoint; null: this experiment's own codebooks.",
+    )
+
+
+class VQGANEntry(TokenizerEntry):
+    """VQ-GAN with its own learned codebook."""
+
+    method: Literal["vqgan"]
+    checkpoint: str | None = Field(None, description="A taming-transformers checkpoint: imported instead of trained.")
+    checkpoint_config: str | None = Field(None, description="The checkpoint's YAML configuration (model.yaml).")
+
+
+Tokenizer = Annotated[V2LEntry | VQGANEntry, Field(discriminator="method")]

@@ -28,7 +28,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
         measurements = measure_classification(tokenizer, predictor, inputs["predictions"])
     elif kind == "semantics":
         table = "table2_semantics"
-        measurements = measure_semantics(tokenizer, section.semantic_tokens, section.batch_size, PROTOCOL, inputs)
+        measurements = measure_semantics(config, tokenizer, PROTOCOL, inputs)
     else:
         from v2l.metrics.image_sources import measure_images, table_of  # takes seconds that the other sources can spare
 

@@ -24,6 +24,15 @@ def schema(length: int, global_tokens: int) -> pa.Schema:
     )
 
 
+WORDS_SCHEMA = pa.schema(
+    [
+        ("code", pa.int32()),
+        ("text", pa.string()),  # what a language model reads for the code
+        ("entry", pa.int32()),  # row of the vocabulary with that text; null if it is not in the vocabulary
+    ]
+)
+
+
 @dataclass(frozen=True)
 class Tokens:
     """Rows of one corruption in memory, in the sample's order.
@@ -53,6 +62,11 @@ class Tokens:
             tokenizer=facts["tokenizer"],
             grid=tuple(facts["grid"]),
         )
+
+    @property
+    def read_NK(self) -> np.ndarray | None:
+        """The codes that stand for words and are read by a language model; None if no codes of the tokenizer do."""
+        return {"global": self.global_NK, "local": self.local_NL, None: None}[self.tokenizer["reads"]]
 
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:

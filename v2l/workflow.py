@@ -29,11 +29,13 @@ STAGES = (
 )
 TABLES = ("table1_classification", "table2_semantics", "table3_reconstruction", "table4_restoration")
 FIGURES = ("global_tokens", "reconstruction", "restoration")
+WORDLESS = ("v2l-local", "vqgan")  # methods whose tokens stand for no words
 PACKAGE = Path(__file__).parent
 PATH_KEYS = {
     "llms": ("path",),
     "encoders": ("weights", "text", "image", "class_names"),
     "datasets": ("root", "synsets", "val_labels"),
+    "tokenizers": ("checkpoint", "checkpoint_config", "codebooks", "language_model"),
 }
 
 
@@ -56,7 +58,7 @@ def stage_code(stage: str) -> list[str]:
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             pending += [source for name in names if (source := _source(name))]
-    shared = {PACKAGE / "config.py", PACKAGE / "registries.py", PACKAGE / "__init__.py"}
+    shared = {PACKAGE / f"{name}.py" for name in ("config", "config_training", "registries", "__init__")}
     return sorted(os.path.relpath(path) for path in found - shared)
 
 
@@ -103,15 +105,20 @@ def restorations(config: Config) -> list[tuple[str, str]]:
     return [(tokenizer, name) for tokenizer in section.tokenizers for name in [*section.llms, *section.baselines]]
 
 
+def reconstructed(config: Config) -> list[str]:
+    """Tokenizers of table 3; v2l-subword differs from v2l in its words alone and stands in tables 1 and 2."""
+    return [name for name in config.train_tokenizer.tokenizers if config.tokenizers[name].method != "v2l-subword"]
+
+
 def score_sources(config: Config, table: str) -> list[str]:
     """`<tokenizer>/<source>` of every score that a table is made of."""
     trained = config.train_tokenizer.tokenizers
     if table == "table1_classification":
         return [f"{tokenizer}/classification.{name}" for tokenizer, name in classifications(config)]
     if table == "table2_semantics":
-        return [f"{name}/semantics" for name in trained if config.tokenizers[name].method == "v2l"]
+        return [f"{name}/semantics" for name in trained if config.tokenizers[name].method not in WORDLESS]
     if table == "table3_reconstruction":
-        return [f"{name}/reconstruction" for name in trained] + ["pixels/mean-image"]
+        return [f"{name}/reconstruction" for name in reconstructed(config)] + ["pixels/mean-image"]
     oracles = [f"{name}/restoration.tokenizer-oracle" for name in config.evaluate_llm.restoration.tokenizers]
     runs = [f"{tokenizer}/restoration.{name}" for tokenizer, name in restorations(config)]
     return [*runs, *oracles, "pixels/corrupted-input"]
@@ -177,6 +184,6 @@ def shown_sources(config: Config) -> dict[str, list[str]]:
     predictors = [name for tokenizer, name in restorations(config) if tokenizer == shown]
     restored = [f"{shown}/restoration.{name}" for name in [*predictors, "tokenizer-oracle"]]
     return {
-        "reconstruction": [f"{name}/reconstruction" for name in config.train_tokenizer.tokenizers],
+        "reconstruction": [f"{name}/reconstruction" for name in reconstructed(config)],
         "restoration": ["pixels/corrupted-input", *restored],
     }

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from v2l.config import Network
+from v2l.config_training import Geometry
 
 WHITE = (255, 255, 255)
 
@@ -42,12 +42,12 @@ def resize_shorter_side(image: Image.Image, size: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def tokenizer_image(image: Image.Image, network: Network, fit: str) -> Image.Image:
+def tokenizer_image(image: Image.Image, geometry: Geometry, fit: str) -> Image.Image:
     """The square image that the tokenizers see (facts: released training resizes via 224, then bilinear)."""
-    if network.resize_via is None:
-        return square_image(image, network.image_size, fit)
-    via = square_image(image, network.resize_via, fit)
-    return via.resize((network.image_size, network.image_size), Image.Resampling.BILINEAR)
+    if geometry.resize_via is None:
+        return square_image(image, geometry.image_size, fit)
+    via = square_image(image, geometry.resize_via, fit)
+    return via.resize((geometry.image_size, geometry.image_size), Image.Resampling.BILINEAR)
 
 
 def to_tensor(images: list[Image.Image]) -> torch.Tensor:

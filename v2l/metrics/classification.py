@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from v2l.errors import UserError
 from v2l.io.storage import parquet_facts
-from v2l.metrics.rows import Measurement
+from v2l.metrics.rows import Measurement, joined
 
 CELL = ("ways", "tokens", "inner_shots", "repeats", "induction")
 BASELINE_NOTES = {
@@ -30,7 +30,9 @@ def measure_classification(tokenizer: str, predictor: str, predictions: Path) ->
             "at least one episode",
             "check `evaluate_llm.classification`, delete the file and run again",
         )
+    facts = parquet_facts(predictions)
     baseline = predictor in BASELINE_NOTES
+    note = joined(BASELINE_NOTES.get(predictor, ""), "" if predictor == "clip-prototype" else facts["tokenizer_note"])
     names = {
         "method": predictor if baseline else tokenizer,
         "tokenizer": None if predictor == "clip-prototype" else tokenizer,
@@ -44,10 +46,10 @@ def measure_classification(tokenizer: str, predictor: str, predictions: Path) ->
             Measurement(
                 keys=names | dict(zip(CELL, cell, strict=True)),
                 metric="accuracy",
-                protocol=parquet_facts(predictions)["protocol"],
+                protocol=facts["protocol"],
                 items=[str(record["episode"]) for record in episodes],
                 values=np.array([float(record["answer"].strip() == record["target"].strip()) for record in episodes]),
-                note=BASELINE_NOTES.get(predictor, ""),
+                note=note,
             )
         )
     return measurements

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from v2l.config import Network, ScorePredictions
+from v2l.config import ScorePredictions
+from v2l.config_training import Geometry
 from v2l.errors import UserError
 from v2l.io.images import decode_png, tokenizer_image
 from v2l.io.storage import parquet_facts
@@ -20,7 +21,7 @@ from v2l.manifest import Manifest
 from v2l.metrics.frechet import METRIC_NAMES, MIN_IMAGES, FeatureNetwork, frechet_distance, load_feature_network
 from v2l.metrics.image_quality import LPIPS_MIN_SIDE, pair_metrics
 from v2l.metrics.lpips_network import load_lpips
-from v2l.metrics.rows import TABLE_KEYS, Measurement
+from v2l.metrics.rows import TABLE_KEYS, Measurement, joined
 from v2l.metrics.semantics import known_rows
 from v2l.models.tokenizer import tokenizer_facts
 from v2l.runtime import device
@@ -65,22 +66,23 @@ def measure_images(
     images too small for LPIPS, or missing metric weights.
     """
     facts = tokenizer_facts(inputs["weights"])
-    network = Network.model_validate(facts["network"])
-    if network.image_size < LPIPS_MIN_SIDE:
+    geometry = Geometry.model_validate(facts["geometry"])
+    if geometry.image_size < LPIPS_MIN_SIDE:
         raise UserError(
-            f"`train_tokenizer.network.image_size` is {network.image_size}",
+            f"`train_tokenizer.network.image_size` is {geometry.image_size}",
             f"at least {LPIPS_MIN_SIDE}: LPIPS has no value for smaller images",
             "raise the key",
         )
     lpips_network = load_lpips("alex", Path(config.lpips_weights)).to(device())
     feature_network = load_feature_network(config.frechet, Path(config.frechet_weights), device())
-    has_global = facts["codebooks"]["global"] is not None
-    keys, note = source_keys(tokenizer, source, facts["global_tokens"] if has_global else 0)
+    keys, note = source_keys(tokenizer, source, facts["global_tokens"])
+    if tokenizer != "pixels":
+        note = joined(note, facts["note"])
     table = table_of(source)
     metrics = ("lpips", "psnr", "ssim") if table == "table3_reconstruction" else ("lpips", "psnr")
     protocol = parquet_facts(inputs["images"]).get("protocol", protocol)
 
-    collected = _collect(inputs, network, config.batch_size, lpips_network, feature_network)
+    collected = _collect(inputs, geometry, config.batch_size, lpips_network, feature_network)
     measurements = []
     for task, (images, values, feature_ND, original_ND) in collected.items():
         cell = keys | ({"task": task} if "task" in TABLE_KEYS[table] else {})
@@ -99,17 +101,17 @@ def _frechet(
     else:
         value = frechet_distance(feature_ND, original_ND)
         reason = f"biased: {n} images for {dimensions} features, compare at equal n only" if n <= dimensions else ""
-    note = "; ".join(filter(None, [*notes, reason]))
+    note = joined(*notes, reason)
     return Measurement(keys, METRIC_NAMES[kind], protocol, [], np.empty(0), note, value, n)
 
 
 def _collect(
-    inputs: Paths, network: Network, batch_size: int, lpips_network: torch.nn.Module, features: FeatureNetwork
+    inputs: Paths, geometry: Geometry, batch_size: int, lpips_network: torch.nn.Module, features: FeatureNetwork
 ) -> dict:
     """Per task: image ids, values by metric (float64, N), features of the images and of their originals (N x D)."""
     tasks: dict[str, list] = defaultdict(list)
     known: dict[str, torch.Tensor] = {}  # features of originals, which several tasks share
-    for ids, names, image_BCHW, original_BCHW in _batches(inputs, network, batch_size):
+    for ids, names, image_BCHW, original_BCHW in _batches(inputs, geometry, batch_size):
         pairs = pair_metrics(_unit(image_BCHW), _unit(original_BCHW), lpips_network)
         values = {metric: value.double().cpu().numpy() for metric, value in pairs.items()}
         feature_BD = features(image_BCHW)
@@ -129,7 +131,7 @@ def _collect(
     return collected
 
 
-def _batches(inputs: Paths, network: Network, batch_size: int) -> Iterator[tuple]:
+def _batches(inputs: Paths, geometry: Geometry, batch_size: int) -> Iterator[tuple]:
     """Image ids, tasks, and uint8 image_BCHW of the images and of their originals, batch by batch in file order."""
     manifest = Manifest.read(inputs["manifest"])
     file = pq.ParquetFile(inputs["images"])
@@ -137,7 +139,7 @@ def _batches(inputs: Paths, network: Network, batch_size: int) -> Iterator[tuple
     images = (data for batch in file.iter_batches(batch_size, columns=["image"]) for data in batch["image"].to_pylist())
 
     def original(image: Image.Image, row: int) -> np.ndarray:
-        return np.asarray(tokenizer_image(image, network, manifest.fit))
+        return np.asarray(tokenizer_image(image, geometry, manifest.fit))
 
     start = 0
     with tqdm(total=len(ids), desc="images", unit="image", disable=None) as progress:

@@ -60,8 +60,13 @@ class Measurement:
         return self._row(float(np.sort(finite).mean()), low, high, len(finite), [*notes, reason])
 
     def _row(self, value: float | None, low: float | None, high: float | None, n: int, notes: list[str]) -> dict:
-        values = (self.metric, value, low, high, n, self.protocol, "; ".join(filter(None, notes)))
+        values = (self.metric, value, low, high, n, self.protocol, joined(*notes))
         return self.keys | dict(zip(VALUE_COLUMNS, values, strict=True))
+
+
+def joined(*notes: str) -> str:
+    """The notes that are not empty, as one."""
+    return "; ".join(filter(None, notes))
 
 
 def items_table(measurements: list[Measurement], table: str) -> pa.Table:

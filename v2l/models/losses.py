@@ -12,11 +12,13 @@ class PerceptualLoss(nn.Module):
     """LPIPS of images in [-1, 1], averaged over the batch (Zhang et al. 2018).
 
     The same value as the wrapped network's own forward pass; here only VGG's convolutions follow the autocast, the
-    target costs no graph, and positions whose features are all zero have a gradient.
+    target costs no graph, and positions whose features are all zero have a gradient. `dropout` drops half of the
+    features before the heads, as the network does in training mode.
     """
 
-    def __init__(self, network: lpips.LPIPS):
+    def __init__(self, network: lpips.LPIPS, dropout: bool = False):
         super().__init__()
+        self.dropout = dropout
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def forward(self, reconstruction_BCHW: Tensor, image_BCHW: Tensor) -> Tensor:
@@ -25,6 +27,7 @@ class PerceptualLoss(nn.Module):
         total = 0.0
         for found, wanted, head in zip(self._features(reconstruction_BCHW), target, self.network.lins, strict=True):
             difference = (_unit(found) - _unit(wanted)).square()
+            difference = F.dropout(difference, 0.5, self.dropout)
             total = total + (difference * head.model[-1].weight).sum(1).mean()  # 1x1 convolution, in float32
         return total
 

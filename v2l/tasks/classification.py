@@ -64,17 +64,17 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Images:
-    """The sample: one row per image, `text_V` the words of the global codes."""
+    """The sample: one row per image, `code_NK` the codes that stand for words, `text_V` the words."""
 
     image_id: np.ndarray
     split: np.ndarray
     class_name: np.ndarray
-    global_NK: np.ndarray
+    code_NK: np.ndarray
     text_V: list[str]
 
     def words(self, image: int, tokens: int) -> str:
-        """The joined words of an image's nearest `tokens` global codes."""
-        return join_words(self.text_V[code] for code in self.global_NK[image, :tokens])
+        """The joined words of an image's first `tokens` codes."""
+        return join_words(self.text_V[code] for code in self.code_NK[image, :tokens])
 
 
 Predictor = Callable[[Cell, list[Episode]], list[Prediction]]
@@ -85,10 +85,10 @@ def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[tq
     section, predictor = config.evaluate_llm.classification, config.job["predictor"]
     manifest = Manifest.read(inputs["manifest"])
     tokens = Tokens.read(inputs["tokens"])
-    if tokens.global_NK is None:
+    if tokens.read_NK is None:
         raise UserError(
-            f"tokenizer {config.job['tokenizer']} makes no global tokens, which classification reads",
-            "a tokenizer with a global path",
+            f"tokenizer {config.job['tokenizer']} makes no tokens that stand for words, which classification reads",
+            "a tokenizer with global tokens, or lqae",
             "leave it out of `evaluate_llm.classification.tokenizers`",
         )
     rows = manifest.rows_of(tokens.image_id.tolist())
@@ -96,8 +96,8 @@ def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[tq
         image_id=manifest.image_id[rows],
         split=manifest.split[rows],
         class_name=manifest.class_name[rows],
-        global_NK=tokens.global_NK,
-        text_V=pq.read_table(inputs["entries"], columns=["text"])["text"].to_pylist(),
+        code_NK=tokens.read_NK,
+        text_V=pq.read_table(inputs["words"], columns=["text"])["text"].to_pylist(),
     )
 
     def tables(progress: tqdm):
@@ -153,12 +153,12 @@ def predict(section: Classification, images: Images, predictor: Predictor, seed:
 
     Raises UserError if the images have fewer global tokens than a cell shows, or if episodes cannot be drawn.
     """
-    wanted, there = max(cell.tokens for cell in cells(section)), images.global_NK.shape[1]
+    wanted, there = max(cell.tokens for cell in cells(section)), images.code_NK.shape[1]
     if wanted > there:
         raise UserError(
-            f"`evaluate_llm.classification.grid` shows {wanted} global tokens, each image has {there}",
+            f"`evaluate_llm.classification.grid` shows {wanted} tokens, each image has {there}",
             f"at most {there}",
-            "raise `extract_tokens.global_tokens` or lower `tokens` in the grid",
+            "raise `train_tokenizer.global_tokens` or lower `tokens` in the grid",
         )
     splits = (section.support_split, section.query_split)
     for cell in cells(section):
@@ -182,8 +182,8 @@ def overlap_predictor(images: Images) -> Predictor:
     """The class of the support image with the largest token overlap."""
 
     def predict_cell(cell: Cell, episodes: list[Episode]) -> list[Prediction]:
-        global_NK = images.global_NK[:, : cell.tokens]
-        nearest = [token_overlap(global_NK[episode.query], global_NK[episode.support]) for episode in episodes]
+        code_NK = images.code_NK[:, : cell.tokens]
+        nearest = [token_overlap(code_NK[episode.query], code_NK[episode.support]) for episode in episodes]
         return [_named(e, e.support_labels[index]) for e, index in zip(episodes, nearest, strict=True)]
 
     return predict_cell

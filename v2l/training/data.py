@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from v2l.config import Network
+from v2l.config_training import Geometry
 from v2l.io.images import tokenizer_image
 from v2l.loading import load_image
 from v2l.manifest import Manifest
@@ -22,10 +22,10 @@ CACHE_BYTES = 2 * 2**30
 class TrainingImages(Dataset):
     """The images of some manifest rows as uint8 tensors CHW; decoded once and kept when they need less than 2 GB."""
 
-    def __init__(self, manifest: Manifest, rows: np.ndarray, network: Network):
-        self.manifest, self.rows, self.network = manifest, rows, network
+    def __init__(self, manifest: Manifest, rows: np.ndarray, geometry: Geometry):
+        self.manifest, self.rows, self.geometry = manifest, rows, geometry
         self.cache: list[Tensor] | None = None
-        if len(rows) * 3 * network.image_size**2 < CACHE_BYTES:
+        if len(rows) * 3 * geometry.image_size**2 < CACHE_BYTES:
             with ThreadPoolExecutor() as pool:
                 decoded = pool.map(self._read, range(len(rows)))
                 self.cache = list(tqdm(decoded, "decode images", len(rows), disable=None))
@@ -37,7 +37,7 @@ class TrainingImages(Dataset):
         return (self.cache[index] if self.cache else self._read(index)), index
 
     def _read(self, index: int) -> Tensor:
-        image = tokenizer_image(load_image(self.manifest, self.rows[index]), self.network, self.manifest.fit)
+        image = tokenizer_image(load_image(self.manifest, self.rows[index]), self.geometry, self.manifest.fit)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 

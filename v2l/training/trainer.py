@@ -1,14 +1,18 @@
 """One optimisation step of tokenizer and discriminator, and everything a checkpoint must hold of them."""
 
 import math
+from collections.abc import Iterator
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from v2l.config import TrainTokenizer
+from v2l.config_training import TrainTokenizer
+from v2l.models.base import Batch, VisionTokenizer
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight, discriminator_hinge, generator_hinge
-from v2l.models.tokenizer import VisionTokenizer
+from v2l.training.ranks import Ranks, share_statistics
 
 
 def learning_rate(config: TrainTokenizer, step: int, steps: int) -> float:
@@ -20,103 +24,157 @@ def learning_rate(config: TrainTokenizer, step: int, steps: int) -> float:
 
 
 class Trainer:
-    """Both networks with their Adam optimizers; `step` takes one batch."""
+    """Both networks with their Adam optimizers; `step` takes this rank's share of one batch.
+
+    Without adversarial loss there is no discriminator, without perceptual loss no LPIPS network.
+    """
 
     def __init__(
         self,
         config: TrainTokenizer,
         tokenizer: VisionTokenizer,
-        discriminator: Discriminator,
+        discriminator: Discriminator | None,
         perceptual: PerceptualLoss | None,
         steps: int,
+        ranks: Ranks | None = None,
     ):
-        self.config, self.steps = config, steps
-        self.tokenizer, self.discriminator, self.perceptual = tokenizer.train(), discriminator.train(), perceptual
+        self.config, self.steps, self.ranks = config, steps, ranks or Ranks()
+        self.tokenizer, self.discriminator, self.perceptual = tokenizer.train(), discriminator, perceptual
         trained = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
-        settings = {"lr": config.learning_rate, "betas": config.betas, "eps": config.epsilon, "fused": True}
-        self.generator_optimizer = torch.optim.Adam(trained, **settings)
-        self.discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), **settings)
+        self.generator_optimizer = self._optimizer(trained)
+        self.discriminator_optimizer = None
+        if discriminator is not None:
+            discriminator.train()
+            if config.rank_statistics == "all":
+                share_statistics(discriminator, self.ranks)
+            self.discriminator_optimizer = self._optimizer(list(discriminator.parameters()))
+        self.generator: nn.Module = tokenizer
+        if config.compile:
+            self.generator = torch.compile(tokenizer)
+            self.perceptual = torch.compile(perceptual) if perceptual else None
+        if self.ranks.size > 1:
+            where = [torch.cuda.current_device()] if torch.cuda.is_available() else None
+            self.generator = DistributedDataParallel(self.generator, device_ids=where, broadcast_buffers=False)
 
-    def step(self, step: int, image_BCHW: Tensor, global_ids_BK: Tensor | None) -> tuple[dict[str, float], Tensor]:
-        """Update the tokenizer, then (once it has started) the discriminator on the same reconstructions.
+    def step(self, step: int, batch: Batch) -> tuple[dict[str, float], Tensor]:
+        """Update the tokenizer, then (once it has started) the discriminator.
 
-        `step` counts from 0. Returns the losses of this step and the local ids_BL.
+        `step` counts from 0. Returns the losses of this step over all ranks and this rank's local ids_BL.
         """
         rate = learning_rate(self.config, step, self.steps)
-        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+        for optimizer in filter(None, (self.generator_optimizer, self.discriminator_optimizer)):
             for group in optimizer.param_groups:
                 group["lr"] = rate
         if self.config.projector_init == "match-moments" and step in self.config.match_steps:
-            self.match_moments(image_BCHW)
-        reconstruction_BCHW, ids_BL, losses = self._step_generator(step, image_BCHW, global_ids_BK)
-        if step > self.config.loss.discriminator_start:
-            losses["discriminator"] = self._step_discriminator(image_BCHW, reconstruction_BCHW)
-        return {name: float(value.detach()) for name, value in losses.items()} | {"learning_rate": rate}, ids_BL
+            self.match_moments(batch.image_BCHW)
+        is_adversarial = self.discriminator is not None and step > self.config.loss.discriminator_start
+        reconstruction_BCHW, ids_BL, losses = self._step_generator(batch, is_adversarial)
+        if is_adversarial:
+            if self.config.discriminator_step == "rerun":
+                with torch.no_grad(), self._autocast():
+                    reconstruction_BCHW = self.tokenizer(batch, self.config.loss).image_BCHW
+            losses["discriminator"] = self._step_discriminator(batch.image_BCHW, reconstruction_BCHW)
+        values = self.ranks.mean(torch.stack([value.detach().float() for value in losses.values()]))
+        return dict(zip(losses, values.tolist(), strict=True)) | {"learning_rate": rate}, ids_BL
 
     def match_moments(self, image_BCHW: Tensor) -> None:
         """Match the codebook to the encoder's outputs and forget Adam's averages of what was replaced."""
-        with self._autocast(image_BCHW):
-            replaced = self.tokenizer.match_moments(image_BCHW)
+        with self._autocast():
+            replaced = self.tokenizer.match_moments(image_BCHW, self.ranks.gather)
         for parameter in replaced:
             self.generator_optimizer.state.pop(parameter, None)
 
-    def _step_generator(self, step: int, image_BCHW: Tensor, global_ids_BK: Tensor | None):
+    def _step_generator(self, batch: Batch, is_adversarial: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        self.generator_optimizer.zero_grad(set_to_none=True)
+        parts = [self._backward(part, share, is_adversarial) for part, share in self._micro_batches(batch)]
+        self.generator_optimizer.step()
+        losses = {name: sum(found[name] for _, _, found in parts) for name in parts[0][2]}
+        return torch.cat([image for image, _, _ in parts]), torch.cat([ids for _, ids, _ in parts]), losses
+
+    def _backward(self, batch: Batch, share: float, is_adversarial: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Forward and backward of a micro-batch: (reconstruction_BCHW, ids_BL, its `share` of each loss)."""
         weights = self.config.loss
-        with self._autocast(image_BCHW):
-            output_BCHW, quantizer, ids_BL = self.tokenizer(image_BCHW, global_ids_BK, weights.codebook)
+        with self._autocast():
+            output_BCHW, own, ids_BL = self.generator(batch, weights)
         # The losses on the image are differentiated up to the image once; the adaptive weight needs only one more
         # convolution from there, and the network's backward pass runs once, with the weighted sum.
         reconstruction_BCHW = output_BCHW.detach().requires_grad_()
-        pixel = (reconstruction_BCHW - image_BCHW).abs().mean()
-        losses, content = {"pixel": pixel, "quantizer": quantizer}, weights.pixel * pixel
+        difference = reconstruction_BCHW - batch.image_BCHW
+        pixel = difference.abs().mean() if weights.pixel_norm == "l1" else difference.square().mean()
+        losses, content = {"pixel": pixel} | own, weights.pixel * pixel
         if self.perceptual:
-            with self._autocast(image_BCHW):
-                losses["perceptual"] = self.perceptual(reconstruction_BCHW, image_BCHW)
+            with self._autocast():
+                losses["perceptual"] = self.perceptual(reconstruction_BCHW, batch.image_BCHW)
             content = content + weights.perceptual * losses["perceptual"]
         (gradient_BCHW,) = torch.autograd.grad(content, reconstruction_BCHW)
-        if step > weights.discriminator_start:
-            with self._autocast(image_BCHW):
+        if is_adversarial:
+            with self._autocast():
                 adversarial = generator_hinge(self.discriminator(reconstruction_BCHW).float())
-            (adversarial_gradient_BCHW,) = torch.autograd.grad(adversarial, reconstruction_BCHW)
-            last = self.tokenizer.decoder.conv_out.weight
-            content_last, adversarial_last = (
-                torch.autograd.grad(output_BCHW, last, gradient, retain_graph=True)[0]
-                for gradient in (gradient_BCHW, adversarial_gradient_BCHW)
-            )
-            weight = adaptive_weight(content_last, adversarial_last)
-            gradient_BCHW = gradient_BCHW + weights.adversarial * weight * adversarial_gradient_BCHW
+            (adversarial_BCHW,) = torch.autograd.grad(adversarial, reconstruction_BCHW)
+            weight = self._adaptive_weight(output_BCHW, gradient_BCHW, adversarial_BCHW)
+            gradient_BCHW = gradient_BCHW + weights.adversarial * weight * adversarial_BCHW
             losses |= {"adversarial": adversarial, "adaptive_weight": weight}
-        self.generator_optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward([output_BCHW, weights.quantizer * quantizer], [gradient_BCHW, None])
-        self.generator_optimizer.step()
-        return reconstruction_BCHW.detach(), ids_BL, losses
+        weighted = [share * getattr(weights, name) * loss for name, loss in own.items() if loss.requires_grad]
+        torch.autograd.backward([output_BCHW, *weighted], [share * gradient_BCHW, *[None] * len(weighted)])
+        return reconstruction_BCHW.detach(), ids_BL, {name: share * loss.detach() for name, loss in losses.items()}
+
+    def _adaptive_weight(self, output_BCHW: Tensor, content_BCHW: Tensor, adversarial_BCHW: Tensor) -> Tensor:
+        last = self.tokenizer.last_layer
+        gradients = [
+            torch.autograd.grad(output_BCHW, last, gradient, retain_graph=True)[0]
+            for gradient in (content_BCHW, adversarial_BCHW)
+        ]
+        if self.config.rank_statistics == "all":
+            gradients = list(self.ranks.mean(torch.stack(gradients)))
+        return adaptive_weight(*gradients)
 
     def _step_discriminator(self, image_BCHW: Tensor, reconstruction_BCHW: Tensor) -> Tensor:
-        with self._autocast(image_BCHW):
-            real, fake = self.discriminator(image_BCHW), self.discriminator(reconstruction_BCHW)
-        loss = discriminator_hinge(real.float(), fake.float())
         self.discriminator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        total = torch.zeros((), device=image_BCHW.device)
+        size = self.config.micro_batch_size or len(image_BCHW)
+        for image, fake in zip(image_BCHW.split(size), reconstruction_BCHW.split(size), strict=True):
+            with self._autocast():
+                logits = self.discriminator(image), self.discriminator(fake)
+            loss = len(image) / len(image_BCHW) * discriminator_hinge(*(part.float() for part in logits))
+            loss.backward()
+            total += loss.detach()
+        self.ranks.average_gradients(self.discriminator.parameters())
         self.discriminator_optimizer.step()
-        return loss
+        return total
 
-    def _autocast(self, image_BCHW: Tensor) -> torch.autocast:
-        return torch.autocast(image_BCHW.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
+        """Parts of at most `micro_batch_size` images with their share; ranks exchange gradients at the last alone."""
+        images = len(batch.image_BCHW)
+        size = self.config.micro_batch_size or images
+        for start in range(0, images, size):
+            part = Batch(*(tensor[start : start + size] for tensor in batch))
+            is_last = start + size >= images
+            with nullcontext() if is_last or self.ranks.size == 1 else self.generator.no_sync():
+                yield part, len(part.image_BCHW) / images
+
+    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        config = self.config
+        settings = {"lr": config.learning_rate, "betas": config.betas, "eps": config.epsilon, "fused": True}
+        return torch.optim.AdamW(parameters, weight_decay=config.weight_decay, **settings)
+
+    def _autocast(self) -> torch.autocast:
+        kind = next(self.tokenizer.parameters()).device.type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
     def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        return {
+        parts = {
             "tokenizer": self.tokenizer,
             "discriminator": self.discriminator,
             "generator_optimizer": self.generator_optimizer,
             "discriminator_optimizer": self.discriminator_optimizer,
         }
+        return {name: part for name, part in parts.items() if part is not None}
 
     def state_dict(self) -> dict:
-        """Everything that the next step depends on."""
-        return {name: part.state_dict() for name, part in self._parts().items()} | {"random": torch.get_rng_state()}
+        """Everything that the next step depends on; random numbers are drawn from seed, step and rank alone."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Continue exactly where `state_dict` was taken."""
+        """Continue exactly where `state_dict` was taken, also with another number of ranks."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        torch.set_rng_state(state["random"])

@@ -16,12 +16,15 @@ class Window:
         self.sums: dict[str, float] = {}
         self.counts = torch.zeros(self.codes, dtype=torch.int64)
 
-    def add(self, losses: dict[str, float], ids_BL: Tensor) -> None:
-        """Take in one step. A loss that some steps do not have is averaged over those that do."""
+    def add(self, losses: dict[str, float], counts_V: Tensor) -> None:
+        """Take in one step: losses, and how often each code was used.
+
+        A loss that some steps do not have is averaged over those that do.
+        """
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.steps[name] = self.steps.get(name, 0) + 1
-        self.counts += torch.bincount(ids_BL.flatten().cpu(), minlength=self.codes)
+        self.counts += counts_V.cpu()
 
     def close(self) -> dict[str, float]:
         """Means, `codes_used`, `codes_share` (of the codebook) and `codes_perplexity`; then start anew."""

@@ -6,7 +6,7 @@ rule evaluate_llm:
         assets=lambda w: assets_of(*predictor_keys(w)),
         tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/{{task}}.parquet",
         vocabulary=rules.expand_vocabulary.output.vocabulary,
-        entries=rules.filter_vocabulary.output.entries,
+        words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
         manifest=lambda w: f"{RESULTS}/index_images/{sample_dataset(w)}.parquet",
         features=predictor_features,
         code=stage_code("evaluate_llm"),
@@ -35,4 +35,4 @@ rule evaluate_llm:
     message:
         "evaluate_llm: {wildcards.task} with {wildcards.tokenizer} tokens by {wildcards.predictor}"
     shell:
-        stage_command("evaluate_llm", ["tokens", "vocabulary", "entries", "manifest", "features"], ["predictions"])
+        stage_command("evaluate_llm", ["tokens", "vocabulary", "words", "manifest", "features"], ["predictions"])

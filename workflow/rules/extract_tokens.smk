@@ -6,9 +6,8 @@ rule extract_tokens:
         assets=lambda w: assets_of(f"encoders.{CONFIG.encoder}", f"datasets.{sample_dataset(w)}"),
         manifest=lambda w: f"{RESULTS}/index_images/{sample_dataset(w)}.parquet",
         features=lambda w: f"{RESULTS}/embed_images/{sample_dataset(w)}.safetensors",
-        codebook=rules.filter_vocabulary.output.codebook,
-        entries=rules.filter_vocabulary.output.entries,
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
+        words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
         code=stage_code("extract_tokens"),
     output:
         tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/{{sample}}.parquet",
@@ -34,4 +33,4 @@ rule extract_tokens:
     message:
         "extract_tokens: {wildcards.tokenizer} on sample {wildcards.sample}"
     shell:
-        stage_command("extract_tokens", ["manifest", "features", "codebook", "entries", "weights"], ["tokens"])
+        stage_command("extract_tokens", ["manifest", "features", "weights", "words"], ["tokens"])

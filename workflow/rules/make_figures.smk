@@ -8,7 +8,7 @@ rule make_figures_global_tokens:
     input:
         manifest=f"{RESULTS}/index_images/{CONFIG.samples['semantics'].dataset}.parquet",
         tokens=f"{RESULTS}/extract_tokens/{SHOWN_TOKENIZER}/semantics.parquet",
-        entries=rules.filter_vocabulary.output.entries,
+        words=f"{RESULTS}/train_tokenizer/{SHOWN_TOKENIZER}.words.parquet",
         code=stage_code("make_figures"),
     output:
         pdf=f"{RESULTS}/make_figures/global_tokens.pdf",
@@ -25,7 +25,7 @@ rule make_figures_global_tokens:
     message:
         "make_figures: global tokens of some images (paper figure 6)"
     shell:
-        stage_command("make_figures", ["manifest", "tokens", "entries"], ["pdf", "png"])
+        stage_command("make_figures", ["manifest", "tokens", "words"], ["pdf", "png"])
 
 
 rule make_figures_images:

@@ -26,8 +26,9 @@ rule score_predictions_classification:
 rule score_predictions_semantics:
     input:
         tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/semantics.parquet",
+        assets=assets_of(f"encoders.{CONFIG.encoder}"),
+        words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
         embedding=rules.embed_vocabulary.output.embedding,
-        entries=rules.filter_vocabulary.output.entries,
         manifest=f"{RESULTS}/index_images/{CONFIG.samples['semantics'].dataset}.parquet",
         features=f"{RESULTS}/embed_images/{CONFIG.samples['semantics'].dataset}.safetensors",
         code=stage_code("score_predictions"),
@@ -42,13 +43,21 @@ rule score_predictions_semantics:
         ENVIRONMENT
     threads: 1
     params:
-        config=score_slice("semantics"),
+        config=slice_of(
+            "seed",
+            "score_predictions",
+            "encoder",
+            f"encoders.{CONFIG.encoder}",
+            "embed_vocabulary",
+            tokenizer="{tokenizer}",
+            source="semantics",
+        ),
     message:
         "score_predictions: global tokens of {wildcards.tokenizer} against their images"
     shell:
         stage_command(
             "score_predictions",
-            ["tokens", "embedding", "entries", "manifest", "features"],
+            ["tokens", "words", "embedding", "manifest", "features"],
             ["metrics", "per_item"],
         )
 

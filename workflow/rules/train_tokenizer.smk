@@ -7,10 +7,12 @@ rule train_tokenizer:
         manifest=f"{RESULTS}/index_images/{CONFIG.train_tokenizer.dataset}.parquet",
         features=f"{RESULTS}/embed_images/{CONFIG.train_tokenizer.dataset}.safetensors",
         codebook=rules.filter_vocabulary.output.codebook,
+        vocabulary=rules.expand_vocabulary.output.vocabulary,
         # A comment in the code must not cost a retraining: after a change that matters, use `-R train_tokenizer`.
         code=ancient(stage_code("train_tokenizer")),
     output:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
+        words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
         metrics=f"{RESULTS}/train_tokenizer/{{tokenizer}}.metrics.jsonl",
     log:
         f"{LOGS}/train_tokenizer/{{tokenizer}}.log",
@@ -27,8 +29,11 @@ rule train_tokenizer:
             f"datasets.{CONFIG.train_tokenizer.dataset}",
             tokenizer="{tokenizer}",
             work=f"work/{CONFIG.experiment}/train_tokenizer/{{tokenizer}}",
+            logs=f"{LOGS}/train_tokenizer/{{tokenizer}}",
         ),
     message:
         "train_tokenizer: {wildcards.tokenizer}"
     shell:
-        stage_command("train_tokenizer", ["manifest", "features", "codebook"], ["weights", "metrics"])
+        stage_command(
+            "train_tokenizer", ["manifest", "features", "codebook", "vocabulary"], ["weights", "words", "metrics"]
+        )

@@ -1,0 +1,96 @@
+"""The V2L Tokenizer (paper sections 3.2 and 3.3) and its variants without global path and without expansion."""
+
+from typing import Self
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from v2l.config_training import Loss, Network, TrainTokenizer
+from v2l.models import quantizers
+from v2l.models.base import Batch, Codes, TrainingPass, Words
+from v2l.models.convolutional import ConvolutionalTokenizer, ProjectedCodebook
+from v2l.registries import V2LEntry
+
+# Which codes of stage filter_vocabulary the decoder attends to, by method.
+GLOBAL_CODEBOOKS = {"v2l": "global", "v2l-subword": "subword_global", "v2l-local": None}
+
+
+class V2LTokenizer(ProjectedCodebook, ConvolutionalTokenizer):
+    """Frozen local codebook `local_VD` behind a trained projector; cross-attention to `global_tokens` of `global_VD`.
+
+    Without `global_VD` (method v2l-local) there is no global path: the decoder is VQ-GAN's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        method: str,
+        network: Network,
+        global_tokens: int,
+        local_VD: Tensor,
+        global_VD: Tensor | None = None,
+    ):
+        super().__init__(name, method, network, local_VD.shape[1], None if global_VD is None else global_VD.shape[1])
+        self.add_codebook(local_VD)
+        if method == "v2l-subword":
+            self.note = "our reading of the paper's Baseline: no vocabulary expansion"
+        if global_VD is not None:
+            self.reads, self.needs_features, self.global_tokens = "global", True, global_tokens
+            self.tok_embeddings_global = nn.Embedding.from_pretrained(global_VD.float(), freeze=True)
+        self.to(memory_format=torch.channels_last)  # several times faster on CPUs
+
+    @classmethod
+    def create(cls, name: str, entry: V2LEntry, settings: TrainTokenizer, codebook: dict[str, Tensor]) -> Self:
+        kind = GLOBAL_CODEBOOKS[entry.method]
+        global_VD = codebook[f"{kind}_VD"] if kind else None
+        return cls(name, entry.method, settings.network, settings.global_tokens, codebook["local_VD"], global_VD)
+
+    @classmethod
+    def rebuild(cls, facts: dict, tensors: dict[str, Tensor]) -> Self:
+        tables = tensors["tok_embeddings.weight"], tensors.get("tok_embeddings_global.weight")
+        network = Network.model_validate(facts["build"]["network"])
+        return cls(facts["name"], facts["method"], network, facts["global_tokens"], *tables)
+
+    @classmethod
+    def words(cls, entry: V2LEntry, codebook: dict[str, Tensor], vocabulary: pa.Table) -> Words:
+        kind = GLOBAL_CODEBOOKS[entry.method]
+        if kind is None:
+            return Words([], [])
+        entries = codebook[f"{kind}_entries_V"].tolist()
+        return Words(vocabulary["text"].take(entries).to_pylist(), entries)
+
+    def forward(self, batch: Batch, loss: Loss) -> TrainingPass:
+        vector_BLD = self.vectors(batch.image_BCHW)
+        ids_BL = self.nearest(vector_BLD)
+        code_BLD = self.codes(ids_BL)
+        quantizer = quantizers.quantizer_loss(vector_BLD, code_BLD, loss.codebook)
+        global_ids_BK = self.global_ids(batch.feature_BD) if self.has_global else None
+        image_BCHW = self._decode(quantizers.straight_through(vector_BLD, code_BLD), global_ids_BK)
+        return TrainingPass(image_BCHW, {"quantizer": quantizer}, ids_BL)
+
+    @torch.no_grad()
+    def encode(self, image_BCHW: Tensor, feature_BD: Tensor | None = None) -> Codes:
+        return Codes(self.nearest(self.vectors(image_BCHW)), self.global_ids(feature_BD) if self.has_global else None)
+
+    def global_ids(self, feature_BD: Tensor) -> Tensor:
+        """The `global_tokens` codes nearest to each image feature, nearest first: ids_BK (released)."""
+        return quantizers.nearest_k_codes(feature_BD, self.tok_embeddings_global.weight, self.global_tokens)
+
+    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None) -> Tensor:
+        return self._decode(self.codes(local_ids_BL), global_ids_BK)
+
+    @property
+    def codebooks(self) -> tuple[Tensor, Tensor | None]:
+        return self.tok_embeddings.weight, self.tok_embeddings_global.weight if self.has_global else None
+
+    @property
+    def build(self) -> dict:
+        return {"network": self.network.model_dump(mode="json")}
+
+    def _decode(self, code_BLD: Tensor, global_ids_BK: Tensor | None) -> Tensor:
+        if not self.has_global:
+            return self.decode_vectors(code_BLD)
+        if global_ids_BK is None:
+            raise ValueError(f"tokenizer {self.name} decodes with global ids")
+        return self.decode_vectors(code_BLD, self.tok_embeddings_global(global_ids_BK))

@@ -1,0 +1,75 @@
+"""What a training run tells while it goes on: losses and codebook usage, progress, sample grids, TensorBoard."""
+
+import json
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
+
+from v2l.config import canonical_json
+from v2l.io.atomic import atomic_path
+from v2l.training.window import Window
+
+
+class TrainingLog:
+    """Lines of metrics.jsonl, in `folder` while training goes on; grids and TensorBoard events in `shown`.
+
+    Only the first rank writes. progress.json holds step, steps and images_per_second, for whoever waits.
+    """
+
+    def __init__(self, folder: Path, shown: Path, window: Window, steps: int, writes: bool):
+        self.folder, self.shown, self.window, self.steps, self.writes = folder, shown, window, steps, writes
+        self.lines: list[str] = []
+        self.started, self.seen = time.monotonic(), 0
+        self.board = None
+        if writes and find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(shown / "tensorboard"))
+
+    def add(self, losses: dict[str, float], counts_V: Tensor, images: int) -> None:
+        """Take in one step: its losses, how often each code was used, and its number of images."""
+        self.window.add(losses, counts_V)
+        self.seen += images
+
+    def close_window(self, step: int, epoch: int) -> None:
+        """Write the line of the steps since the last."""
+        values = {"step": step, "epoch": epoch} | self.window.close()
+        self.lines.append(canonical_json(values))
+        if not self.writes:
+            return
+        with atomic_path(self.folder / "metrics.jsonl") as temporary:
+            temporary.write_text(self.text)
+        speed = self.seen / (time.monotonic() - self.started)
+        progress = {"step": step + 1, "steps": self.steps, "images_per_second": round(speed, 3)}
+        with atomic_path(self.folder / "progress.json") as temporary:
+            temporary.write_text(json.dumps(progress) + "\n")
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+
+    def show(self, epoch: int, image_BCHW: Tensor, reconstruction_BCHW: Tensor) -> None:
+        """Save originals above their reconstructions, both in [-1, 1], as epoch-<number>.png."""
+        grid = make_grid(torch.cat([image_BCHW, reconstruction_BCHW]).clamp(-1, 1) / 2 + 0.5, nrow=len(image_BCHW))
+        with atomic_path(self.shown / f"epoch-{epoch:04d}.png") as temporary:
+            save_image(grid, temporary)
+        if self.board:
+            self.board.add_image("samples", grid, epoch)
+            self.board.flush()
+
+    @property
+    def text(self) -> str:
+        """The whole metrics file."""
+        return "".join(line + "\n" for line in self.lines)
+
+    def state_dict(self) -> dict:
+        """Lines so far and the open window."""
+        return {"lines": self.lines, "window": self.window.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        self.lines = list(state["lines"])
+        self.window.load_state_dict(state["window"])

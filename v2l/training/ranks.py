@@ -1,0 +1,109 @@
+"""The processes that train together: who this one is, and what they compute as one.
+
+The environment says it as torchrun does (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT); without it there is
+one.
+"""
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class Ranks:
+    """Rank `rank` of `size`; with one rank every method gives back what it was given."""
+
+    def __init__(self, rank: int = 0, size: int = 1):
+        self.rank, self.size = rank, size
+
+    @classmethod
+    def connect(cls) -> "Ranks":
+        """Join the others, by NCCL where there are GPUs, else by gloo. `close` leaves them."""
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size == 1:
+            return cls()
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        return cls(dist.get_rank(), size)
+
+    def close(self) -> None:
+        """Leave the group."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes files."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """`tensor` added over the ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """`tensor` averaged over the ranks, in place."""
+        return self.sum(tensor).div_(self.size) if self.size > 1 else tensor
+
+    def gather(self, tensor_N: Tensor) -> Tensor:
+        """Rows of all ranks in the order of the global batch, of which rank r has rows r, r + size, ..."""
+        if self.size == 1:
+            return tensor_N
+        parts = [torch.empty_like(tensor_N, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        dist.all_gather(parts, tensor_N.contiguous())
+        return torch.stack(parts, dim=1).flatten(0, 1)
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set on any rank."""
+        return bool(self.sum(torch.tensor(float(flag), device=_where()))) if self.size > 1 else flag
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its mean over the ranks, in one exchange."""
+        if self.size == 1:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
+        for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
+def _where() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class RankBatchNorm(nn.BatchNorm2d):
+    """BatchNorm2d whose batch is that of all ranks, on any device (torch's own SyncBatchNorm needs a GPU)."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x_BCHW)
+        ranks = dist.get_world_size()
+        mean_C = all_reduce(x_BCHW.mean((0, 2, 3))) / ranks
+        centred_BCHW = x_BCHW - mean_C[:, None, None]
+        variance_C = all_reduce(centred_BCHW.square().mean((0, 2, 3))) / ranks
+        with torch.no_grad():
+            count = x_BCHW.numel() // x_BCHW.shape[1] * ranks
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean_C, self.momentum)
+            self.running_var.lerp_(variance_C * count / (count - 1), self.momentum)
+        scale_C = self.weight * (variance_C + self.eps).rsqrt()
+        return centred_BCHW * scale_C[:, None, None] + self.bias[:, None, None]
+
+
+def share_statistics(module: nn.Module, ranks: Ranks) -> nn.Module:
+    """`module` with every BatchNorm2d taking its statistics over all ranks; state-dict keys stay."""
+    if ranks.size > 1:
+        for part in module.modules():
+            if type(part) is nn.BatchNorm2d:
+                part.__class__ = RankBatchNorm
+    return module
