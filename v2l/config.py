@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from v2l.config_finetuning import FinetuneLLM, Masked
 from v2l.config_training import TrainTokenizer
 from v2l.registries import LLM, TASKS, AnyDataset, Encoder, Entry, Sample, Template, Tokenizer
 
@@ -147,6 +148,7 @@ class EvaluateLLM(Entry):
     protocol: Literal["paper"] = "paper"
     classification: Classification = Classification()
     restoration: Restoration = Restoration()
+    masked: Masked = Masked()
 
 
 class ScorePredictions(Entry):
@@ -184,7 +186,9 @@ class Config(Entry):
     llms: dict[str, LLM]
     encoders: dict[str, Encoder]
     datasets: dict[str, AnyDataset]
-    samples: dict[Literal["classification", "semantics", "reconstruction", "restoration"], Sample]
+    samples: dict[
+        Literal["classification", "semantics", "reconstruction", "restoration", "masked", "finetuning"], Sample
+    ]
     tokenizers: dict[str, Tokenizer]
     fetch_assets: FetchAssets = FetchAssets()
     index_images: IndexImages = IndexImages()
@@ -195,6 +199,7 @@ class Config(Entry):
     train_tokenizer: TrainTokenizer
     extract_tokens: ExtractTokens = ExtractTokens()
     reconstruct_images: ReconstructImages = ReconstructImages()
+    finetune_llm: FinetuneLLM = FinetuneLLM()
     evaluate_llm: EvaluateLLM = EvaluateLLM()
     score_predictions: ScorePredictions
     make_tables: MakeTables = MakeTables()

@@ -10,9 +10,9 @@ from tqdm import tqdm
 from v2l.io.provenance import provenance
 from v2l.io.storage import parquet_facts, parquet_writer
 from v2l.stage import Paths, StageConfig, run_stage
-from v2l.tasks import classification, restoration
+from v2l.tasks import classification, masked, restoration
 
-PREPARE = {"classification": classification.prepare, "restoration": restoration.prepare}
+PREPARE = {"classification": classification.prepare, "masked": masked.prepare, "restoration": restoration.prepare}
 
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:

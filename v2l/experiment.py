@@ -12,6 +12,7 @@ from v2l.config_training import TrainTokenizer, merge, training_settings
 from v2l.errors import UserError
 
 TAGGED = ("encoders", "datasets", "tokenizers")
+TASK_SECTIONS = ("classification", "restoration", "masked")  # of evaluate_llm
 SHARED_KEYS = ("dataset", "split", "tokenizers")  # of train_tokenizer: the same for every variant
 
 
@@ -103,17 +104,16 @@ def _resolve(node: dict, definitions: dict) -> dict:
 
 def _dangling(config: Config):
     """Selections that name no registry entry, one sentence each."""
-    classification, restoration = config.evaluate_llm.classification, config.evaluate_llm.restoration
+    tasks = {name: getattr(config.evaluate_llm, name) for name in TASK_SECTIONS}
     selections = [
         ("encoder", [config.encoder], "encoders"),
         ("expand_vocabulary.llm", [config.expand_vocabulary.llm], "llms"),
         ("filter_vocabulary.dataset", [config.filter_vocabulary.dataset], "datasets"),
         ("train_tokenizer.dataset", [config.train_tokenizer.dataset], "datasets"),
         ("train_tokenizer.tokenizers", config.train_tokenizer.tokenizers, "tokenizers"),
-        ("evaluate_llm.classification.llms", classification.llms, "llms"),
-        ("evaluate_llm.restoration.llms", restoration.llms, "llms"),
-        ("evaluate_llm.restoration.images_of", list(restoration.images_of), "tokenizers"),
+        ("evaluate_llm.restoration.images_of", list(tasks["restoration"].images_of), "tokenizers"),
     ]
+    selections += [(f"evaluate_llm.{name}.llms", task.llms, "llms") for name, task in tasks.items()]
     selections += [(f"samples.{name}.dataset", [sample.dataset], "datasets") for name, sample in config.samples.items()]
     for key, names, registry in selections:
         for name in names:
@@ -122,11 +122,12 @@ def _dangling(config: Config):
     trained = config.train_tokenizer.tokenizers
     if not trained:
         yield "`train_tokenizer.tokenizers`: empty; at least one variant must be trained"
-    for key, names in [("classification", classification.tokenizers), ("restoration", restoration.tokenizers)]:
-        for name in names:
+    for key, task in tasks.items():
+        for name in task.tokenizers:
             if name not in trained:
                 known = ", ".join(trained)
                 yield f"`evaluate_llm.{key}.tokenizers`: {name!r} is not in `train_tokenizer.tokenizers` ({known})"
-    for name in ("classification", "semantics", "reconstruction", "restoration"):
-        if name not in config.samples:
+    optional = [] if tasks["masked"].tokenizers else ["masked", "finetuning"]
+    for name in ("semantics", "reconstruction", *TASK_SECTIONS, "finetuning"):
+        if name not in config.samples and name not in optional:
             yield f"`samples.{name}`: missing; the tables need it"

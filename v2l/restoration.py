@@ -10,10 +10,14 @@ import numpy as np
 
 from v2l.errors import UserError
 from v2l.registries import TASKS
+from v2l.runtime import rng
 
 MASKED_TASKS = ("inpainting", "outpainting")
 
-__all__ = ["MASKED_TASKS", "TASKS", "assemble", "context", "mask_positions", "noisy_variants", "steps"]
+__all__ = [
+    *("MASKED_TASKS", "TASKS", "assemble", "context", "image_mask", "mask_positions", "noisy_variants", "random_mask"),
+    "steps",
+]
 
 
 def mask_positions(task: str, grid: tuple[int, int]) -> np.ndarray:
@@ -42,6 +46,18 @@ def mask_positions(task: str, grid: tuple[int, int]) -> np.ndarray:
     raise UserError(
         f"restoration task {task!r} is not known", f"one of {list(TASKS)}", "mend evaluate_llm.restoration.tasks"
     )
+
+
+def image_mask(length: int, share: float, seed: int, image_id: str) -> np.ndarray:
+    """masked_L of an image in masked restoration: see `random_mask`; of `seed` and `image_id` alone."""
+    return random_mask(length, share, rng(seed, "masked", image_id))
+
+
+def random_mask(length: int, share: float, generator: np.random.Generator) -> np.ndarray:
+    """Which of `length` positions are masked: masked_L (bool), round(share * length) of them, at least one."""
+    masked_L = np.zeros(length, dtype=bool)
+    masked_L[generator.choice(length, max(1, round(share * length)), replace=False)] = True
+    return masked_L
 
 
 def steps(positions: np.ndarray, predicted_tokens: int) -> list[np.ndarray]:

@@ -26,7 +26,7 @@ SELECTIONS = [
     ("train_tokenizer", "tokenizers"),
     *[
         ("evaluate_llm", task, key)
-        for task in ("classification", "restoration")
+        for task in ("classification", "restoration", "masked")
         for key in ("tokenizers", "llms", "baselines")
     ],
 ]

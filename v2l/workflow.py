@@ -21,6 +21,7 @@ STAGES = (
     "filter_vocabulary",
     "train_tokenizer",
     "extract_tokens",
+    "finetune_llm",
     "reconstruct_images",
     "evaluate_llm",
     "score_predictions",
@@ -28,7 +29,7 @@ STAGES = (
     "make_figures",
 )
 TABLES = ("table1_classification", "table2_semantics", "table3_reconstruction", "table4_restoration")
-FIGURES = ("global_tokens", "reconstruction", "restoration")
+FIGURES = ("global_tokens", "reconstruction", "restoration", "masked")
 WORDLESS = ("v2l-local", "vqgan")  # methods whose tokens stand for no words
 PACKAGE = Path(__file__).parent
 PATH_KEYS = {
@@ -58,7 +59,7 @@ def stage_code(stage: str) -> list[str]:
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             pending += [source for name in names if (source := _source(name))]
-    shared = {PACKAGE / f"{name}.py" for name in ("config", "config_training", "registries", "__init__")}
+    shared = {PACKAGE / "registries.py", PACKAGE / "__init__.py", *PACKAGE.glob("config*.py")}
     return sorted(os.path.relpath(path) for path in found - shared)
 
 
@@ -99,9 +100,9 @@ def classifications(config: Config) -> list[tuple[str, str]]:
     return runs
 
 
-def restorations(config: Config) -> list[tuple[str, str]]:
-    """(tokenizer, predictor) of every restoration run."""
-    section = config.evaluate_llm.restoration
+def task_runs(config: Config, task: str) -> list[tuple[str, str]]:
+    """(tokenizer, predictor) of every run of `restoration` or `masked`."""
+    section = getattr(config.evaluate_llm, task)
     return [(tokenizer, name) for tokenizer in section.tokenizers for name in [*section.llms, *section.baselines]]
 
 
@@ -120,8 +121,20 @@ def score_sources(config: Config, table: str) -> list[str]:
     if table == "table3_reconstruction":
         return [f"{name}/reconstruction" for name in reconstructed(config)] + ["pixels/mean-image"]
     oracles = [f"{name}/restoration.tokenizer-oracle" for name in config.evaluate_llm.restoration.tokenizers]
-    runs = [f"{tokenizer}/restoration.{name}" for tokenizer, name in restorations(config)]
-    return [*runs, *oracles, "pixels/corrupted-input"]
+    runs = [f"{tokenizer}/restoration.{name}" for tokenizer, name in task_runs(config, "restoration")]
+    masked = [source for name in config.evaluate_llm.masked.tokenizers for source in masked_sources(config, name)]
+    return [*runs, *oracles, "pixels/corrupted-input", *masked]
+
+
+def masked_sources(config: Config, tokenizer: str) -> list[str]:
+    """`<tokenizer>/<source>` of a tokenizer's images in masked restoration, in the order of figure 8."""
+    predictors = [name for of, name in task_runs(config, "masked") if of == tokenizer]
+    return [f"{tokenizer}/masked.{name}" for name in ("corrupted-input", *predictors, "tokenizer-oracle")]
+
+
+def figures(config: Config) -> list[str]:
+    """The figures of an experiment: masked restoration only if there is some."""
+    return [name for name in FIGURES if name != "masked" or config.evaluate_llm.masked.tokenizers]
 
 
 def paths_in(data: dict) -> dict[str, str]:
@@ -179,11 +192,14 @@ def used_datasets(config: Config) -> list[str]:
 
 
 def shown_sources(config: Config) -> dict[str, list[str]]:
-    """`<tokenizer>/<source>` of the images in each figure; restorations by the first tokenizer."""
+    """`<tokenizer>/<source>` of the images in each figure; restorations by the task's first tokenizer."""
     shown = config.evaluate_llm.restoration.tokenizers[0]
-    predictors = [name for tokenizer, name in restorations(config) if tokenizer == shown]
+    predictors = [name for tokenizer, name in task_runs(config, "restoration") if tokenizer == shown]
     restored = [f"{shown}/restoration.{name}" for name in [*predictors, "tokenizer-oracle"]]
     return {
         "reconstruction": [f"{name}/reconstruction" for name in reconstructed(config)],
         "restoration": ["pixels/corrupted-input", *restored],
+        "masked": [
+            source for name in config.evaluate_llm.masked.tokenizers[:1] for source in masked_sources(config, name)
+        ],
     }

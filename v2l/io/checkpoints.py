@@ -1,14 +1,24 @@
 """Checkpoints of a training run: one folder per run, one file per step, whole or not there."""
 
+import hashlib
 import logging
 import pickle
 from pathlib import Path
 
 import torch
 
+from v2l.config import canonical_json
 from v2l.io.atomic import atomic_path
+from v2l.stage import StageConfig
 
 KEEP = 2
+
+
+def run_key(config: StageConfig, record: dict) -> str:
+    """Hash of all that decides the result: the configuration without its folders, and the inputs' contents."""
+    job = {key: value for key, value in config.job.items() if key not in ("work", "logs")}
+    hashes = {name: [file["sha256"] for file in files] for name, files in record["inputs"].items()}
+    return hashlib.sha256(canonical_json([config.data | {"job": job}, hashes]).encode()).hexdigest()[:16]
 
 
 def save_checkpoint(folder: Path, step: int, state: dict) -> None:

@@ -25,11 +25,14 @@ LAYOUT = {
 }
 
 
-def load_llm(name: str, entry: LLM, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_llm(
+    name: str, entry: LLM, device: torch.device, adapter: Path | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model of registry entry `llms.<name>` in evaluation mode on `device`, and its tokenizer.
 
-    Nothing is downloaded. Raises UserError when the folder or one of its parts is missing or unreadable, or when the
-    tokenizer has ids that the model has no embedding for.
+    `adapter` is a PEFT folder whose layers are put into the model, in float32 and not merged: bfloat16 weights would
+    round them away. Nothing is downloaded. Raises UserError when the folder or one of its parts is missing or
+    unreadable, when the tokenizer has ids that the model has no embedding for, or when the adapter does not fit.
     """
     folder, key = Path(entry.path), f"`llms.{name}.path`"
     if not folder.is_dir():
@@ -66,13 +69,37 @@ def load_llm(name: str, entry: LLM, device: torch.device) -> tuple[PreTrainedMod
             "a tokenizer and a model of the same vocabulary",
             "take both from one release",
         )
+    if adapter is not None:
+        model = _with_adapter(model, adapter, key)
     return model.to(device).eval().requires_grad_(False), tokenizer
 
 
-def llm_of(config: StageConfig, inputs: Paths) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Words]:
-    """Model, tokenizer and words of `job.predictor`, whose vocabulary must be that of the tokens."""
+def _with_adapter(model: PreTrainedModel, adapter: Path, key: str) -> PreTrainedModel:
+    from peft import PeftModel  # takes seconds that models without an adapter can spare
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapter)).get_base_model()
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"the adapter in {adapter} cannot be put into the model of {key} ({' '.join(str(error).split())[:300]})",
+            "a PEFT folder (adapter_config.json, adapter_model.safetensors) made for this model",
+            "delete the folder and run finetune_llm again",
+        ) from None
+
+
+def llm_of(
+    config: StageConfig, inputs: Paths, dtype: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Words]:
+    """Model, tokenizer and words of `job.predictor`, whose vocabulary must be that of the tokens.
+
+    With an input `adapter`, a file of a PEFT folder, the model has that adapter. `dtype` overrides the registry's.
+    """
     name = config.job["predictor"]
-    model, tokenizer = load_llm(name, config.llms[name], default_device())
+    entry = config.llms[name]
+    if dtype:
+        entry = entry.model_copy(update={"dtype": dtype})
+    adapter = inputs["adapter"].parent if "adapter" in inputs else None
+    model, tokenizer = load_llm(name, entry, default_device(), adapter)
     words = Words(tokenizer)
     for key in ("tokens", "vocabulary"):
         words.require(name, parquet_facts(inputs[key])["vocabulary"], inputs[key])

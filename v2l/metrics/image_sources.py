@@ -33,8 +33,14 @@ NOTES = {
     "corrupted-input": "lower bound: the corrupted image itself",
     "restoration.tokenizer-oracle": "upper bound: the clean image's own tokens, decoded",
     "restoration.majority-vote": "no language model: the commonest token of the ten examples",
+    "masked.corrupted-input": "lower bound: zero vectors in place of the masked tokens, decoded",
+    "masked.tokenizer-oracle": "upper bound: the clean image's own tokens, decoded",
+    "masked.most-frequent-code": "no language model: the commonest visible token of the image",
 }
-LLM_NOTE = "the ten examples are noised copies of the answer: majority-vote shows what copying alone earns"
+LLM_NOTES = {
+    "restoration": "the ten examples are noised copies of the answer: majority-vote shows what copying alone earns",
+    "masked": "language model fine-tuned with LoRA on training images",
+}
 
 
 def table_of(source: str) -> str:
@@ -53,7 +59,7 @@ def source_keys(tokenizer: str, source: str, global_tokens: int) -> tuple[dict[s
         return {"method": source, "tokenizer": None, "llm": None}, NOTES[source]
     if source in NOTES:
         return {"method": predictor, "tokenizer": tokenizer, "llm": None}, NOTES[source]
-    return {"method": tokenizer, "tokenizer": tokenizer, "llm": predictor}, LLM_NOTE
+    return {"method": tokenizer, "tokenizer": tokenizer, "llm": predictor}, LLM_NOTES[kind]
 
 
 def measure_images(

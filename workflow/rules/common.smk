@@ -49,8 +49,15 @@ def sample_dataset(wildcards):
 
 def source_sample(wildcards):
     """The sample whose images a source of images shows."""
-    source = wildcards.get("source") or wildcards.get("figure") or "restoration"
-    return "reconstruction" if source in ("reconstruction", "mean-image") else "restoration"
+    source = wildcards.get("source") or wildcards.get("figure") or wildcards.task
+    kind = source.partition(".")[0]
+    return {"mean-image": "reconstruction", "corrupted-input": "restoration"}.get(kind, kind)
+
+
+def source_keys(wildcards):
+    """Section of the task whose tokens a source decodes; clean tokens belong to no task."""
+    sample = source_sample(wildcards)
+    return [] if sample == "reconstruction" else [f"evaluate_llm.{sample}"]
 
 
 def source_manifest(wildcards):
@@ -67,6 +74,13 @@ def predictor_features(wildcards):
     """Image features, for the one predictor that reads no tokens."""
     needs = wildcards.predictor == "clip-prototype"
     return [f"{RESULTS}/embed_images/{CONFIG.samples['classification'].dataset}.safetensors"] if needs else []
+
+
+def predictor_adapter(wildcards):
+    """Adapter of a language model, for the one task that it is fine-tuned for."""
+    needs = wildcards.task == "masked" and wildcards.predictor in CONFIG.llms
+    folder = f"{RESULTS}/finetune_llm/{wildcards.tokenizer}/{wildcards.predictor}"
+    return [f"{folder}/adapter_model.safetensors"] if needs else []
 
 
 def source_weights(wildcards):

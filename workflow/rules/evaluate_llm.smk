@@ -9,6 +9,7 @@ rule evaluate_llm:
         words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
         manifest=lambda w: f"{RESULTS}/index_images/{sample_dataset(w)}.parquet",
         features=predictor_features,
+        adapter=predictor_adapter,
         code=stage_code("evaluate_llm"),
     output:
         predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.parquet",
@@ -17,7 +18,7 @@ rule evaluate_llm:
     benchmark:
         f"{LOGS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.benchmark.tsv"
     wildcard_constraints:
-        task="classification|restoration",
+        task="classification|restoration|masked",
     conda:
         ENVIRONMENT
     threads: lambda w: 8 if w.predictor in CONFIG.llms else 1
@@ -35,4 +36,6 @@ rule evaluate_llm:
     message:
         "evaluate_llm: {wildcards.task} with {wildcards.tokenizer} tokens by {wildcards.predictor}"
     shell:
-        stage_command("evaluate_llm", ["tokens", "vocabulary", "words", "manifest", "features"], ["predictions"])
+        stage_command(
+            "evaluate_llm", ["tokens", "vocabulary", "words", "manifest", "features", "adapter"], ["predictions"]
+        )

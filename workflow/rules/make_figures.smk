@@ -41,7 +41,7 @@ rule make_figures_images:
     benchmark:
         f"{LOGS}/make_figures/{{figure}}.benchmark.tsv"
     wildcard_constraints:
-        figure="reconstruction|restoration",
+        figure="reconstruction|restoration|masked",
     conda:
         ENVIRONMENT
     threads: 1

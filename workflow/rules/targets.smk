@@ -21,7 +21,7 @@ rule all_tables:
 
 rule all_figures:
     input:
-        expand("results/figures/{figure}.{format}", figure=stages.FIGURES, format=FIGURE_FORMATS),
+        expand("results/figures/{figure}.{format}", figure=stages.figures(CONFIG), format=FIGURE_FORMATS),
 
 
 rule all:
