@@ -19,7 +19,7 @@ def picture(width, height, seed=0):
 
 
 def apply(image, task, corruption=CORRUPTION, fit="crop", network=NETWORK, seed=0, image_id="a.png"):
-    return np.asarray(corrupt(image, task, network, fit, corruption, seed, image_id))
+    return np.asarray(corrupt(image, task, network.geometry, fit, corruption, seed, image_id))
 
 
 def test_none_is_the_tokenizer_image():
@@ -42,9 +42,9 @@ def test_inpainting_and_outpainting_grey_the_masked_tokens():
 def test_grey_pixels_are_those_of_the_masked_positions(task, size):
     network = Network(image_size=size, resize_via=None, channel_multipliers=[1, 1, 1])
     grey = (apply(Image.new("RGB", (size, size), (9, 9, 9)), task, network=network) == 128).all(axis=-1)
-    positions = mask_positions(task, (network.grid, network.grid))
+    positions = mask_positions(task, (network.geometry.grid, network.geometry.grid))
     assert grey.sum() == len(positions) * 16
-    rows, columns = np.divmod(positions, network.grid)
+    rows, columns = np.divmod(positions, network.geometry.grid)
     assert grey[rows * 4, columns * 4].all() and grey[rows * 4 + 3, columns * 4 + 3].all()
 
 

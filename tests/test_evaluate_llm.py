@@ -42,7 +42,7 @@ RESTORATION = {"context_tokens": 4, "batch_size": 2, "replacement_shares": [0.5,
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory) -> dict[str, Path]:
-    """Manifest, tokens, vocabulary, entries and features of 24 images, and the tiny LLaMA in folder `llm`."""
+    """Manifest, tokens, vocabulary, words and features of 24 images, and the tiny LLaMA in folder `llm`."""
     folder = tmp_path_factory.mktemp("inputs")
     torch.manual_seed(0)
     write_llama(folder / "llm")
@@ -51,9 +51,9 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
     pairs = words.subwords()
     columns = {"kind": ["subword"] * len(pairs), "token_ids": [[n] for n, _ in pairs], "text": [t for _, t in pairs]}
     facts = {"vocabulary": vocabulary | {"subwords": len(pairs)}}
-    paths = {name: folder / f"{name}.parquet" for name in ("manifest", "tokens", "vocabulary", "entries")}
+    paths = {name: folder / f"{name}.parquet" for name in ("manifest", "tokens", "vocabulary", "words")}
     write_parquet(paths["vocabulary"], pa.table(columns), {}, facts)
-    write_parquet(paths["entries"], pa.table({"text": [f" word{code}" for code in range(30)]}), {}, facts)
+    write_parquet(paths["words"], pa.table({"text": [f" word{code}" for code in range(30)]}), {}, facts)
     rows = [
         (f"{label}/{image}.png", "train" if image < 4 else "val", label, f"name {label}", "", 8, 8)
         for label in range(CLASSES)
@@ -78,7 +78,9 @@ def write_tokens(path: Path, rows: list, facts: dict, global_tokens: int | None)
             # images of a class share global code `label`, so that overlap finds the class
             ids = [label, *(generator.permutation(26)[: GLOBAL_TOKENS - 1] + 4)] if global_tokens else None
             table.append((image_id, split, label, corruption, ids, generator.integers(CODES, size=SIDE * SIDE)))
-    tokenizer = {"name": "few", "method": "v2l", "codebooks": {"local_size": CODES, "global_size": 30}}
+    codebooks = {"local_size": CODES, "global_size": 30}
+    reads = "global" if global_tokens else None
+    tokenizer = {"name": "few", "method": "v2l", "codebooks": codebooks, "reads": reads, "note": ""}
     table = pa.table(list(zip(*table, strict=True)), schema=schema(SIDE * SIDE, GLOBAL_TOKENS))
     write_parquet(path, table, {}, facts | {"tokenizer": tokenizer, "grid": [SIDE, SIDE]})
 
@@ -101,7 +103,7 @@ def stage(inputs: dict, task: str, predictor: str = "tiny", **changes) -> StageC
 
 
 def predictions(inputs: dict, path: Path, task: str, predictor: str = "tiny", **changes) -> list[dict]:
-    names = ("tokens", "vocabulary", "entries", "manifest", "features")
+    names = ("tokens", "vocabulary", "words", "manifest", "features")
     run(stage(inputs, task, predictor, **changes), {name: inputs[name] for name in names}, {"predictions": path})
     return pq.read_table(path).to_pylist()
 
@@ -178,7 +180,7 @@ class TestClassification:
     def test_provenance_and_protocol(self, inputs, classified):
         facts = parquet_facts(classified[0])
         assert facts["protocol"] == "paper" and facts["v2l"]["stage"] == "evaluate_llm"
-        assert set(facts["v2l"]["inputs"]) == {"tokens", "vocabulary", "entries", "manifest", "features"}
+        assert set(facts["v2l"]["inputs"]) == {"tokens", "vocabulary", "words", "manifest", "features"}
         assert pq.read_schema(classified[0]).remove_metadata() == classification.SCHEMA
 
     def test_predictors_without_a_language_model(self, inputs, tmp_path):
@@ -196,7 +198,7 @@ class TestClassification:
     @pytest.mark.parametrize(
         ("grid", "message"),
         [
-            ({"tokens": [21]}, "shows 21 global tokens, each image has 6.*raise `extract_tokens.global_tokens`"),
+            ({"tokens": [21]}, "shows 21 tokens, each image has 6.*raise `train_tokenizer.global_tokens`"),
             ({"inner_shots": [5], "tokens": [5]}, "class 'name 0' has 4 images in split 'train'.*at least 5 for 2-way"),
             ({"ways": [5], "tokens": [5]}, "4 classes have images in split 'train'.*at least 5 classes"),
             (
@@ -212,7 +214,7 @@ class TestClassification:
         assert not list(tmp_path.iterdir())
 
     def test_a_tokenizer_without_global_tokens_is_refused(self, inputs, tmp_path):
-        with pytest.raises(UserError, match="tokenizer few makes no global tokens"):
+        with pytest.raises(UserError, match="tokenizer few makes no tokens that stand for words"):
             predictions(inputs | {"tokens": inputs["local_tokens"]}, tmp_path / "p.parquet", "classification")
 
 

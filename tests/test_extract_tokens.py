@@ -22,7 +22,7 @@ from v2l.tokens import Tokens
 
 KEYS = ["seed", "encoder", "datasets.pictures", "extract_tokens"]
 SHIFT = Corruption(shift="translate")  # as in the demo
-NAMES = ("manifest", "features", "codebook", "entries")
+NAMES = ("manifest", "features", "words")
 
 
 class MeanColours:
@@ -83,10 +83,10 @@ def test_ids_are_those_of_the_tokenizer(files, tmp_path, corruption):
     manifest, tokenizer = Manifest.read(files["manifest"]), load_tokenizer(files["weights.v2l"])
     rows = manifest.rows_of(list(tokens.image_id))
     images = [
-        corrupt(open_image(manifest.path(row)), corruption, NETWORK, "crop", SHIFT, 0, manifest.image_id[row])
+        corrupt(open_image(manifest.path(row)), corruption, NETWORK.geometry, "crop", SHIFT, 0, manifest.image_id[row])
         for row in rows
     ]
-    local_NL = torch.cat([tokenizer.encode(to_tensor([image])) for image in images])
+    local_NL = torch.cat([tokenizer.nearest(tokenizer.vectors(to_tensor([image]))) for image in images])
     assert np.array_equal(tokens.local_NL, local_NL)
     stored = read_tensors(files["features"])[0]["feature_ND"][rows]
     feature_ND = stored if corruption == "none" else MeanColours().encode_images(images, "crop")
@@ -96,13 +96,6 @@ def test_ids_are_those_of_the_tokenizer(files, tmp_path, corruption):
 def test_values_do_not_depend_on_the_batch_size(files, tmp_path):
     first = extract(files, tmp_path / "1.parquet", extract_tokens={"batch_size": 1})
     assert first.equals(extract(files, tmp_path / "3.parquet", extract_tokens={"batch_size": 3}))
-
-
-def test_fewer_global_tokens_are_the_nearest(files, tmp_path):
-    extract(files, tmp_path / "3.parquet")
-    extract(files, tmp_path / "2.parquet", extract_tokens={"global_tokens": 2})
-    two, three = (Tokens.read(tmp_path / name).global_NK for name in ("2.parquet", "3.parquet"))
-    assert two.shape == (3, 2) and np.array_equal(two, three[:, :2])
 
 
 @pytest.mark.parametrize("tokenizer", ["v2l-local", "vqgan"])
@@ -125,30 +118,6 @@ def test_used_codes_are_logged(files, tmp_path, caplog):
     table = extract(files, tmp_path / "t.parquet")
     used = len(set(table["local_ids"].combine_chunks().flatten().to_pylist()))
     assert f"v2l: 3 images, 6 corruption(s); {used} of {SUBWORDS} local codes used" in caplog.text
-
-
-@pytest.mark.parametrize(("tokenizer", "changed"), [("v2l", "local"), ("v2l", "global"), ("v2l-local", "local")])
-def test_another_codebook_is_refused(files, tmp_path, tokenizer, changed):
-    tensors, _ = read_tensors(files["codebook"])
-    other = tmp_path / "other.safetensors"
-    write_tensors(other, tensors | {f"{changed}_VD": tensors[f"{changed}_VD"] + 1}, {})
-    with pytest.raises(
-        UserError, match=f"{tokenizer}.safetensors was trained with another {changed} .*other.safetensors"
-    ):
-        extract(files | {"codebook": other}, tmp_path / "t.parquet", tokenizer)
-    assert not (tmp_path / "t.parquet").exists()
-
-
-def test_a_learned_codebook_needs_no_other(files, tmp_path):
-    tensors, _ = read_tensors(files["codebook"])
-    other = tmp_path / "other.safetensors"
-    write_tensors(other, tensors | {"local_VD": tensors["local_VD"] + 1}, {})
-    assert extract(files | {"codebook": other}, tmp_path / "t.parquet", "vqgan").num_rows == 18
-
-
-def test_more_global_tokens_than_trained_are_refused(files, tmp_path):
-    with pytest.raises(UserError, match="extract_tokens.global_tokens` is 4.*at most 3"):
-        extract(files, tmp_path / "t.parquet", extract_tokens={"global_tokens": 4})
 
 
 def test_an_empty_sample_is_refused(files, tmp_path):
@@ -185,7 +154,7 @@ def test_corrupted_rows_take_the_global_ids_of_a_real_encoder(files, tmp_path, m
     tokens = Tokens.read(tmp_path / "t.parquet", "inpainting")
     manifest, tokenizer = Manifest.read(files["manifest"]), load_tokenizer(files["weights.v2l"])
     images = [open_image(manifest.root / image_id) for image_id in tokens.image_id]
-    images = [corrupt(image, "inpainting", NETWORK, "crop", SHIFT, 0, "") for image in images]
+    images = [corrupt(image, "inpainting", NETWORK.geometry, "crop", SHIFT, 0, "") for image in images]
     encoder = load_encoder(experiment(**choice).encoders["clip"], torch.device("cpu"))
     feature_ND = encoder.encode_images(images, "crop")
     assert np.array_equal(tokens.global_NK, tokenizer.global_ids(feature_ND))

@@ -70,6 +70,13 @@ def run(stage, **settings):
 def test_golden_counts_and_codebooks(stage, caplog):
     caplog.set_level(logging.INFO)
     (tensors, _), entries = run(stage)
+    assert [entry["codebook"] for entry in entries] == ["global"] * 3 + ["subword_global"] * 2
+    assert tensors["subword_global_entries_V"].tolist() == [0, 2] and [entry["count"] for entry in entries[3:]] == [
+        3,
+        3,
+    ]
+    assert tensors["subword_global_VD"].tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    entries = entries[:3]
     assert [(entry["entry"], entry["text"], entry["count"]) for entry in entries] == [
         (0, " cat", 2),
         (2, "dog", 1),
@@ -80,7 +87,7 @@ def test_golden_counts_and_codebooks(stage, caplog):
     assert tensors["global_entries_V"].tolist() == [0, 2, 3]
     assert tensors["global_VD"].tolist() == torch.tensor([(1.0, 0.0), (0.0, 1.0), (0.6, 0.6)]).tolist()
     assert tensors["local_VD"].tolist() == [[1.0, 0.0], [9.0, 9.0], [0.0, 1.0]]
-    assert "kept 3 of 6 entries (2 subwords, 1 bigrams) from 3 images" in caplog.text
+    assert "global: kept 3 of 5 entries (2 subwords, 1 bigrams) from 3 images" in caplog.text
 
 
 @pytest.mark.parametrize(("min_count", "kept"), [(2, [0, 3]), (3, [3])])
@@ -96,8 +103,8 @@ def test_another_split_counts_other_images(stage):
 def test_facts_hashes_and_provenance(stage):
     data, inputs, outputs = stage
     (tensors, facts), _ = run(stage)
-    expected = {"global_size": 3, "local_size": 3}
-    for name in ("global", "local"):
+    expected = {"global_size": 3, "local_size": 3, "subword_global_size": 2}
+    for name in ("global", "local", "subword_global"):
         codebook_VD = tensors[f"{name}_VD"]
         shape = str(tuple(codebook_VD.shape)).encode()
         expected[name] = hashlib.sha256(shape + codebook_VD.numpy().tobytes()).hexdigest()
@@ -109,6 +116,7 @@ def test_facts_hashes_and_provenance(stage):
         assert sorted(found["v2l"]["inputs"]) == ["embedding", "features", "manifest", "vocabulary"]
     schema = pq.read_schema(outputs["entries"])
     assert {field.name: str(field.type) for field in schema} == {
+        "codebook": "string",
         "entry": "int32",
         "kind": "string",
         "token_ids": "list<element: int32>",
@@ -160,7 +168,9 @@ def test_refusals_name_the_key(stage):
 
 
 def test_every_entry_counts_when_top_k_is_the_whole_vocabulary(stage):
-    assert [entry["count"] for entry in run(stage, top_k=5)[1]] == [3] * 5
+    assert [entry["count"] for entry in run(stage, top_k=5)[1]] == [3] * (
+        5 + 2
+    )  # of the expanded and of the subword codebook
 
 
 @pytest.mark.parametrize("name", ["embedding", "features"])

@@ -229,7 +229,7 @@ def test_interval_needs_items_and_spread():
 def test_semantic_scores_by_hand():
     entry_VD = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [-1.0, 0.0]])
     feature_ND = torch.tensor([[2.0, 0.0], [0.0, -1.0]])
-    scores = semantic_scores(feature_ND, entry_VD, torch.tensor([[0, 2], [1, 0]]), [1, 2])
+    scores = semantic_scores(feature_ND, entry_VD, entry_VD[torch.tensor([[0, 2], [1, 0]])], [1, 2])
     torch.testing.assert_close(scores[1][0], torch.tensor([100.0, 0.0]))
     torch.testing.assert_close(scores[2][0], torch.tensor([80.0, 0.0]))
     torch.testing.assert_close(scores[2][1], torch.tensor([0.8, 0.0]))  # the second image is like nothing: 0, not NaN

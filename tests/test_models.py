@@ -18,6 +18,7 @@ from v2l.models.blocks import CrossAttention, Downsample, Upsample
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight, discriminator_hinge, generator_hinge
 from v2l.models.tokenizer import METHODS, load_tokenizer, tokenizer_facts
+from v2l.models.v2l import V2LTokenizer
 from v2l.registries import Tokenizer
 
 NETWORK = Network(
@@ -34,7 +35,7 @@ NETWORK = Network(
 )
 LOCAL_VD = torch.randn(40, 16, generator=torch.Generator().manual_seed(1))
 GLOBAL_VD = F.normalize(torch.randn(30, 16, generator=torch.Generator().manual_seed(2)), dim=1)
-CODEBOOK = {"local_VD": LOCAL_VD, "global_VD": GLOBAL_VD, "subword_global_VD": LOCAL_VD[5:20]}
+CODEBOOK = {"local_VD": LOCAL_VD, "global_VD": GLOBAL_VD, "subword_global_VD": LOCAL_VD[5:20].clone()}
 LOSS = Loss(perceptual_weights="unused")
 
 
@@ -145,8 +146,8 @@ def test_nearest_codes_are_those_of_brute_force_with_ties_to_the_lower_index(vec
 def test_of_equal_codes_the_lowest_is_used():
     local_VD = LOCAL_VD.clone()
     local_VD[20:] = local_VD[:20]
-    tokenizer = VisionTokenizer("name", "v2l-local", NETWORK, 5, local_VD)
-    vectors = tokenizer.codebook()[None]
+    tokenizer = V2LTokenizer("name", "v2l-local", NETWORK, 5, local_VD)
+    vectors = tokenizer.codes(torch.arange(40))[None]
     assert tokenizer.nearest(vectors)[0].tolist() == list(range(20)) * 2
 
 
@@ -167,8 +168,8 @@ def test_straight_through_and_quantizer_loss():
 
 def test_frozen_codebooks_get_no_gradient_and_the_projector_does():
     tokenizer = make("v2l")
-    reconstruction, loss, _ = tokenizer(images(), tokenizer.global_ids(GLOBAL_VD[:3]))
-    (reconstruction.square().mean() + loss).backward()
+    reconstruction, losses, _ = tokenizer(Batch(images(), GLOBAL_VD[:3], torch.zeros(3, 4)), LOSS)
+    (reconstruction.square().mean() + losses["quantizer"]).backward()
     without = {name for name, parameter in tokenizer.named_parameters() if parameter.grad is None}
     assert without == {"tok_embeddings.weight", "tok_embeddings_global.weight"}
     assert tokenizer.codebook_projection.weight.grad.abs().max() > 0
@@ -186,12 +187,14 @@ def test_matching_map_gives_the_codes_the_mean_and_covariance_of_the_vectors():
 @pytest.mark.parametrize("method", METHODS)
 def test_match_moments_spreads_the_codes_over_the_encoder_outputs(method):
     tokenizer, batch = make(method).eval(), images(32)
-    before = tokenizer.encode(batch).unique().numel()
+    feature_BD = GLOBAL_VD[:1].expand(32, -1)
+    before = tokenizer.encode(batch, feature_BD).local_BL.unique().numel()
     replaced = tokenizer.match_moments(batch)
     assert all(parameter.requires_grad for parameter in replaced) and replaced
     wanted = tokenizer.vectors(batch).mean((0, 1))
-    torch.testing.assert_close(tokenizer.codebook().mean(0), wanted, atol=1e-4, rtol=1e-3)
-    assert tokenizer.encode(batch).unique().numel() > max(before, 3)
+    table = tokenizer.codebooks[0] if method == "vqgan" else tokenizer.codes(torch.arange(40))
+    torch.testing.assert_close(table.mean(0), wanted, atol=1e-4, rtol=1e-3)
+    assert tokenizer.encode(batch, feature_BD).local_BL.unique().numel() > max(before, 3)
 
 
 def test_discriminator_has_the_released_layers():
@@ -231,5 +234,6 @@ def test_saved_tokenizer_loads_with_its_facts_and_the_same_codes(method, tmp_pat
     loaded = load_tokenizer(tmp_path / "weights.safetensors")
     assert loaded.facts == tokenizer.facts == tokenizer_facts(tmp_path / "weights.safetensors")
     assert loaded.facts["codebooks"]["local_size"] == (10 if method == "vqgan" else 40)
-    assert torch.equal(loaded.encode(images()), tokenizer.encode(images()))
+    found, wanted = (part.encode(images(), GLOBAL_VD[:3]) for part in (loaded, tokenizer))
+    assert all(a is b is None or torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
     assert not any(parameter.requires_grad for parameter in loaded.parameters()) and not loaded.training

@@ -5,11 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from v2l.config_training import Network
+from v2l.config_training import Loss, Network
 from v2l.models import quantizers
+from v2l.models.base import Batch
 from v2l.models.blocks import CrossAttention, SelfAttention
 from v2l.models.discriminator import Discriminator
-from v2l.models.tokenizer import VisionTokenizer
+from v2l.models.v2l import V2LTokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -19,10 +20,10 @@ def parameters(module: torch.nn.Module) -> int:
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> VisionTokenizer:
+def tokenizer() -> V2LTokenizer:
     torch.manual_seed(0)
     local_VD, global_VD = torch.randn(32_000, 768), F.normalize(torch.randn(11_908, 768))
-    return VisionTokenizer("v2l", "v2l", Network(), 21, local_VD, global_VD)
+    return V2LTokenizer("v2l", "v2l", Network(), 21, local_VD, global_VD)
 
 
 def test_a_training_pass_has_the_papers_shapes(tokenizer):
@@ -30,10 +31,11 @@ def test_a_training_pass_has_the_papers_shapes(tokenizer):
     global_BK = tokenizer.global_ids(F.normalize(torch.randn(2, 768)))
     assert global_BK.shape == (2, 21) and all(len(set(row)) == 21 for row in global_BK.tolist())
     tokenizer.match_moments(image_BCHW)
-    reconstruction_BCHW, loss, local_BL = tokenizer(image_BCHW, global_BK)
+    batch = Batch(image_BCHW, F.normalize(torch.randn(2, 768)), torch.zeros(2, 256))
+    reconstruction_BCHW, losses, local_BL = tokenizer(batch, Loss(perceptual_weights="unused"))
     assert reconstruction_BCHW.shape == image_BCHW.shape and local_BL.shape == (2, 16 * 16)
     assert local_BL.min() >= 0 and local_BL.max() < 32_000 and local_BL.unique().numel() > 100
-    ((reconstruction_BCHW - image_BCHW).abs().mean() + loss).backward()
+    ((reconstruction_BCHW - image_BCHW).abs().mean() + losses["quantizer"]).backward()
     without = {name for name, parameter in tokenizer.named_parameters() if parameter.grad is None}
     assert without == {"tok_embeddings.weight", "tok_embeddings_global.weight"}
     assert Discriminator(Network())(image_BCHW).shape == (2, 1, 30, 30)
@@ -70,7 +72,7 @@ def test_parameter_counts(tokenizer):
 
 
 def test_the_search_is_exact_on_the_whole_codebook(tokenizer):
-    vector_ND, codebook_VD = F.normalize(torch.randn(40, 768)), tokenizer.codebook().detach()
+    vector_ND, codebook_VD = F.normalize(torch.randn(40, 768)), tokenizer.codes(torch.arange(32_000)).detach()
     found = quantizers.nearest_codes(vector_ND, codebook_VD)
     distance_NV = torch.cdist(vector_ND.double(), codebook_VD.double())
     torch.testing.assert_close(distance_NV[torch.arange(40), found], distance_NV.min(1).values, rtol=1e-6, atol=1e-6)

@@ -204,7 +204,7 @@ def test_mean_image(files, tmp_path):
     assert list(images) == [(image_id, "reconstruction") for image_id in IMAGES]
     root = Manifest.read(files["manifest"]).root
     training = [open_image(root / f"train/{number}.png") for number in range(3)]
-    mean = np.mean([np.asarray(tokenizer_image(image, NETWORK, "crop"), float) for image in training], axis=0)
+    mean = np.mean([np.asarray(tokenizer_image(image, NETWORK.geometry, "crop"), float) for image in training], axis=0)
     assert all(np.array_equal(pixels, np.round(mean)) for pixels in images.values())
 
 
@@ -219,7 +219,7 @@ def test_corrupted_input(files, tmp_path):
     assert len(images) == 15  # the sample holds three of the four images
     settings = Corruption(shift="translate")
     for (image_id, task), pixels in images.items():
-        expected = corrupt(open_image(manifest.root / image_id), task, NETWORK, "crop", settings, 0, image_id)
+        expected = corrupt(open_image(manifest.root / image_id), task, NETWORK.geometry, "crop", settings, 0, image_id)
         assert np.array_equal(pixels, np.asarray(expected))
 
 

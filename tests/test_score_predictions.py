@@ -20,7 +20,7 @@ from v2l.metrics.lpips_network import empty_lpips
 from v2l.metrics.rows import TABLE_KEYS, VALUE_COLUMNS
 from v2l.score_predictions import run
 from v2l.stage import StageConfig
-from v2l.tokens import schema
+from v2l.tokens import WORDS_SCHEMA, schema
 
 NETWORK = Network(image_size=32, resize_via=None)
 NAMES = [f"class{label}/{number}.png" for label in range(2) for number in range(3)]
@@ -53,8 +53,9 @@ def files(tmp_path_factory):
         fact = {
             "name": name,
             "method": name,
-            "network": NETWORK.model_dump(),
-            "global_tokens": 21,
+            "geometry": NETWORK.geometry.model_dump(),
+            "global_tokens": 21 if code else 0,
+            "note": "",
             "codebooks": codebooks,
         }
         write_tensors(folder / f"{name}.safetensors", {"empty": torch.zeros(1)}, {}, {"tokenizer": fact})
@@ -86,7 +87,9 @@ def write_predictions(path, rows):
     ]
     types = [(name, pa.int32()) for name in ("ways", "tokens", "inner_shots", "repeats", "episode")]
     types += [("induction", pa.bool_()), ("answer", pa.string()), ("target", pa.string())]
-    write_parquet(path, pa.Table.from_pylist(records, pa.schema(types)), {}, {"protocol": "paper"})
+    write_parquet(
+        path, pa.Table.from_pylist(records, pa.schema(types)), {}, {"protocol": "paper", "tokenizer_note": ""}
+    )
     return {"predictions": path}
 
 
@@ -153,17 +156,17 @@ def write_semantics(folder, files, global_ids, images=NAMES):
         [*global_ids, global_ids[0]],
         [[0]] * (n + 1),
     ]
-    facts = {"tokenizer": {}, "grid": [1, 1]}
+    facts = {"tokenizer": {"reads": "global" if global_ids[0] else None, "note": ""}, "grid": [1, 1]}
     write_parquet(folder / "tokens.parquet", pa.table(columns, schema=schema(1, 2)), {}, facts)
     embedding_VD = torch.tensor([[9.0, 9.0], [0.5, 0.0], [3.0, 4.0], [-2.0, 0.0]])
     write_tensors(folder / "embedding.safetensors", {"embedding_VD": embedding_VD}, {})
-    write_parquet(folder / "entries.parquet", pa.table({"entry": pa.array([1, 2, 3], pa.int32())}), {})
+    write_parquet(folder / "words.parquet", pa.table([range(3), ["x", "xy", "-x"], [1, 2, 3]], WORDS_SCHEMA), {})
     feature_ND = torch.tensor([[1.0, 0.0]] * (len(NAMES) - 1) + [[0.0, 1.0]])
     write_tensors(folder / "features.safetensors", {"feature_ND": feature_ND}, {})
     named = {name: folder / f"{name}.safetensors" for name in ("embedding", "features")}
     return (
         named
-        | {name: folder / f"{name}.parquet" for name in ("tokens", "entries")}
+        | {name: folder / f"{name}.parquet" for name in ("tokens", "words")}
         | {"manifest": files / "manifest.parquet"}
     )
 
@@ -198,7 +201,7 @@ def test_semantics_names_what_does_not_fit(files, tmp_path):
 
 
 def original(files, name):
-    return np.asarray(tokenizer_image(open_image(files / "images" / name), NETWORK, "crop"))
+    return np.asarray(tokenizer_image(open_image(files / "images" / name), NETWORK.geometry, "crop"))
 
 
 def write_images(folder, files, tasks, offset, names=NAMES, tokenizer="v2l"):
@@ -323,8 +326,8 @@ def test_an_original_that_vanished_is_named(files, tmp_path):
 
 
 def test_images_too_small_for_lpips_are_refused_with_the_key(files, tmp_path):
-    small = Network(image_size=16, resize_via=None).model_dump()
-    fact = {"name": "v2l", "method": "v2l", "network": small, "global_tokens": 21, "codebooks": {"global": None}}
+    small = Network(image_size=16, resize_via=None).geometry.model_dump()
+    fact = {"name": "v2l", "method": "v2l", "geometry": small, "global_tokens": 21, "note": ""}
     write_tensors(tmp_path / "small.safetensors", {"empty": torch.zeros(1)}, {}, {"tokenizer": fact})
     inputs = write_images(tmp_path, files, ["reconstruction"], 0) | {"weights": tmp_path / "small.safetensors"}
     with pytest.raises(UserError, match="train_tokenizer.network.image_size` is 16"):

@@ -50,6 +50,12 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     visible_V = np.array([any(map(_visible, text)) for text in vocabulary["text"].to_pylist()])
     is_subword_V = np.arange(vocabulary.num_rows) < facts["subwords"]
     tensors, parts = {"local_VD": embedding_VD[: facts["subwords"]]}, []
+    if visible_V.sum() < settings.top_k:
+        raise UserError(
+            f"the vocabulary has {visible_V.sum()} entries with visible text",
+            f"at least `filter_vocabulary.top_k` = {settings.top_k}",
+            "lower top_k",
+        )
     for name, candidate_V in [("global", visible_V), ("subword_global", visible_V & is_subword_V)]:
         kept, count = keep(settings, embedding_VD, np.flatnonzero(candidate_V), feature_ND, rows)
         tensors |= {f"{name}_VD": embedding_VD[kept], f"{name}_entries_V": torch.from_numpy(kept)}
@@ -72,13 +78,8 @@ def keep(
     settings: FilterVocabulary, embedding_VD: Tensor, candidates: np.ndarray, feature_ND: Tensor, rows: np.ndarray
 ) -> tuple[np.ndarray, pa.Array]:
     """Candidates (vocabulary rows) that enough images have among their top-k, ascending, and how many images each."""
-    if len(candidates) < settings.top_k:
-        raise UserError(
-            f"the vocabulary has {len(candidates)} entries with visible text",
-            f"at least `filter_vocabulary.top_k` = {settings.top_k}",
-            "lower top_k",
-        )
-    count_V = count_top_entries(embedding_VD[candidates], feature_ND, rows, settings.top_k, settings.batch_size)
+    top_k = min(settings.top_k, len(candidates))
+    count_V = count_top_entries(embedding_VD[candidates], feature_ND, rows, top_k, settings.batch_size)
     kept_V = count_V >= settings.min_count
     if not kept_V.any():
         raise UserError(
