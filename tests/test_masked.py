@@ -15,6 +15,7 @@ from v2l.errors import UserError
 from v2l.llm.codes import code_ids
 from v2l.llm.loading import load_llm
 from v2l.llm.prompts import MaskedPrompt
+from v2l.metrics.image_sources import source_keys, table_of
 from v2l.models.quantizers import hide
 from v2l.restoration import image_mask, random_mask
 from v2l.tasks import restoration
@@ -159,3 +160,18 @@ def test_hidden_codes_are_zero_vectors():
     code_BLD = torch.ones(1, 3, 2)
     assert hide(code_BLD, None) is code_BLD
     assert hide(code_BLD, torch.tensor([[True, False, True]])).tolist() == [[[1, 1], [0, 0], [1, 1]]]
+
+
+@pytest.mark.parametrize(
+    ("source", "method", "llm", "note"),
+    [
+        ("masked.tiny", "v2l", "tiny", "fine-tuned with LoRA"),
+        ("masked.corrupted-input", "corrupted-input", None, "zero vectors"),
+        ("masked.most-frequent-code", "most-frequent-code", None, "no language model"),
+        ("masked.tokenizer-oracle", "tokenizer-oracle", None, "upper bound"),
+    ],
+)
+def test_rows_of_table_4(source, method, llm, note):
+    keys, found = source_keys("v2l", source, 21)
+    assert keys == {"method": method, "tokenizer": "v2l", "llm": llm} and note in found
+    assert table_of(source) == "table4_restoration"

@@ -117,7 +117,11 @@ def test_further_model_runs_its_own_jobs_only(tiny_run):
 
 
 def test_code_edit_reruns_its_stage_but_never_training(tiny_run):
-    for module, expected in [("evaluate_llm", {"evaluate_llm"}), ("train_tokenizer", set())]:
+    for module, expected in [
+        ("evaluate_llm", {"evaluate_llm"}),
+        ("finetune_llm", {"finetune_llm", "evaluate_llm"}),
+        ("train_tokenizer", set()),
+    ]:
         path = tiny_run.folder / "v2l" / f"{module}.py"
         original = path.read_text()
         try:
