@@ -10,7 +10,8 @@ from v2l.config import Config, schema_text
 from v2l.config_training import merge
 from v2l.errors import UserError
 from v2l.experiment import load_experiment, validate
-from v2l.workflow import STAGES, TABLES, figures, shown_answers, tables
+from v2l.selections import TABLES, figures, shown_answers, tables
+from v2l.workflow import STAGES
 
 EXPERIMENTS = sorted(path.stem for path in Path("config/experiments").glob("*.yaml"))
 

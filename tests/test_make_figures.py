@@ -118,6 +118,15 @@ def test_reconstruction_keeps_the_order_of_the_files(files, tmp_path, drawn):
     assert titles == ["original", "V2L Tokenizer", "V2L without global tokens", "VQ-GAN", "mine"]
 
 
+def test_masked_restoration_stands_between_input_and_original(files, tmp_path, drawn):
+    """As in paper figure 8; files come in the order of the columns."""
+    sources = ["corrupted-input", "tiny-llm", "most-frequent-code", "tokenizer-oracle"]
+    paths = [images_file(tmp_path / f"{name}.parquet", "v2l", f"masked.{name}", ["masked"]) for name in sources]
+    draw(tmp_path, "masked", {"manifest": files["manifest"], "images": paths})
+    titles = [title for title, _ in drawn["image_grid"][0]]
+    assert titles == ["input", "tiny-llm", "most frequent code", "tokenizer oracle", "original"]
+
+
 def test_one_file_of_images_is_enough(files, tmp_path, drawn):
     path = images_file(tmp_path / "v2l.parquet", "v2l", "reconstruction", ["reconstruction"])
     draw(tmp_path, "reconstruction", {"manifest": files["manifest"], "images": path})

@@ -7,7 +7,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from v2l.workflow import FIGURES, STAGES, TABLES
+from v2l.selections import FIGURES, TABLES
+from v2l.workflow import STAGES
 
 pytestmark = pytest.mark.pipeline
 COMMON = ["experiment", "protocol", "metric", "ci_low", "ci_high", "n", "note", "published", "published_source"]
@@ -60,6 +61,7 @@ def test_table3_compares_every_tokenizer_with_the_mean_image(tables):
 
 def test_table4_has_five_tasks_for_every_method_and_bounds(tables):
     table = tables["table4_restoration"]
+    table = table[table.task != "masked"]
     methods = {"v2l", "vqgan", "spae", "majority-vote", "corrupted-input", "tokenizer-oracle"}
     assert set(table.method) == methods
     tasks = {"inpainting", "outpainting", "deblurring", "shift", "rotation"}
@@ -83,6 +85,21 @@ def test_table5_scores_captions_and_answers_of_every_predictor(tables, tiny_run)
     for task in ("captioning", "vqa"):
         for row in pq.read_table(folder / f"{task}.parquet").to_pylist():
             assert row["image_id"] not in row["example_images"] and len(row["example_images"]) == 2
+
+
+def test_table4_has_masked_restoration_with_its_bounds(tiny_run, tables):
+    table = tables["table4_restoration"]
+    table = table[table.task == "masked"]
+    assert set(table.method) == {"v2l", "most-frequent-code", "corrupted-input", "tokenizer-oracle"}
+    assert set(table.tokenizer) == {"v2l"} and set(table.n) == {4}
+    assert set(table[table.method == "v2l"].llm) == {"tiny-llama"} and table[table.method != "v2l"].llm.isna().all()
+    assert all(set(rows.metric) == {"fid", "lpips", "psnr"} for _, rows in table.groupby("method"))
+    folder = tiny_run.folder / "results/tiny/finetune_llm/v2l/tiny-llama"
+    names = {"adapter_model.safetensors", "adapter_config.json", "metrics.jsonl"}
+    assert names <= {path.name for path in folder.iterdir()}
+    assert not (tiny_run.folder / "work/tiny/finetune_llm").exists() or not list(
+        (tiny_run.folder / "work/tiny/finetune_llm").rglob("*.pt")
+    )
 
 
 def test_few_shot_answers_decide_the_accuracy(tiny_run, tables):

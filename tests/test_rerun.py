@@ -12,8 +12,12 @@ SHOWN_FIGURES = {"make_figures_show"}
 FIGURE_RULES = {"make_figures_global_tokens", "make_figures_images"}
 SCORES = {"score_predictions_answers", "score_predictions_semantics", "score_predictions_images"}
 IMAGES = {"reconstruct_images", "reconstruct_images_restored", "reconstruct_images_pixels"}
-BELOW_TOKENS = {"evaluate_llm"} | IMAGES | SCORES | SHOWN_TABLES | SHOWN_FIGURES | FIGURE_RULES
+BELOW_TOKENS = {"finetune_llm", "evaluate_llm"} | IMAGES | SCORES | SHOWN_TABLES | SHOWN_FIGURES | FIGURE_RULES
 BELOW_CODEBOOK = {"train_tokenizer", "extract_tokens"} | BELOW_TOKENS
+
+# What the language model that was fine-tuned for masked restoration answers, and what shows it.
+MASKED = {"finetune_llm", "evaluate_llm", "reconstruct_images_restored", "score_predictions_images"}
+MASKED |= {"make_figures_images"} | SHOWN_TABLES | SHOWN_FIGURES
 
 # key of each section -> (new value, rules that run again)
 MATRIX = {
@@ -34,6 +38,8 @@ MATRIX = {
         2,
         IMAGES | {"score_predictions_images", "make_figures_images"} | SHOWN_TABLES | SHOWN_FIGURES,
     ),
+    "finetune_llm.learning_rate": (1e-4, MASKED),
+    "evaluate_llm.masked.batch_size": (2, MASKED - {"finetune_llm"} | {"reconstruct_images"}),
     "evaluate_llm.classification.max_new_tokens": (
         5,
         {"evaluate_llm", "score_predictions_answers"} | SHOWN_TABLES,
@@ -110,7 +116,11 @@ def test_further_model_runs_its_own_jobs_only(tiny_run):
 
 
 def test_code_edit_reruns_its_stage_but_never_training(tiny_run):
-    for module, expected in [("evaluate_llm", {"evaluate_llm"}), ("train_tokenizer", set())]:
+    for module, expected in [
+        ("evaluate_llm", {"evaluate_llm"}),
+        ("finetune_llm", {"finetune_llm", "evaluate_llm"}),
+        ("train_tokenizer", set()),
+    ]:
         path = tiny_run.folder / "v2l" / f"{module}.py"
         original = path.read_text()
         try:

@@ -19,8 +19,8 @@ from v2l.models.base import Batch
 from v2l.models.spae import SPAETokenizer, layer_positions
 from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
 from v2l.registries import SPAEEntry
+from v2l.selections import score_sources
 from v2l.training.trainer import Trainer
-from v2l.workflow import score_sources
 
 VOCABULARY, WIDTH = 60, 12
 LOSS = Loss(perceptual_weights="unused")

@@ -10,9 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from v2l.config_tasks import VQA, Captioning, Classification, Restoration
+from v2l.config_finetuning import FinetuneLLM
+from v2l.config_tasks import VQA, Captioning, Classification, Masked, Restoration
 from v2l.config_training import TrainTokenizer
 from v2l.registries import LLM, AnyDataset, Encoder, Entry, Sample, Template, Tokenizer
+
+SampleName = Literal[
+    *("classification", "semantics", "reconstruction", "restoration", "captioning", "vqa", "masked", "finetuning")
+]
 
 
 class FetchAssets(Entry):
@@ -98,6 +103,7 @@ class EvaluateLLM(Entry):
 
     classification: Classification = Classification()
     restoration: Restoration = Restoration()
+    masked: Masked = Masked()
     captioning: Captioning = Captioning()
     vqa: VQA = VQA()
 
@@ -137,7 +143,7 @@ class Config(Entry):
     llms: dict[str, LLM]
     encoders: dict[str, Encoder]
     datasets: dict[str, AnyDataset]
-    samples: dict[Literal["classification", "semantics", "reconstruction", "restoration", "captioning", "vqa"], Sample]
+    samples: dict[SampleName, Sample]
     tokenizers: dict[str, Tokenizer]
     fetch_assets: FetchAssets = FetchAssets()
     index_images: IndexImages = IndexImages()
@@ -148,6 +154,7 @@ class Config(Entry):
     train_tokenizer: TrainTokenizer
     extract_tokens: ExtractTokens = ExtractTokens()
     reconstruct_images: ReconstructImages = ReconstructImages()
+    finetune_llm: FinetuneLLM = FinetuneLLM()
     evaluate_llm: EvaluateLLM = EvaluateLLM()
     score_predictions: ScorePredictions
     make_tables: MakeTables = MakeTables()

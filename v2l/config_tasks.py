@@ -93,6 +93,16 @@ class Restoration(Entry):
     batch_size: int = Field(8, ge=1)
 
 
+class Masked(Entry):
+    """Masked image restoration (paper section 4.3, figure 8)."""
+
+    tokenizers: list[str] = []
+    llms: list[str] = []
+    baselines: list[Literal["most-frequent-code"]] = ["most-frequent-code"]
+    mask_share: float = Field(0.3, gt=0, lt=1, description="Share of the local tokens that is masked. paper: 0.3.")
+    batch_size: int = Field(8, ge=1)
+
+
 class TextTask(Entry):
     """Fields of the tasks answered in text (paper section 3.3; its section 4.2: 10 examples, 21 global tokens)."""
 

@@ -12,11 +12,12 @@ from v2l.io.storage import parquet_facts, parquet_writer
 from v2l.llm.progress import Progress
 from v2l.shards import merged, run_shards
 from v2l.stage import Paths, StageConfig, run_stage
-from v2l.tasks import captioning, classification, restoration, vqa
+from v2l.tasks import captioning, classification, masked, restoration, vqa
 
 PREPARE = {
     "classification": classification.prepare,
     "restoration": restoration.prepare,
+    "masked": masked.prepare,
     "captioning": captioning.prepare,
     "vqa": vqa.prepare,
 }

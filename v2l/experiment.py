@@ -12,7 +12,6 @@ from v2l.config_training import TrainTokenizer, merge, training_settings
 from v2l.errors import UserError
 from v2l.registries import SPAEEntry
 
-TASK_SECTIONS = ("classification", "restoration", "captioning", "vqa")  # of `evaluate_llm`
 TAGGED = ("encoders", "datasets", "tokenizers")
 SHARED_KEYS = ("dataset", "split", "tokenizers")  # of train_tokenizer: the same for every variant
 
@@ -108,7 +107,7 @@ def _resolve(node: dict, definitions: dict) -> dict:
 
 def _dangling(config: Config):
     """Selections that name no registry entry, one sentence each."""
-    tasks = {name: getattr(config.evaluate_llm, name) for name in TASK_SECTIONS}
+    tasks = dict(config.evaluate_llm)
     selections = [
         ("encoder", [config.encoder], "encoders"),
         ("expand_vocabulary.llm", [config.expand_vocabulary.llm], "llms"),
@@ -137,7 +136,8 @@ def _dangling(config: Config):
         if name not in restoration.tokenizers:
             key, known = "evaluate_llm.restoration.held_out.tokenizers", ", ".join(restoration.tokenizers)
             yield f"`{key}`: {name!r} is not in `restoration.tokenizers` ({known})"
-    optional = [name for name in ("captioning", "vqa") if not tasks[name].tokenizers]
-    for name in ("semantics", "reconstruction", *TASK_SECTIONS):
+    optional = [name for name in ("masked", "captioning", "vqa") if not tasks[name].tokenizers]
+    optional += ["finetuning"] if "masked" in optional else []
+    for name in ("semantics", "reconstruction", *tasks, "finetuning"):
         if name not in config.samples and name not in optional:
             yield f"`samples.{name}`: missing; the tables need it"

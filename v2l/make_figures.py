@@ -32,6 +32,9 @@ SOURCES = {
     "corrupted-input": "corrupted input",
     "restoration.majority-vote": "majority vote",
     ORACLE: "tokenizer oracle",
+    "masked.corrupted-input": "input",
+    "masked.most-frequent-code": "most frequent code",
+    "masked.tokenizer-oracle": "tokenizer oracle",
 }
 METHODS = {
     "v2l": "V2L Tokenizer",
@@ -113,6 +116,15 @@ def captioning_vqa(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
     return captioned_images(pictures, lines, title, config.make_figures.images), len(pictures)
 
 
+def masked(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
+    """A row per image (paper figure 8): the input with its gaps, what fills them, tokenizer oracle, original."""
+    files = [ImageFile(path) for path in _as_list(inputs["images"])]
+    chosen = choose(config, common_images(files), files[0].path)
+    columns = [(file.label, file.images("masked", chosen)) for file in files]
+    columns.append(("original", _originals(Manifest.read(inputs["manifest"]), chosen, files[0].size)))
+    return image_grid(columns, [("", len(columns))], WIDE_CELL), len(chosen)
+
+
 def reconstruction(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
     """A row per image: the original, then each tokenizer's reconstruction in the order of the files."""
     files = [ImageFile(path) for path in _as_list(inputs["images"])]
@@ -126,6 +138,7 @@ def reconstruction(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
 FIGURES = {
     "global_tokens": global_tokens,
     "restoration": restoration,
+    "masked": masked,
     "reconstruction": reconstruction,
     "captioning_vqa": captioning_vqa,
 }
@@ -146,7 +159,7 @@ class ImageFile:
     @property
     def label(self) -> str:
         """The source in words; of a language model its registry name."""
-        return SOURCES.get(self.source) or self.source.removeprefix("restoration.")
+        return SOURCES.get(self.source) or self.source.partition(".")[2]
 
     def rank(self) -> tuple:
         """Order of columns: what needs no language model first."""

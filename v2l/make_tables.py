@@ -27,7 +27,8 @@ METRICS = {
 }
 METHODS = (  # baselines follow the methods; in tables 1 and 4, those of the same tokenizer
     *("v2l", "v2l-subword", "v2l-local", "vqgan", "lqae", "spae"),
-    *("token-overlap", "clip-prototype", "majority-vote", "tokenizer-oracle", "corrupted-input", "mean-image"),
+    *("token-overlap", "clip-prototype", "majority-vote", "most-frequent-code"),
+    *("tokenizer-oracle", "corrupted-input", "mean-image"),
 )
 
 

@@ -12,10 +12,14 @@ from v2l.config_tasks import Restoration
 from v2l.errors import UserError
 from v2l.protocols import HELD_OUT, PAPER, RELEASED
 from v2l.registries import TASKS
+from v2l.runtime import rng
 
 MASKED_TASKS = ("inpainting", "outpainting")
 
-__all__ = ["MASKED_TASKS", "TASKS", "assemble", "context", "mask_positions", "noisy_variants", "steps"]
+__all__ = [
+    *("MASKED_TASKS", "TASKS", "assemble", "context", "image_count", "image_mask", "mask_positions", "noisy_variants"),
+    *("random_mask", "steps"),
+]
 
 
 def mask_positions(task: str, grid: tuple[int, int]) -> np.ndarray:
@@ -50,6 +54,18 @@ def image_count(section: Restoration, tokenizer: str, protocol: str) -> int | No
     """How many images, from the first, are restored with the tokens of `tokenizer` in `protocol`; None: all."""
     limits = [section.images_of.get(tokenizer), section.held_out.images if protocol == HELD_OUT else None]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def image_mask(length: int, share: float, seed: int, image_id: str) -> np.ndarray:
+    """masked_L of an image in masked restoration: see `random_mask`; of `seed` and `image_id` alone."""
+    return random_mask(length, share, rng(seed, "masked", image_id))
+
+
+def random_mask(length: int, share: float, generator: np.random.Generator) -> np.ndarray:
+    """Which of `length` positions are masked: masked_L (bool), round(share * length) of them, at least one."""
+    masked_L = np.zeros(length, dtype=bool)
+    masked_L[generator.choice(length, max(1, round(share * length)), replace=False)] = True
+    return masked_L
 
 
 def steps(positions: np.ndarray, predicted_tokens: int) -> list[np.ndarray]:

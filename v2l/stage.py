@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from v2l.config import Config, canonical_json
+from v2l.config import Config, EvaluateLLM, canonical_json
 from v2l.errors import UserError
 
 Paths = dict[str, Path | list[Path]]
@@ -26,7 +26,7 @@ SELECTIONS = [
     ("train_tokenizer", "tokenizers"),
     *[
         ("evaluate_llm", task, key)
-        for task in ("classification", "restoration", "captioning", "vqa")
+        for task in EvaluateLLM.model_fields
         for key in ("tokenizers", "llms", "baselines", "protocols")
     ],
     ("evaluate_llm", "restoration", "held_out", "tokenizers"),

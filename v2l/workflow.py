@@ -1,18 +1,17 @@
-"""What the rule files need to know about stages: order, code, commands, and who evaluates what."""
+"""What the rule files need to know about stages: order, code, commands, and the files that they read."""
 
 import ast
 import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import yaml
 
 from v2l.config import Config, canonical_json
 from v2l.errors import UserError
-from v2l.protocols import HELD_OUT, PAPER, run_name
 from v2l.stage import project
 
 STAGES = (
@@ -24,20 +23,13 @@ STAGES = (
     "filter_vocabulary",
     "train_tokenizer",
     "extract_tokens",
+    "finetune_llm",
     "reconstruct_images",
     "evaluate_llm",
     "score_predictions",
     "make_tables",
     "make_figures",
 )
-TABLES = (
-    *("table1_classification", "table2_semantics", "table3_reconstruction", "table4_restoration"),
-    "table5_captioning_vqa",
-)
-FIGURES = ("global_tokens", "reconstruction", "restoration", "captioning_vqa")
-TEXT_TASKS = ("captioning", "vqa")
-WITHOUT_TOKENS = {("classification", "clip-prototype"), ("vqa", "majority-vote")}
-WORDLESS = ("v2l-local", "vqgan")  # methods whose tokens stand for no words
 PACKAGE = Path(__file__).parent
 PATH_KEYS = {
     "llms": ("path",),
@@ -99,49 +91,6 @@ def slicer(config: Config, *keys: str, **job: str) -> Callable:
     return slice_for
 
 
-def task_runs(config: Config, task: str) -> list[tuple[str, str]]:
-    """(tokenizer, run) of every run of a task but restoration; only language models differ by protocol.
-
-    A predictor that reads no tokens runs once.
-    """
-    section = getattr(config.evaluate_llm, task)
-    protocols = section.protocols if task == "classification" else [PAPER]
-    names = [run_name(llm, protocol) for protocol in protocols for llm in section.llms]
-    runs = [(tokenizer, name) for tokenizer in section.tokenizers for name in names]
-    for baseline in section.baselines:
-        tokenizers = section.tokenizers[:1] if (task, baseline) in WITHOUT_TOKENS else section.tokenizers
-        runs += [(tokenizer, baseline) for tokenizer in tokenizers]
-    return runs
-
-
-def restorations(config: Config, predictors: list[str] | None = None) -> list[tuple[str, str]]:
-    """(tokenizer, run) of every restoration, or of those by `predictors`: each protocol of each tokenizer."""
-    section = config.evaluate_llm.restoration
-    predictors = [*section.llms, *section.baselines] if predictors is None else predictors
-    return [
-        (tokenizer, run_name(name, protocol))
-        for protocol in section.protocols
-        for tokenizer in section.tokenizers
-        for name in predictors
-        if protocol != HELD_OUT or tokenizer in (section.held_out.tokenizers or section.tokenizers)
-    ]
-
-
-def tables(config: Config) -> list[str]:
-    """The tables of an experiment: table 5 only if it answers in text."""
-    return [table for table in TABLES if score_sources(config, table)]
-
-
-def figures(config: Config) -> list[str]:
-    """The figures of an experiment: answers in text only if there are some."""
-    return [figure for figure in FIGURES if figure != "captioning_vqa" or "table5_captioning_vqa" in tables(config)]
-
-
-def reconstructed(config: Config) -> list[str]:
-    """Tokenizers of table 3; v2l-subword differs from v2l in its words alone and stands in tables 1 and 2."""
-    return [name for name in config.train_tokenizer.tokenizers if config.tokenizers[name].method != "v2l-subword"]
-
-
 def imported(config: Config) -> list[str]:
     """Tokenizers of the registry whose weights come from a published checkpoint."""
     return [name for name, entry in config.tokenizers.items() if entry.imported]
@@ -160,21 +109,6 @@ def own_files(config: Config, tokenizer: str) -> list[str]:
     values = config.tokenizers[tokenizer].files.values()
     files = [path for value in values for path in (value if isinstance(value, list) else [value])]
     return [str(path) for path in files if path.exists() and not asset_of(str(path))]
-
-
-def score_sources(config: Config, table: str) -> list[str]:
-    """`<tokenizer>/<source>` of every score that a table is made of."""
-    trained = config.train_tokenizer.tokenizers
-    if table == "table1_classification":
-        return [f"{tokenizer}/classification.{name}" for tokenizer, name in task_runs(config, "classification")]
-    if table == "table2_semantics":
-        return [f"{name}/semantics" for name in trained if config.tokenizers[name].method not in WORDLESS]
-    if table == "table3_reconstruction":
-        return [f"{name}/reconstruction" for name in reconstructed(config)] + ["pixels/mean-image"]
-    if table == "table5_captioning_vqa":
-        return [f"{tokenizer}/{task}.{name}" for task in TEXT_TASKS for tokenizer, name in task_runs(config, task)]
-    runs = [*restorations(config), *restorations(config, ["tokenizer-oracle"])]
-    return [*(f"{tokenizer}/restoration.{name}" for tokenizer, name in runs), "pixels/corrupted-input"]
 
 
 def paths_in(data: dict) -> dict[str, str]:
@@ -200,7 +134,8 @@ def paths_in(data: dict) -> dict[str, str]:
 def episode_files(section: dict) -> dict[tuple[int, int], str]:
     """(ways, inner shots) -> file, of every cell that section `evaluate_llm.classification` (plain JSON) asks."""
     pattern = section.get("episode_files")
-    shapes = {pair for grid in section.get("grid", []) for pair in product(grid["ways"], grid["inner_shots"])}
+    grids = [*section.get("grid", []), *chain.from_iterable(section.get("grid_of", {}).values())]
+    shapes = {pair for grid in grids for pair in product(grid["ways"], grid["inner_shots"])}
     return (
         {(ways, shots): pattern.format(ways=ways, inner_shots=shots) for ways, shots in sorted(shapes)}
         if pattern
@@ -246,27 +181,3 @@ def check_assets(config: Config, lock: Path = Path("config/assets.lock")) -> Non
             raise UserError(
                 f"`{key}` is {path}", f"an asset of {lock} ({', '.join(known)})", "lock it, or use another path"
             )
-
-
-def used_datasets(config: Config) -> list[str]:
-    """Data sets that the experiment's stages and samples select, each once."""
-    names = {config.filter_vocabulary.dataset, config.train_tokenizer.dataset}
-    return sorted(names | {sample.dataset for sample in config.samples.values()})
-
-
-def shown_sources(config: Config) -> dict[str, list[str]]:
-    """`<tokenizer>/<source>` of the images in each figure; restorations by the first tokenizer and protocol."""
-    section = config.evaluate_llm.restoration
-    shown, protocol = section.tokenizers[0], section.protocols[0]
-    predictors = [*section.llms, *section.baselines, "tokenizer-oracle"]
-    restored = [f"{shown}/restoration.{run_name(name, protocol)}" for name in predictors]
-    return {
-        "reconstruction": [f"{name}/reconstruction" for name in reconstructed(config)],
-        "restoration": ["pixels/corrupted-input", *restored],
-    }
-
-
-def shown_answers(config: Config) -> list[tuple[str, str]]:
-    """(data set, `<tokenizer>/<predictor>/<task>`) of the answers that a figure shows: the first of each task."""
-    runs = [(task, *task_runs(config, task)[:1]) for task in TEXT_TASKS]
-    return [(config.samples[task].dataset, "/".join([*run[0], task])) for task, *run in runs if run]

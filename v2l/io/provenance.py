@@ -15,6 +15,7 @@ KEY = "v2l"
 PACKAGES = (
     "torch",
     "transformers",
+    "peft",
     "open_clip_torch",
     "numpy",
     "pyarrow",

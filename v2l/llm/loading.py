@@ -27,16 +27,22 @@ LAYOUT = {
 
 
 def load_llm(
-    name: str, entry: LLM, device: torch.device, device_map: str = "", offload: Path | None = None
+    name: str,
+    entry: LLM,
+    device: torch.device,
+    device_map: str = "",
+    offload: Path | None = None,
+    adapter: Path | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model of registry entry `llms.<name>` in evaluation mode on `device`, and its tokenizer.
 
     `entry.path` is a folder or a GGUF file, whose weights are expanded to `entry.dtype`. `device_map` spreads the
     layers over devices instead: auto, balanced, sequential, or the path of a JSON object (part of the model -> device,
-    cpu or disk); what goes to disk is kept in `offload`. Nothing is downloaded.
+    cpu or disk); what goes to disk is kept in `offload`. `adapter` is a PEFT folder whose layers are put into the
+    model, in float32 and not merged: bfloat16 weights would round them away. Nothing is downloaded.
 
     Raises UserError when the path or a part of the folder is missing or unreadable, when the device map cannot be
-    followed, or when the tokenizer has ids that the model has no embedding for.
+    followed, when the tokenizer has ids that the model has no embedding for, or when the adapter does not fit.
     """
     path, key = Path(entry.path), f"`llms.{name}.path`"
     folder, options = path, {"local_files_only": True}
@@ -66,6 +72,8 @@ def load_llm(
             "a tokenizer and a model of the same vocabulary",
             "take both from one release",
         )
+    if adapter is not None:
+        model = _with_adapter(model, adapter, key)
     model = model.eval().requires_grad_(False)
     return (model if device_map else model.to(device)), tokenizer
 
@@ -101,13 +109,33 @@ def _device_map(text: str) -> str | dict[str, str | int]:
         ) from None
 
 
-def llm_of(config: StageConfig, inputs: Paths) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Words]:
-    """Model, tokenizer and words of `job.predictor`, whose vocabulary must be that of the tokens."""
+def _with_adapter(model: PreTrainedModel, adapter: Path, key: str) -> PreTrainedModel:
+    from peft import PeftModel  # takes seconds that models without an adapter can spare
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapter)).get_base_model()
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"the adapter in {adapter} cannot be put into the model of {key} ({' '.join(str(error).split())[:300]})",
+            "a PEFT folder (adapter_config.json, adapter_model.safetensors) made for this model",
+            "delete the folder and run finetune_llm again",
+        ) from None
+
+
+def llm_of(
+    config: StageConfig, inputs: Paths, dtype: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Words]:
+    """Model, tokenizer and words of `job.predictor`, whose vocabulary must be that of the tokens.
+
+    With an input `adapter`, a file of a PEFT folder, the model has that adapter. `dtype` overrides the registry's.
+    """
     name = config.job["predictor"]
+    entry = config.llms[name]
+    if dtype:
+        entry = entry.model_copy(update={"dtype": dtype})
+    adapter = inputs["adapter"].parent if "adapter" in inputs else None
     offload = Path(config.job["work"]) / "offload" if "work" in config.job else None
-    model, tokenizer = load_llm(
-        name, config.llms[name], default_device(), config.machine.get("device_map", ""), offload
-    )
+    model, tokenizer = load_llm(name, entry, default_device(), config.machine.get("device_map", ""), offload, adapter)
     words = Words(tokenizer)
     for key in ("tokens", "vocabulary"):
         words.require(name, parquet_facts(inputs[key])["vocabulary"], inputs[key])

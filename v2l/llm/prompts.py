@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 SEPARATOR = ", "
@@ -87,3 +88,26 @@ class RestorationPrompt:
 
     def _piece(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False).input_ids
+
+
+class MaskedPrompt:
+    """Prompts of masked restoration: a token map with gaps, then the whole map up to the tokens that are asked for.
+
+    Nothing of the layout is known from the paper. Each gap is the model's unknown token, which stands for no word, so
+    that the second map can be read off the first wherever nothing is missing.
+    """
+
+    REMEDY = "take a language model with a longer context, or lower `train_tokenizer.network.image_size`"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self._head = tokenizer("Picture with gaps:").input_ids
+        self._middle = tokenizer("\nPicture:", add_special_tokens=False).input_ids
+        self._gap = tokenizer.eos_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
+
+    def ids(self, map_L: np.ndarray, masked_L: np.ndarray, end: int) -> list[int]:
+        """Ids of the prompt that asks for what follows the first `end` ids of the map `map_L` (ids, row-major).
+
+        `masked_L` says which positions are gaps; `map_L` holds what was predicted there so far.
+        """
+        shown_L = np.where(masked_L, self._gap, map_L)
+        return [*self._head, *shown_L.tolist(), *self._middle, *map_L[:end].tolist()]

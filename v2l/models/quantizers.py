@@ -55,6 +55,11 @@ def first_equal_rows(codebook_VD: Tensor) -> Tensor:
     return torch.tensor([first.setdefault(row.tobytes(), index) for index, row in enumerate(rows)], dtype=torch.int64)
 
 
+def hide(code_BLD: Tensor, visible_BL: Tensor | None) -> Tensor:
+    """The codes' vectors with zeros where they are not visible; None: all are."""
+    return code_BLD if visible_BL is None else code_BLD * visible_BL[..., None]
+
+
 def straight_through(vector_ND: Tensor, code_ND: Tensor) -> Tensor:
     """The codes' values with the vectors' gradient."""
     return vector_ND + (code_ND - vector_ND).detach()

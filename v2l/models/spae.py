@@ -134,13 +134,14 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
             *upper, last = [layer.ids_BP for layer in self.quantize(vector_BLD, codebook_VD)]
         return Codes(last, torch.cat(upper, dim=1))
 
-    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None) -> Tensor:
+    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None, visible_BL: Tensor | None = None) -> Tensor:
         """Float32 image_BCHW in about [-1, 1] of the mean code of each position over all layers."""
         if global_ids_BK is None:
             raise ValueError(f"tokenizer {self.name} decodes with global ids")
         code_BND = self.codes(torch.cat([global_ids_BK, local_ids_BL], dim=1))
         total_BLD = code_BND.new_zeros(*local_ids_BL.shape, code_BND.shape[2])
-        return self.decode_vectors(total_BLD.index_add(1, self.position_N, code_BND) / self.codes_L[:, None])
+        mean_BLD = total_BLD.index_add(1, self.position_N, code_BND) / self.codes_L[:, None]
+        return self.decode_vectors(quantizers.hide(mean_BLD, visible_BL))
 
     @property
     def codebooks(self) -> tuple[Tensor, Tensor | None]:

@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir).parent))
 
-from v2l import timings, workflow as stages
+from v2l import selections, timings, workflow as stages
 from v2l.errors import UserError
 from v2l.experiment import load_experiment
 from v2l.protocols import split_run
@@ -25,7 +25,7 @@ ENVIRONMENT = "../../environment.yml"  # for `--sdm conda`
 RESULTS = f"results/{CONFIG.experiment}"
 LOGS = f"logs/{CONFIG.experiment}"
 
-SHOWN_SOURCES = stages.shown_sources(CONFIG)
+SHOWN_SOURCES = selections.shown_sources(CONFIG)
 
 slice_of = partial(stages.slicer, CONFIG)
 assets_of = partial(stages.asset_records, CONFIG)
@@ -50,20 +50,20 @@ def sample_dataset(wildcards):
 
 def source_sample(wildcards):
     """The sample whose images a source of images shows."""
-    source = wildcards.get("source") or wildcards.get("figure") or "restoration"
-    return "reconstruction" if source in ("reconstruction", "mean-image") else "restoration"
+    source = wildcards.get("source") or wildcards.get("figure") or wildcards.task
+    kind = source.partition(".")[0]
+    return {"mean-image": "reconstruction", "corrupted-input": "restoration"}.get(kind, kind)
+
+
+def source_keys(wildcards):
+    """Section of the task whose tokens a source decodes; clean tokens belong to no task."""
+    sample = source_sample(wildcards)
+    return [] if sample == "reconstruction" else [f"evaluate_llm.{sample}"]
 
 
 def source_manifest(wildcards):
     """Manifest of a source's sample."""
     return f"{RESULTS}/index_images/{CONFIG.samples[source_sample(wildcards)].dataset}.parquet"
-
-
-def import_codebook(wildcards):
-    """This experiment's codebook, for an imported tokenizer whose words are not published with it."""
-    entry = CONFIG.tokenizers[wildcards.tokenizer]
-    needs = entry.method == "v2l" and not entry.codebooks
-    return [f"{RESULTS}/filter_vocabulary/codebook.safetensors"] if needs else []
 
 
 def predictor_keys(wildcards):

@@ -12,6 +12,13 @@ def predictor_features(wildcards):
     return [f"{RESULTS}/embed_images/{CONFIG.samples['classification'].dataset}.safetensors"] if needs else []
 
 
+def predictor_adapter(wildcards):
+    """Adapter of a language model, for the one task that it is fine-tuned for."""
+    needs = wildcards.task == "masked" and wildcards.predictor in CONFIG.llms
+    folder = f"{RESULTS}/finetune_llm/{wildcards.tokenizer}/{wildcards.predictor}"
+    return [f"{folder}/adapter_model.safetensors"] if needs else []
+
+
 rule evaluate_llm:
     input:
         assets=lambda w: assets_of(*predictor_keys(w)),
@@ -21,6 +28,7 @@ rule evaluate_llm:
         manifest=lambda w: f"{RESULTS}/index_images/{sample_dataset(w)}.parquet",
         features=predictor_features,
         episodes=task_files,
+        adapter=predictor_adapter,
         code=stage_code("evaluate_llm"),
     output:
         predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.parquet",
@@ -29,7 +37,7 @@ rule evaluate_llm:
     benchmark:
         f"{LOGS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.benchmark.tsv"
     wildcard_constraints:
-        task="classification|restoration|captioning|vqa",
+        task="classification|restoration|masked|captioning|vqa",
     conda:
         ENVIRONMENT
     threads: lambda w: 8 if predictor_keys(w) else 1
@@ -54,7 +62,7 @@ rule evaluate_llm:
     shell:
         stage_command(
             "evaluate_llm",
-            ["tokens", "vocabulary", "words", "manifest", "features", "episodes"],
+            ["tokens", "vocabulary", "words", "manifest", "features", "episodes", "adapter"],
             ["predictions"],
             machine=["shards", "launcher", "device_map"],
         )

@@ -1,7 +1,7 @@
 """Figures as PDF and PNG; results/figures/ always shows the active experiment."""
 
 FIGURE_FORMATS = ("pdf", "png")
-SHOWN_ANSWERS = stages.shown_answers(CONFIG)
+SHOWN_ANSWERS = selections.shown_answers(CONFIG)
 SHOWN_TOKENIZER = CONFIG.evaluate_llm.restoration.tokenizers[0]
 
 
@@ -42,7 +42,7 @@ rule make_figures_images:
     benchmark:
         f"{LOGS}/make_figures/{{figure}}.benchmark.tsv"
     wildcard_constraints:
-        figure="reconstruction|restoration",
+        figure="reconstruction|restoration|masked",
     conda:
         ENVIRONMENT
     threads: 1

@@ -82,7 +82,7 @@ rule score_predictions_images:
     benchmark:
         f"{LOGS}/score_predictions/{{tokenizer}}/{{source}}.benchmark.tsv"
     wildcard_constraints:
-        source=r"reconstruction|mean-image|corrupted-input|restoration\..+",
+        source=r"reconstruction|mean-image|corrupted-input|(restoration|masked)\..+",
     conda:
         ENVIRONMENT
     threads: 1
