@@ -89,7 +89,9 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
             codebook_VD = self.codebook_projection(self.tok_embeddings.weight)
             layers = self.quantize(vector_BLD, codebook_VD)
             terms = [
-                quantizers.quantizer_loss(vector_BLD[:, layer.position_P], layer.mean_BPD, loss.codebook)
+                quantizers.quantizer_loss(
+                    vector_BLD[:, layer.position_P], layer.mean_BPD, loss.codebook, loss.commitment
+                )
                 for layer in layers
             ]
             losses = {"quantizer": torch.stack(terms).mean()}
