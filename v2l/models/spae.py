@@ -39,7 +39,7 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
         t_l(x) = z(x) + sum_{j=1..k} (z(x) - e_{v_j}),   v_{k+1} = argmin_v |t_l(x) - e_v|^2,
         m_l(x) = (e_{v_1} + ... + e_{v_{k+1}}) / (k + 1).
     The decoder, V2L's without global path, takes z(x) + sg(m_M(x) - z(x)), sg: no gradient. The quantizer loss is
-        1/M sum_l [ mean_{x in X_l} (sg(m_l(x)) - z(x))^2 + `codebook` * mean_{x in X_l} (m_l(x) - sg(z(x)))^2 ].
+        1/M sum_l mean_{x in X_l} [ `commitment` * (sg(m_l(x)) - z(x))^2 + `codebook` * (m_l(x) - sg(z(x)))^2 ].
     Semantic guidance, for the image feature f and the first S = `semantic_layers` layers, with the codes in t_l and
     sigma held fixed (relative to sigma, as the encoder's vectors come close together at the start and codes follow):
         q(v) = softmax_v( cos(f, c_v) / `similarity_temperature` ),
@@ -88,11 +88,9 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
         with torch.autocast(vector_BLD.device.type, enabled=False):
             codebook_VD = self.codebook_projection(self.tok_embeddings.weight)
             layers = self.quantize(vector_BLD, codebook_VD)
+            weights = loss.codebook, loss.commitment
             terms = [
-                quantizers.quantizer_loss(
-                    vector_BLD[:, layer.position_P], layer.mean_BPD, loss.codebook, loss.commitment
-                )
-                for layer in layers
+                quantizers.quantizer_loss(vector_BLD[:, layer.position_P], layer.mean_BPD, *weights) for layer in layers
             ]
             losses = {"quantizer": torch.stack(terms).mean()}
             if loss.semantic and self.entry.semantic_layers:
