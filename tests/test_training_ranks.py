@@ -139,7 +139,8 @@ def _statistics(rank: int, port: int, folder: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     ranks = Ranks.connect()
     torch.manual_seed(0)
-    network = share_statistics(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), ranks)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    share_statistics(network, ranks)
     x_BCHW = torch.randn(6, 3, 5, 5)[rank::2].requires_grad_()
     loss = ranks.mean((network(x_BCHW).sin() * torch.arange(4.0)[:, None, None]).mean().detach().clone())
     (network(x_BCHW).sin() * torch.arange(4.0)[:, None, None]).mean().backward()

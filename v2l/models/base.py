@@ -118,6 +118,11 @@ class VisionTokenizer(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def compiled_parts(self) -> list[nn.Module]:
+        """The parts that `train_tokenizer.compile` compiles, each alone; the last layer is in none of them."""
+
+    @property
+    @abstractmethod
     def codebooks(self) -> tuple[Tensor, Tensor | None]:
         """The tables that local and global ids point into; None without a global path."""
 

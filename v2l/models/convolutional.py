@@ -38,6 +38,10 @@ class ConvolutionalTokenizer(VisionTokenizer):
     def last_layer(self) -> nn.Parameter:
         return self.decoder.conv_out.weight
 
+    @property
+    def compiled_parts(self) -> list[nn.Module]:
+        return [self.encoder, self.decoder.mid, *self.decoder.up]
+
 
 class ProjectedCodebook(nn.Module):
     """A frozen codebook behind a trained linear projector; base of tokenizers that write in the vocabulary's subwords.

@@ -113,6 +113,10 @@ class LQAETokenizer(VisionTokenizer):
         return self.decoder.patches.weight
 
     @property
+    def compiled_parts(self) -> list[nn.Module]:
+        return [self.encoder, self.language_model]
+
+    @property
     def codebooks(self) -> tuple[Tensor, Tensor | None]:
         return self.language_model.embedding_VD, None
 

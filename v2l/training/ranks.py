@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Ranks:
@@ -81,29 +82,33 @@ def _where() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-class RankBatchNorm(nn.BatchNorm2d):
-    """BatchNorm2d whose batch is that of all ranks, on any device (torch's own SyncBatchNorm needs a GPU)."""
+class RankBatchNorm(_BatchNorm):
+    """Batch normalisation over the images of all ranks, on any device (torch's own SyncBatchNorm needs a GPU)."""
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(x_BCHW)
-        ranks = dist.get_world_size()
-        mean_C = all_reduce(x_BCHW.mean((0, 2, 3))) / ranks
-        centred_BCHW = x_BCHW - mean_C[:, None, None]
-        variance_C = all_reduce(centred_BCHW.square().mean((0, 2, 3))) / ranks
+            return super().forward(x)
+        ranks, (batch, channels, *space) = dist.get_world_size(), x.shape
+        x_BCL = x.flatten(2)
+        mean_C = all_reduce(x_BCL.mean((0, 2))) / ranks
+        centred_BCL = x_BCL - mean_C[:, None]
+        variance_C = all_reduce(centred_BCL.square().mean((0, 2))) / ranks
         with torch.no_grad():
-            count = x_BCHW.numel() // x_BCHW.shape[1] * ranks
+            count = x_BCL.numel() // channels * ranks
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean_C, self.momentum)
             self.running_var.lerp_(variance_C * count / (count - 1), self.momentum)
-        scale_C = self.weight * (variance_C + self.eps).rsqrt()
-        return centred_BCHW * scale_C[:, None, None] + self.bias[:, None, None]
+        out_BCL = centred_BCL * (variance_C + self.eps).rsqrt()[:, None]
+        if self.affine:
+            out_BCL = out_BCL * self.weight[:, None] + self.bias[:, None]
+        return out_BCL.view(batch, channels, *space)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of dimensions after the channels."""
 
 
-def share_statistics(module: nn.Module, ranks: Ranks) -> nn.Module:
-    """`module` with every BatchNorm2d taking its statistics over all ranks; state-dict keys stay."""
-    if ranks.size > 1:
-        for part in module.modules():
-            if type(part) is nn.BatchNorm2d:
-                part.__class__ = RankBatchNorm
-    return module
+def share_statistics(module: nn.Module, ranks: Ranks) -> None:
+    """Let every batch normalisation of `module` take its statistics over all ranks; state-dict keys stay."""
+    for part in module.modules() if ranks.size > 1 else ():
+        if type(part) in (nn.BatchNorm1d, nn.BatchNorm2d):
+            part.__class__ = RankBatchNorm

@@ -37,13 +37,15 @@ class Trainer:
         self.discriminator_optimizer = None
         if discriminator is not None:
             discriminator.train()
-            if config.rank_statistics == "all":
-                share_statistics(discriminator, self.ranks)
             self.discriminator_optimizer = self._optimizer(list(discriminator.parameters()))
+        if config.rank_statistics == "all":
+            for network in filter(None, (tokenizer, discriminator)):
+                share_statistics(network, self.ranks)
         self.generator: nn.Module = tokenizer
         if config.compile:
-            self.generator = torch.compile(tokenizer)
-            self.perceptual = torch.compile(perceptual) if perceptual else None
+            # not as a whole: the adaptive weight's gradients, at the last layer, would take two more passes through it
+            for part in [*tokenizer.compiled_parts, *filter(None, (perceptual, discriminator))]:
+                part.compile()
         if self.ranks.size > 1:
             where = [torch.cuda.current_device()] if torch.cuda.is_available() else None
             self.generator = DistributedDataParallel(self.generator, device_ids=where, broadcast_buffers=False)
