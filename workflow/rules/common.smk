@@ -61,22 +61,10 @@ def source_keys(wildcards):
     return [] if sample == "reconstruction" else [f"evaluate_llm.{sample}"]
 
 
-def source_manifest(wildcards):
-    """Manifest of a source's sample."""
-    return f"{RESULTS}/index_images/{CONFIG.samples[source_sample(wildcards)].dataset}.parquet"
-
-
 def predictor_keys(wildcards):
     """Registry entry of the predictor, if it is a language model."""
     predictor = split_run(wildcards.predictor)[0]
     return [f"llms.{predictor}"] if predictor in CONFIG.llms else []
-
-
-def source_weights(wildcards):
-    """Weights whose geometry the originals are read with; images that no tokenizer made follow the first."""
-    tokenizer = wildcards.get("tokenizer") or "pixels"
-    trained = CONFIG.train_tokenizer.tokenizers[0] if tokenizer == "pixels" else tokenizer
-    return f"{RESULTS}/train_tokenizer/{trained}.safetensors"
 
 
 def score_slice(source, *keys):
@@ -87,8 +75,3 @@ def score_slice(source, *keys):
 def encoder_keys(wildcards):
     """The encoder, for the one task whose score compares texts with images."""
     return ["encoder", f"encoders.{CONFIG.encoder}"] if wildcards.task == "captioning" else []
-
-
-def shown_images(wildcards):
-    """Images that a figure puts side by side."""
-    return [f"{RESULTS}/reconstruct_images/{source}.parquet" for source in SHOWN_SOURCES[wildcards.figure]]

@@ -1,24 +1,6 @@
 """Every prompt, raw output and answer of each language model, and of the predictors that use none."""
 
 
-def task_files(wildcards):
-    """Files of few-shot episodes, if they are not drawn."""
-    return stages.used_episode_files(CONFIG) if wildcards.task == "classification" else []
-
-
-def predictor_features(wildcards):
-    """Image features, for the one predictor that reads no tokens."""
-    needs = wildcards.predictor == "clip-prototype"
-    return [f"{RESULTS}/embed_images/{CONFIG.samples['classification'].dataset}.safetensors"] if needs else []
-
-
-def predictor_adapter(wildcards):
-    """Adapter of a language model, for the one task that it is fine-tuned for."""
-    needs = wildcards.task == "masked" and wildcards.predictor in CONFIG.llms
-    folder = f"{RESULTS}/finetune_llm/{wildcards.tokenizer}/{wildcards.predictor}"
-    return [f"{folder}/adapter_model.safetensors"] if needs else []
-
-
 rule evaluate_llm:
     input:
         assets=lambda w: assets_of(*predictor_keys(w)),

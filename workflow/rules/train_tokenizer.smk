@@ -3,13 +3,6 @@
 IMPORTED = stages.imported(CONFIG)
 
 
-def import_codebook(wildcards):
-    """This experiment's codebook, for an imported tokenizer whose words are not published with it."""
-    entry = CONFIG.tokenizers[wildcards.tokenizer]
-    needs = entry.method == "v2l" and not entry.codebooks
-    return [f"{RESULTS}/filter_vocabulary/codebook.safetensors"] if needs else []
-
-
 rule train_tokenizer:
     input:
         assets=assets_of("train_tokenizer", f"datasets.{CONFIG.train_tokenizer.dataset}"),
