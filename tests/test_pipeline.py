@@ -34,7 +34,7 @@ def test_each_row_is_one_measurement(tables, name):
 
 def test_table1_has_every_cell_of_the_grid_for_every_predictor(tables):
     table = tables["table1_classification"]
-    assert set(table.method) == {"v2l", "spae", "token-overlap", "clip-prototype"}
+    assert set(table.method) == {"v2l", "v2l-subword", "lqae", "spae", "token-overlap", "clip-prototype"}
     # two tokens x two inductions, and one cell with three inner shots and a repeat
     assert table[table.method == "v2l"].groupby(["tokens", "induction", "inner_shots", "repeats"]).size().shape == (5,)
     assert table.accuracy.between(0, 1).all() and set(table.n) == {4}
@@ -51,7 +51,7 @@ def test_table2_scores_are_in_range_and_relative_scores_are_shares(tables):
 
 def test_table3_compares_every_tokenizer_with_the_mean_image(tables):
     table = tables["table3_reconstruction"]
-    assert set(table.method) == {"v2l", "v2l-local", "vqgan", "spae", "mean-image"}
+    assert set(table.method) == {"v2l", "v2l-local", "vqgan", "lqae", "spae", "mean-image"}
     assert {"fid", "lpips", "psnr", "ssim"} == set(table.metric)
     assert table.fid.dropna().gt(1e-3).all(), "random features tell the images apart"
     assert set(table.n) == {16} and table.psnr.dropna().between(3, 60).all()
@@ -62,7 +62,7 @@ def test_table3_compares_every_tokenizer_with_the_mean_image(tables):
 def test_table4_has_five_tasks_for_every_method_and_bounds(tables):
     table = tables["table4_restoration"]
     table = table[table.task != "masked"]
-    methods = {"v2l", "vqgan", "spae", "majority-vote", "corrupted-input", "tokenizer-oracle"}
+    methods = {"v2l", "vqgan", "lqae", "spae", "majority-vote", "corrupted-input", "tokenizer-oracle"}
     assert set(table.method) == methods
     tasks = {"inpainting", "outpainting", "deblurring", "shift", "rotation"}
     assert all(set(rows.task) == tasks for _, rows in table.groupby("method"))

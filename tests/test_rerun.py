@@ -9,7 +9,7 @@ pytestmark = pytest.mark.pipeline
 
 SHOWN_TABLES = {"make_tables", "make_tables_show"}
 SHOWN_FIGURES = {"make_figures_show"}
-FIGURE_RULES = {"make_figures_global_tokens", "make_figures_images"}
+FIGURE_RULES = {"make_figures_global_tokens", "make_figures_images", "make_figures_captioning_vqa"}
 SCORES = {"score_predictions_answers", "score_predictions_semantics", "score_predictions_images"}
 IMAGES = {"reconstruct_images", "reconstruct_images_restored", "reconstruct_images_pixels"}
 BELOW_TOKENS = {"finetune_llm", "evaluate_llm"} | IMAGES | SCORES | SHOWN_TABLES | SHOWN_FIGURES | FIGURE_RULES
@@ -107,9 +107,9 @@ def test_further_model_runs_its_own_jobs_only(tiny_run):
         f"evaluate_llm={selection}",
     )
     assert planned == {
-        "evaluate_llm": 2,
-        "reconstruct_images_restored": 2,
-        "score_predictions_images": 2,
+        "evaluate_llm": 4,
+        "reconstruct_images_restored": 4,
+        "score_predictions_images": 4,
         "make_tables": 1,
         "make_tables_show": 1,
     }
