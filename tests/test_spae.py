@@ -16,6 +16,7 @@ from v2l.errors import UserError
 from v2l.experiment import load_experiment
 from v2l.io.storage import read_tensors
 from v2l.models.base import Batch
+from v2l.models.quantizers import matching_map, transport_map
 from v2l.models.spae import SPAETokenizer, layer_positions
 from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
 from v2l.registries import SPAEEntry
@@ -140,6 +141,30 @@ def test_vectors_are_normalised_over_the_batch():
     torch.testing.assert_close(vector_ND.var(0, correction=0), torch.full((WIDTH,), 1 / WIDTH), atol=1e-4, rtol=1e-2)
     alone = tokenizer.eval().vectors(images(8))[:1]
     torch.testing.assert_close(tokenizer.vectors(images(8)[:1]), alone, atol=1e-5, rtol=1e-4)
+
+
+def test_transport_gives_the_codes_the_vectors_moments_and_moves_them_least():
+    generator = torch.Generator().manual_seed(0)
+    code_VD, vector_ND = torch.randn(400, 6, generator=generator), torch.randn(300, 6, generator=generator)
+    code_VD = code_VD @ torch.randn(6, 6, generator=generator)
+    vector_ND = vector_ND @ torch.randn(6, 6, generator=generator) + 2
+    moved = {found: F.linear(code_VD, *found(code_VD, vector_ND)) for found in (transport_map, matching_map)}
+    for made_VD in moved.values():
+        torch.testing.assert_close(made_VD.mean(0), vector_ND.mean(0), atol=1e-3, rtol=0)
+        torch.testing.assert_close(made_VD.T.cov(correction=0), vector_ND.T.cov(correction=0), atol=2e-2, rtol=1e-2)
+    distance = {found: (made_VD - code_VD).square().sum(1).mean() for found, made_VD in moved.items()}
+    assert distance[transport_map] < distance[matching_map]
+
+
+def test_matching_twice_leaves_the_words_where_they_are():
+    tokenizer = make().train()
+    tokenizer.match_moments(images(64))
+    once = projected(tokenizer).detach()
+    vector_ND = tokenizer.vectors(images(64)).detach().flatten(0, 1)
+    torch.testing.assert_close(once.mean(0), vector_ND.mean(0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(once.T.cov(correction=0), vector_ND.T.cov(correction=0), atol=1e-3, rtol=0)
+    tokenizer.match_moments(images(64))
+    torch.testing.assert_close(projected(tokenizer).detach(), once, atol=1e-3, rtol=0)
 
 
 def test_gradients_pass_straight_from_the_image_to_the_vectors():

@@ -88,6 +88,20 @@ def matching_map(code_VD: Tensor, vector_NE: Tensor) -> tuple[Tensor, Tensor]:
     return weight.float(), bias.float()
 
 
+@torch.no_grad()
+def transport_map(code_VD: Tensor, vector_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """As `matching_map`, but of all such maps the one that moves the codes least (optimal transport of Gaussians).
+
+    weight = S^(-1/2) (S^(1/2) Cov(vector) S^(1/2))^(1/2) S^(-1/2) with S = Cov(code), symmetric.
+    """
+    code_mean, code_covariance = _moments(code_VD)
+    vector_mean, vector_covariance = _moments(vector_ND)
+    root, inverse = _power(code_covariance, 0.5), _power(code_covariance, -0.5)
+    weight = inverse @ _power(root @ vector_covariance @ root, 0.5) @ inverse
+    bias = vector_mean - weight @ code_mean
+    return weight.float(), bias.float()
+
+
 def _moments(vector_ND: Tensor) -> tuple[Tensor, Tensor]:
     vector_ND = vector_ND.double()
     mean = vector_ND.mean(0)

@@ -3,6 +3,7 @@
 Shape suffixes as in `v2l.models.base`, and P positions of a layer, N ids of all layers together.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import pyarrow as pa
@@ -33,7 +34,7 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
     z(x) is the encoder's vector at position x of the h x h map, its D channels with mean 0 and variance 1 / D over the
     batch; c_v is the image-text encoder's embedding of subword v, e_v = P c_v its projection. Both are ours, against
     codebook collapse: batch normalisation, as guidance draws all vectors the same way at first and unit vectors end in
-    one point; and the trained projector P of V2L, matched to the vectors' moments.
+    one point; and the trained projector P of V2L, matched to the vectors' moments by the map that moves e_v least.
 
     Dilated sub-sampling: layer l = 1..M of side s_l has the centres of s_l x s_l equal blocks of side b = h / s_l,
         X_l = {(b i + floor(b / 2), b j + floor(b / 2)) : 0 <= i, j < s_l},  s_1 <= ... <= s_M = h.
@@ -105,6 +106,18 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
         """What is quantized: normalised vector_BLD of length about 1 of images in [-1, 1]."""
         vector_BDL = ConvolutionalTokenizer.vectors(self, image_BCHW).transpose(1, 2)  # not the base's unit vectors
         return self.vector_norm(vector_BDL).transpose(1, 2) * vector_BDL.shape[1] ** -0.5
+
+    @torch.no_grad()
+    def match_moments(
+        self, image_BCHW: Tensor, gather: Callable[[Tensor], Tensor] = Tensor.clone
+    ) -> list[nn.Parameter]:
+        """Moves the projected codes as little as it takes, so that words keep the vectors that guidance gave them."""
+        projector = self.codebook_projection
+        vector_ND = gather(self.vectors(image_BCHW).flatten(0, 1))
+        weight_DD, bias_D = quantizers.transport_map(projector(self.tok_embeddings.weight), vector_ND)
+        projector.bias.copy_(weight_DD @ projector.bias + bias_D)
+        projector.weight.copy_(weight_DD @ projector.weight)
+        return list(projector.parameters())
 
     def quantize(self, vector_BLD: Tensor, codebook_VD: Tensor) -> list[Layer]:
         """Streaming average quantization of the encoder's vectors with the projected codes, layer by layer."""
