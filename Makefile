@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: help setup assets demo test lint format lock
 
 help:
-	@echo "make demo    environment, demo assets, then every table and figure of the demo (about 17 minutes on 2 cores)"
+	@echo "make demo    environment, demo assets, then every table and figure of the demo"
 	@echo "make test    environment, demo assets, then the test suite"
 	@echo "make setup   the environment in .venv alone"
 	@echo "make lint    style of Python and rule files; make format applies it"
