@@ -77,6 +77,16 @@ def project(config: Config, keys: list[str], job: dict[str, str] | None = None) 
     return data
 
 
+def stage_parser(stage: str) -> argparse.ArgumentParser:
+    """The command line that every stage shares; `paths_of` reads its inputs and outputs."""
+    parser = argparse.ArgumentParser(prog=f"python -m v2l.{stage}")
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--input", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
+    parser.add_argument("--output", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
+    parser.add_argument("--log", type=Path)
+    return parser
+
+
 def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
     """Parse a stage's command line, call `run(config, inputs, outputs)` and report the outcome in one line.
 
@@ -84,12 +94,7 @@ def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
     or output given as one path is a Path, as several a list of them; a name without a path is left out.
     """
     stage = Path(sys.modules[run.__module__].__file__).stem
-    parser = argparse.ArgumentParser(prog=f"python -m v2l.{stage}")
-    parser.add_argument("--config", required=True)
-    parser.add_argument("--input", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
-    parser.add_argument("--output", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
-    parser.add_argument("--log", type=Path)
-    arguments = parser.parse_args()
+    arguments = stage_parser(stage).parse_args()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if arguments.log:
         arguments.log.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +104,7 @@ def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        run(StageConfig(stage, json.loads(arguments.config)), _paths(arguments.input), _paths(arguments.output))
+        run(StageConfig(stage, json.loads(arguments.config)), paths_of(arguments.input), paths_of(arguments.output))
     except UserError as error:
         logging.error("error: %s", error)
         sys.exit(1)
@@ -108,7 +113,8 @@ def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
         sys.exit(1)
 
 
-def _paths(pairs: list[list[str]]) -> Paths:
+def paths_of(pairs: list[list[str]]) -> Paths:
+    """Name -> path, or list of paths where there are several; a name without a path is left out."""
     return {
         name: Path(paths[0]) if len(paths) == 1 else [Path(path) for path in paths] for name, *paths in pairs if paths
     }

@@ -4,7 +4,7 @@ import ast
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import yaml
@@ -77,6 +77,12 @@ def stage_command(stage: str, inputs: tuple[str, ...], outputs: tuple[str, ...])
     files = [f"--input {name} {{input.{name}:q}}" for name in inputs]
     files += [f"--output {name} {{output.{name}:q}}" for name in outputs]
     return " ".join(["python -m", f"v2l.{stage}", "--config {params.config:q}", *files, "--log {log:q}"])
+
+
+def launched(command: str, resources: Iterable[str]) -> str:
+    """`command` under `v2l.launch`, which starts it where and as wide as the rule's resources say."""
+    values = " ".join(f"{name}={{resources.{name}:q}}" for name in resources)
+    return f"exec python -m v2l.launch {values} -- {command}"
 
 
 def slicer(config: Config, *keys: str, **job: str) -> Callable:

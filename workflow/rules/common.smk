@@ -9,6 +9,8 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(Path(workflow.basedir).parent))
 
 from v2l import timings, workflow as stages
+from v2l.cluster import executor
+from v2l.cluster.request import Request
 from v2l.errors import UserError
 from v2l.experiment import load_experiment
 
@@ -17,6 +19,8 @@ try:
     stages.check_assets(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+executor.install()
 
 # Jobs run the Python that runs Snakemake, also when its environment is not activated.
 shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")
@@ -30,6 +34,14 @@ slice_of = partial(stages.slicer, CONFIG)
 assets_of = partial(stages.asset_records, CONFIG)
 stage_code = stages.stage_code
 stage_command = stages.stage_command
+launched = stages.launched
+
+# What v2l.launch needs to know. Partition and account are the site profile's, the rest the workflow profile's.
+SITE_RESOURCES = workflow.resource_settings._parsed_default_resources
+LAUNCH_RESOURCES = {
+    name: field.default for name, field in Request.model_fields.items() if name not in SITE_RESOURCES.keys()
+}
+LAUNCH_RESOURCES["launcher"] = lambda wildcards: "local" if workflow.local_exec else "slurm"
 
 
 wildcard_constraints:
