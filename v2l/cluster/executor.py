@@ -115,7 +115,7 @@ class Executor(plugin.Executor):
         self.answer = None
         self.report_job_success, self.report_job_error = noting(success), noting(error)
         try:
-            async for job_info in super().check_active_jobs(active_jobs):
+            async for _ in super().check_active_jobs(active_jobs):
                 pass
         finally:
             del self.report_job_success, self.report_job_error
@@ -152,7 +152,8 @@ class Executor(plugin.Executor):
     # ---- jobs of a Snakemake that was killed
 
     def run_job(self, job):
-        found = self.left_behind.pop(str(min(job.output)), None) if job.output else None
+        output = str(min(job.output, default=""))
+        found = self.left_behind.pop(output, None)
         if found and found["key"] == _key(job):
             self.adopted.add(found["run"])
             self.logger.info(f"Job {job.jobid} goes on as SLURM job {found['job_id']}, left by an earlier run.")
@@ -161,7 +162,7 @@ class Executor(plugin.Executor):
             return
         if found:
             self.logger.info(
-                f"SLURM job {found['job_id']} of an earlier run makes an old {min(job.output)}: cancelled."
+                f"SLURM job {found['job_id']} of an earlier run would make an old {output}: cancelled."
             )
             ask("scancel", found["job_id"])
         super().run_job(job)
