@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -122,7 +121,7 @@ class Cluster:
             ' hostname "$2" && exec slurmd -N "$2"'
         )
         self._start("unshare", "--uts", "--mount", "sh", "-c", script, "sh", str(self.folder), name)
-        self.wait(lambda: self._alive(name), 10, name)
+        self.wait(lambda: self.alive(name), 10, name)
         namespace = os.readlink(f"/proc/{self._pid(name)}/ns/mnt")
         (self.folder / "run" / f"{name}.namespace").write_text(namespace)
 
@@ -187,8 +186,6 @@ class Cluster:
         }
         for name, text in files.items():
             (self.folder / "etc" / name).write_text(text)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", self.port))
 
     def _start(self, *command: str) -> None:
         log = self.folder / "log" / "start.log"
@@ -201,7 +198,7 @@ class Cluster:
     def _pid(self, name: str) -> int:
         return int((self.folder / "run" / f"{name}.pid").read_text())
 
-    def _alive(self, name: str) -> bool:
+    def alive(self, name: str) -> bool:
         """Whether the daemon runs; a zombie that no one reaps does not."""
         try:
             fields = Path(f"/proc/{self._pid(name)}/stat").read_text()
@@ -211,12 +208,12 @@ class Cluster:
         return f"({program}) " in fields and fields.rsplit(") ", 1)[1][0] not in "ZX"
 
     def _end(self, name: str) -> None:
-        if self._alive(name):
+        if self.alive(name):
             os.kill(pid := self._pid(name), signal.SIGTERM)
             end = time.monotonic() + 10
-            while self._alive(name) and time.monotonic() < end:
+            while self.alive(name) and time.monotonic() < end:
                 time.sleep(0.1)
-            if self._alive(name):
+            if self.alive(name):
                 os.kill(pid, signal.SIGKILL)
 
 

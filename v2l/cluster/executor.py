@@ -161,9 +161,7 @@ class Executor(plugin.Executor):
             self._report_job_submission_threadsafe(SubmittedJobInfo(job, external_jobid=found["job_id"], aux=aux))
             return
         if found:
-            self.logger.info(
-                f"SLURM job {found['job_id']} of an earlier run would make an old {output}: cancelled."
-            )
+            self.logger.info(f"SLURM job {found['job_id']} of an earlier run would make an old {output}: cancelled.")
             ask("scancel", found["job_id"])
         super().run_job(job)
 

@@ -124,7 +124,8 @@ class Submission:
         self._write(job_id=None, code=_code_hash(), host=socket.gethostname())
         task = TrainingTask(command, (self.folder / "code").absolute(), self.folder.absolute(), request.restarts)
         site = {"SLURM_CONF": os.environ["SLURM_CONF"]} if "SLURM_CONF" in os.environ else {}
-        with clean_env(**site):  # a launcher inside a SLURM job must not hand that job's limits on
+        with clean_env():  # a launcher inside a SLURM job must not hand that job's limits on
+            os.environ |= site
             executor = request.executor(self.job_name, self.folder, batch_size)
             try:
                 job_id = executor.submit(task).job_id
