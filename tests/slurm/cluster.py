@@ -65,7 +65,7 @@ MinJobAge=3600
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 {nodes}
-PartitionName=main Nodes=ALL Default=YES MaxTime=1-00:00:00 DefaultTime=10 PriorityTier=1 PreemptMode=REQUEUE \
+PartitionName=main Nodes=ALL Default=YES MaxTime=7-00:00:00 DefaultTime=10 PriorityTier=1 PreemptMode=REQUEUE \
 GraceTime=20
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE DefaultTime=10 PriorityTier=10 PreemptMode=OFF
 """

@@ -167,7 +167,7 @@ def test_a_job_that_vanished_is_named(run, cluster):
         ("file.txt", {"slurm_account": "friends"}, {}, ["slurm_account is 'friends'", "keeps no accounts"]),
         ("gpu.txt", {}, {"set-resources": {"use_gpu": {"gpu": 9}}}, ["would not run use_gpu", "gpu:8"]),
         ("file.txt", {"mem_mb": 90000}, {}, ["would not run make_file", "64000 MB"]),
-        ("file.txt", {"runtime": 2000}, {}, ["a time limit of 2000 minutes", "at most 1-00:00:00"]),
+        ("file.txt", {"runtime": 20000}, {}, ["a time limit of 20000 minutes", "at most 7-00:00:00"]),
         ("file.txt", {}, {"slurm-status-command": "sacct"}, ["sacct answers nothing", "slurm-status-command: squeue"]),
         ("file.txt", {}, {"slurm-init-seconds-before-status-checks": 4000}, ["sacct answers nothing", "MinJobAge"]),
     ],
