@@ -116,7 +116,7 @@ class Guarded(executor.Executor):
     def __init__(self, rounds):
         self.rounds, self.reported, self.logger = rounds, [], logging.getLogger("test")
         self.executor_settings = SimpleNamespace(init_seconds_before_status_checks=1)
-        self.answer, self.seen, self.answered = None, {}, 0.0
+        self.answer, self.seen, self.answered, self.next_seconds_between_status_checks = None, {}, 0.0, 180
 
     def report_job_success(self, job_info):
         self.reported.append((job_info.external_jobid, "done"))

@@ -13,6 +13,7 @@ from v2l.cluster import executor
 from v2l.cluster.request import Request
 from v2l.errors import UserError
 from v2l.experiment import load_experiment
+from v2l.llm import memory
 
 try:
     CONFIG = load_experiment(config)
@@ -80,6 +81,18 @@ def import_codebook(wildcards):
 def predictor_keys(wildcards):
     """Registry entry of the predictor, if it is a language model."""
     return [f"llms.{wildcards.predictor}"] if wildcards.predictor in CONFIG.llms else []
+
+
+def predictor_gpus(wildcards):
+    """GPUs that hold the predictor, of the memory that the site profile says."""
+    entry = CONFIG.llms.get(wildcards.predictor)
+    return memory.gpus(entry, int(SITE_RESOURCES.get("gpu_memory_mb").raw or 80000)) if entry else 0
+
+
+def predictor_memory_mb(wildcards):
+    """Memory of the node: the model passes through it on its way to the GPUs."""
+    entry = CONFIG.llms.get(wildcards.predictor)
+    return 16000 + (memory.megabytes(entry) or 16000) if entry else 16000
 
 
 def predictor_features(wildcards):

@@ -21,6 +21,9 @@ rule evaluate_llm:
     conda:
         ENVIRONMENT
     threads: lambda w: 8 if w.predictor in CONFIG.llms else 1
+    resources:
+        gpu=predictor_gpus,
+        mem_mb=predictor_memory_mb,
     params:
         config=lambda w: slice_of(
             "seed",
@@ -34,5 +37,6 @@ rule evaluate_llm:
         )(w),
     message:
         "evaluate_llm: {wildcards.task} with {wildcards.tokenizer} tokens by {wildcards.predictor}"
+        " ({resources.gpu} GPUs, {resources.mem_mb} MB)"
     shell:
         stage_command("evaluate_llm", ["tokens", "vocabulary", "words", "manifest", "features"], ["predictions"])
