@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from tests.slurm import fake_slurm
+from tests.slurm.test_training import Training
 from v2l.cluster import executor
 from v2l.cluster.commands import minutes
 from v2l.cluster.request import Request
@@ -188,6 +189,17 @@ def test_a_stage_goes_through_the_shipped_profile(new_project, slurm):
     for option in ("-A default", "-p gpu", "-t 480", "--mem 16000", "--nodes=1", "--requeue"):
         assert option in text, text
     assert "--test-only" in test_only and (project.folder / "results/tiny/index_images/imagenet.parquet").exists()
+
+
+def test_a_training_goes_through_sbatch_and_is_collected(tmp_path, slurm):
+    training = Training(tmp_path / "project", SimpleNamespace(environment={}))
+    said = training.finish(training.start(steps=3, images_per_gpu=8, slurm_partition="gpu", constraint="a100"), 60)
+    ((script,),) = calls(slurm, "sbatch")
+    text = (slurm / "1" / "script").read_text()
+    assert script.endswith(".sh") and "--partition=gpu" in text and "--constraint=a100" in text and "--nodes=1" in text
+    assert "submitted SLURM job 1" in said and "SLURM job 1: COMPLETED" in said
+    (looked,) = [call for call in calls(slurm, "squeue") if any(word.startswith("--name=") for word in call)]
+    assert looked[-1] == f"--name={training.name()}", "first asked whether the job is there"
 
 
 @pytest.mark.parametrize(

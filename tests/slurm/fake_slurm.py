@@ -50,10 +50,12 @@ def sbatch(words: list[str]) -> None:
     (folder / "name").write_text(found["--job-name"])
     (folder / "script").write_text(script or found["--wrap"])
     output = found["--output"].replace("%j", folder.name)
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
     job = {"SLURM_JOB_ID": folder.name, "SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0"}
     job |= {"SLURM_JOB_NODELIST": "localhost", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     command = f"bash {folder}/script > {shlex.quote(output)} 2>&1; echo $? > {folder}/code"
-    process = subprocess.Popen(["bash", "-c", command], env=os.environ | job, start_new_session=True)
+    silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(["bash", "-c", command], env=os.environ | job, start_new_session=True, **silent)
     (folder / "pid").write_text(str(process.pid))
     print(folder.name if "--parsable" in found else f"Submitted batch job {folder.name}")
 

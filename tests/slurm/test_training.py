@@ -19,6 +19,7 @@ class Training(Project):
     """A project whose stage train_tokenizer is the stand-in, started by `v2l.launch` in processes of its own."""
 
     def __init__(self, folder: Path, cluster):
+        folder.mkdir(exist_ok=True)
         super().__init__(folder)
         self.cluster, self.started = cluster, []
         (folder / "v2l" / "train_tokenizer.py").write_text(Path("tests/slurm/stand_in.py").read_text())
@@ -72,8 +73,10 @@ class Training(Project):
 
     def name(self) -> str:
         """The job's name, once there is a record."""
-        (record,) = self.cluster.wait(lambda: list(self.folder.glob("work/*.slurm/job.json")), 30, "a job record")
-        return json.loads(record.read_text())["name"]
+        end = time.monotonic() + 30
+        while not (records := list(self.folder.glob("work/*.slurm/job.json"))) and time.monotonic() < end:
+            time.sleep(0.2)
+        return json.loads(records[0].read_text())["name"]
 
     def job_ids(self) -> list[str]:
         """Every job that was ever submitted for this folder's training."""

@@ -124,7 +124,7 @@ class Executor(plugin.Executor):
             self.answered = now
         elif active_jobs:
             self.logger.warning(f"SLURM says nothing about {len(active_jobs)} jobs; asking again.")
-        # While nothing ends the plugin looks ever less often, up to every 3 minutes: too late for a chain of short jobs.
+        # While nothing ends the plugin looks ever less often, every 3 minutes at last: late for a chain of short jobs.
         longest = 3 * self.executor_settings.init_seconds_before_status_checks
         self.next_seconds_between_status_checks = min(self.next_seconds_between_status_checks, longest)
         for job_info in active_jobs:
