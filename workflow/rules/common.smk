@@ -11,9 +11,9 @@ sys.path.insert(0, str(Path(workflow.basedir).parent))
 from v2l import timings, workflow as stages
 from v2l.cluster import executor
 from v2l.cluster.request import Request
+from v2l.cluster.site import Site
 from v2l.errors import UserError
 from v2l.experiment import load_experiment
-from v2l.llm import memory
 
 try:
     CONFIG = load_experiment(config)
@@ -29,6 +29,7 @@ ENVIRONMENT = "../../environment.yml"  # for `--sdm conda`
 RESULTS = f"results/{CONFIG.experiment}"
 LOGS = f"logs/{CONFIG.experiment}"
 
+SITE = Site(workflow, CONFIG)
 SHOWN_SOURCES = stages.shown_sources(CONFIG)
 
 slice_of = partial(stages.slicer, CONFIG)
@@ -36,13 +37,6 @@ assets_of = partial(stages.asset_records, CONFIG)
 stage_code = stages.stage_code
 stage_command = stages.stage_command
 launched = stages.launched
-
-# What v2l.launch needs to know. Partition and account are the site profile's, the rest the workflow profile's.
-SITE_RESOURCES = workflow.resource_settings._parsed_default_resources
-LAUNCH_RESOURCES = {
-    name: field.default for name, field in Request.model_fields.items() if name not in SITE_RESOURCES.keys()
-}
-LAUNCH_RESOURCES["launcher"] = lambda wildcards: "local" if workflow.local_exec else "slurm"
 
 
 wildcard_constraints:
@@ -81,18 +75,6 @@ def import_codebook(wildcards):
 def predictor_keys(wildcards):
     """Registry entry of the predictor, if it is a language model."""
     return [f"llms.{wildcards.predictor}"] if wildcards.predictor in CONFIG.llms else []
-
-
-def predictor_gpus(wildcards):
-    """GPUs that hold the predictor, of the memory that the site profile says."""
-    entry = CONFIG.llms.get(wildcards.predictor)
-    return memory.gpus(entry, int(SITE_RESOURCES.get("gpu_memory_mb").raw or 80000)) if entry else 0
-
-
-def predictor_memory_mb(wildcards):
-    """Memory of the node: the model passes through it on its way to the GPUs."""
-    entry = CONFIG.llms.get(wildcards.predictor)
-    return 16000 + (memory.megabytes(entry) or 16000) if entry else 16000
 
 
 def predictor_features(wildcards):

@@ -22,8 +22,7 @@ rule evaluate_llm:
         ENVIRONMENT
     threads: lambda w: 8 if w.predictor in CONFIG.llms else 1
     resources:
-        gpu=predictor_gpus,
-        mem_mb=predictor_memory_mb,
+        **SITE.predictor(),
     params:
         config=lambda w: slice_of(
             "seed",

@@ -33,7 +33,7 @@ rule train_tokenizer:
         ENVIRONMENT
     threads: 8
     resources:
-        **LAUNCH_RESOURCES,
+        **SITE.training(),
     params:
         config=slice_of(
             "seed",
