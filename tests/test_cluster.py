@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from tests.slurm import fake_slurm
+from tests.slurm.cluster import Cluster
 from tests.slurm.test_training import Training
 from v2l.cluster import executor
 from v2l.cluster.commands import minutes
@@ -192,7 +193,7 @@ def test_a_stage_goes_through_the_shipped_profile(new_project, slurm):
 
 
 def test_a_training_goes_through_sbatch_and_is_collected(tmp_path, slurm):
-    training = Training(tmp_path / "project", SimpleNamespace(environment={}))
+    training = Training(tmp_path / "project", Cluster(tmp_path / "none"))
     said = training.finish(training.start(steps=3, images_per_gpu=8, slurm_partition="gpu", constraint="a100"), 60)
     ((script,),) = calls(slurm, "sbatch")
     text = (slurm / "1" / "script").read_text()

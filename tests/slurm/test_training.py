@@ -51,14 +51,18 @@ class Training(Project):
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def wait_for_start(self, number: int = 1) -> dict:
-        """The `number`th start of rank 0; a requeued job is not made to wait its two minutes."""
+        """The `number`th start of rank 0."""
 
         def started():
-            for line in self.cluster.jobs("--states=pending", columns="%i"):
-                self.cluster.run("scontrol", "update", f"jobid={line}", "starttime=now", check=False)
+            self.release()
             return len(self.events()) >= number and self.events()[number - 1]
 
         return self.cluster.wait(started, 90, f"start {number}")
+
+    def release(self) -> None:
+        """Let requeued jobs start at once."""
+        for job_id in self.cluster.jobs("--states=pending", columns="%i"):
+            self.cluster.run("scontrol", "update", f"jobid={job_id}", "starttime=now", check=False)
 
     def wait_for_checkpoint(self, step: int) -> None:
         path = self.folder / "work" / "checkpoint"
@@ -66,7 +70,8 @@ class Training(Project):
 
     def finish(self, process: subprocess.Popen, seconds: float = 120) -> str:
         """What the launcher said until it ended well."""
-        said = process.communicate(timeout=seconds)[1]
+        self.cluster.wait(lambda: self.release() or process.poll() is not None, seconds, "the launcher's end")
+        said = process.stderr.read()
         assert process.returncode == 0, said
         assert (self.folder / "out" / "weights").read_text().endswith("steps")
         return said
@@ -129,7 +134,7 @@ def test_a_time_limit_stops_at_a_step_and_goes_on_in_the_same_job(training):
     training.wait_for_start()
     second = training.wait_for_start(2)
     assert 0 < second["step"] < 350
-    training.finish(process, 150)
+    training.finish(process, 240)
     assert len(training.job_ids()) == 1
 
 
@@ -137,13 +142,8 @@ def test_restarts_are_counted_and_the_reason_is_said(training, cluster):
     process = training.start(steps=300, restarts=0)
     job_id = training.wait_for_start()["SLURM_JOB_ID"]
     cluster.run("scontrol", "requeue", job_id)
-
-    def ended():
-        cluster.run("scontrol", "update", f"jobid={job_id}", "starttime=now", check=False)
-        return process.poll() is not None
-
-    cluster.wait(ended, 60, "failure")
-    said = process.communicate()[1]
+    cluster.wait(lambda: training.release() or process.poll() is not None, 60, "failure")
+    said = process.stderr.read()
     assert process.returncode == 1 and "more often than `restarts` of the profile (0)" in said and job_id in said
 
 
@@ -224,7 +224,7 @@ def test_four_nodes_of_eight_gpus_are_scheduled(training, cluster):
 def test_without_an_answer_nothing_is_submitted(training, cluster):
     cluster.stop_controller()
     process = training.start()
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=150)[1]
     assert process.returncode == 1 and "SLURM does not say which jobs are queued" in said
     cluster.start_controller()
     assert training.job_ids() == []

@@ -24,9 +24,11 @@ ENDED = {
 
 
 def ask(*command: str, seconds: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess:
-    """Run a SLURM client; one that answers nothing within `seconds` has return code 124 (as `timeout` gives)."""
+    """Run a SLURM client; one that is not there has return code 127, one that answers nothing in time 124."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+    except FileNotFoundError:
+        return subprocess.CompletedProcess(command, 127, "", f"{command[0]} is not on the PATH")
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 124, "", f"no answer within {seconds:.0f} s")
 
@@ -71,22 +73,25 @@ def job_state(job_id: str) -> str | None:
         return answer.stdout.split()[0]
     if answer.returncode != 0 and "Invalid job id" not in answer.stderr:
         return None
-    if shutil.which("sacct") is None:
-        return ""
     records = ask("sacct", "-X", "--noheader", "--parsable2", "--format=State", "--jobs", job_id)
     return records.stdout.split()[0] if records.returncode == 0 and records.stdout.strip() else ""
 
 
-def active_jobs(*filters: str) -> list[tuple[str, str]]:
-    """(id, name) of this user's jobs that have not ended; raises UserError when SLURM does not say."""
-    answer = ask("squeue", "--me", "--noheader", "--format=%i|%j", *filters)
-    if answer.returncode:
+def active_jobs(*filters: str, seconds: float = 60) -> list[tuple[str, str]]:
+    """(id, name) of this user's jobs that have not ended; raises UserError when SLURM does not say for a minute."""
+    said: list[subprocess.CompletedProcess] = []
+
+    def answered() -> bool:
+        said.append(ask("squeue", "--me", "--noheader", "--format=%i|%j", *filters))
+        return said[-1].returncode == 0
+
+    if not until(answered, seconds):
         raise UserError(
-            f"SLURM does not say which jobs are queued ({last_line(answer.stderr)})",
+            f"SLURM does not say which jobs are queued ({last_line(said[-1].stderr)})",
             "an answer of squeue, so that nothing is submitted twice",
             "start again when `squeue` works",
         )
-    return [tuple(line.split("|", 1)) for line in answer.stdout.splitlines()]
+    return [tuple(line.split("|", 1)) for line in said[-1].stdout.splitlines()]
 
 
 def last_line(text: str) -> str:

@@ -10,6 +10,7 @@ import getpass
 import hashlib
 import json
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -52,32 +53,33 @@ class Executor(plugin.Executor):
         """Ask SLURM about every kind of job of this run."""
         if not keeps_accounts():
             self._fallback_account_arg = ""  # else the plugin guesses one from sacct
-        requests: dict[tuple[str, str], tuple[str, float]] = {}
         names: set[tuple[str, str]] = set()
+        kinds: set[str] = set()
         for job in self.workflow.dag.needrun_jobs():
             launched = job.resources.get("launcher") == "slurm"
-            if job.is_local and not launched:
+            resources = {name: value for name, value in job.resources.items() if name != "tmpdir"}
+            kind = f"{job.rule.name} {job.threads} {resources}"
+            if kind in kinds or (job.is_local and not launched):
                 continue
-            partition = str(job.resources.get("slurm_partition") or "")
-            account = str(job.resources.get("slurm_account") or "")
+            kinds.add(kind)
+            partition = str(resources.get("slurm_partition") or "")
+            account = str(resources.get("slurm_account") or "")
             if (partition, account) not in names:
                 names.add((partition, account))
                 preflight.check_partition(partition)
                 preflight.check_account(account, getpass.getuser())
             if launched:
                 config = StageConfig(job.rule.name, json.loads(job.params.config))
-                options = Request.parse(dict(job.resources.items())).options(batch_size_of(config))
+                options = Request.parse(resources).options(batch_size_of(config))
             else:
-                options = self._options(job)
+                options = self._options(job, account)
             if "<TBD>" not in options:
-                requests[options] = (job.rule.name, partition, float(job.resources.get("runtime") or 0))
-        for options, (rule, partition, runtime) in requests.items():
-            preflight.check_request(rule, options, partition, runtime)
+                preflight.check_request(job.rule.name, options, partition, float(resources.get("runtime") or 0))
 
-    def _options(self, job) -> str:
+    def _options(self, job, account: str) -> str:
         """The options of sbatch that decide whether the job can run, as the plugin will give them."""
         names = {"run_uuid": "v2l", "slurm_logfile": "/dev/null", "comment_str": "v2l", "workdir": ""}
-        names |= {"account": next(self.get_account_arg(job)), "partition": self.get_partition_arg(job)}
+        names |= {"account": f"-A {shlex.quote(account)}" if account else "", "partition": self.get_partition_arg(job)}
         call = plugin.get_submit_command(job, names, settings=self.workflow.executor_settings)
         return call.split("--comment v2l", 1)[1] + plugin.set_gres_string(job)
 
