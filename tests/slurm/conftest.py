@@ -8,6 +8,14 @@ import pytest
 from tests.slurm.cluster import Cluster
 
 
+def pytest_collection_modifyitems(config, items):
+    """Tests on the cluster run only when they are asked for by their marker."""
+    if "slurm" not in config.option.markexpr:
+        wanted = [item for item in items if not item.get_closest_marker("slurm")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+        items[:] = wanted
+
+
 @pytest.fixture(scope="session")
 def cluster():
     if os.geteuid() or not shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin"):
