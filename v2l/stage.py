@@ -96,7 +96,7 @@ def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
     stage = Path(sys.modules[run.__module__].__file__).stem
     arguments = stage_parser(stage).parse_args()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if arguments.log:
+    if arguments.log and os.environ.get("RANK", "0") == "0":  # of several ranks, the first writes the file
         arguments.log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(arguments.log, mode="w"))
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", handlers=handlers, force=True)
