@@ -14,7 +14,7 @@ from tests.conftest import Project
 from v2l.io.storage import read_tensors
 from v2l.workflow import TABLES
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1400)]
 WEIGHTS = "results/tiny/train_tokenizer/v2l.safetensors"
 METRICS = "results/tiny/train_tokenizer/v2l.metrics.jsonl"
 TWO_BY_TWO = {"nodes": 2, "gpus_per_node": 2, "images_per_gpu": 1, "cpus_per_gpu": 1, "mem_mb": 2000, "runtime": 30}
@@ -46,7 +46,7 @@ def for_cluster(project: Project, **training) -> Project:
     path = project.folder / "slurm" / "profile.v9+.yaml"
     site = yaml.safe_load(path.read_text())
     site["default-resources"] = {"slurm_partition": "main", "nodes": 1, "mem_mb": 1000, "runtime": 30}
-    site |= {"slurm-init-seconds-before-status-checks": 1, "latency-wait": 10}
+    site |= {"slurm-init-seconds-before-status-checks": 1, "latency-wait": 10, "jobs": 4}
     path.write_text(yaml.safe_dump(site))
     path = project.folder / "workflow" / "profiles" / "default" / "profile.v9+.yaml"
     needs = yaml.safe_load(path.read_text())
