@@ -9,7 +9,8 @@ import yaml
 from v2l.config import Config, schema_text
 from v2l.config_training import merge
 from v2l.errors import UserError
-from v2l.experiment import load_experiment
+from v2l.experiment import load_experiment, validate
+from v2l.selections import TABLES, figures, shown_answers, tables
 from v2l.workflow import STAGES
 
 EXPERIMENTS = sorted(path.stem for path in Path("config/experiments").glob("*.yaml"))
@@ -78,6 +79,19 @@ def test_every_problem_is_listed_at_once():
 def test_selection_must_name_a_registry_entry():
     message = problem(evaluate_llm={"restoration": {"llms": ["smollm"]}})
     assert "`evaluate_llm.restoration.llms`: 'smollm' is not in `llms` (smollm2-135m)" in message
+
+
+def test_tasks_answered_in_text_need_their_sample_and_can_be_left_out():
+    demo = yaml.safe_load(Path("config/experiments/demo.yaml").read_text())
+    for task in ("captioning", "vqa"):
+        del demo["samples"][task]
+    with pytest.raises(UserError, match=r"`samples\.captioning`: missing.*\n.*`samples\.vqa`: missing"):
+        validate(demo | {"experiment": "demo"}, "the test")
+    for task in ("captioning", "vqa"):
+        del demo["evaluate_llm"][task]
+    config = validate(demo | {"experiment": "demo"}, "the test")
+    assert tables(config) == list(TABLES[:4]) and "captioning_vqa" not in figures(config)
+    assert shown_answers(config) == []
 
 
 def test_unknown_experiment_lists_the_known_ones():

@@ -37,7 +37,8 @@ def stage(tmp_path):
             "split": "train",
             "label": 0,
             "class_name": "a",
-            "caption": "",
+            "captions": [],
+            "questions": [],
             "width": size[0],
             "height": size[1],
         }

@@ -10,7 +10,7 @@ import torch
 
 from tests.tiny import write_llama
 from v2l.baselines import clip_prototype, majority_vote, token_overlap
-from v2l.config import Classification, Grid
+from v2l.config_tasks import Classification, Grid, Restoration
 from v2l.errors import UserError
 from v2l.evaluate_llm import run
 from v2l.io.storage import parquet_facts, write_parquet, write_tensors
@@ -37,6 +37,7 @@ CLASSIFICATION = {
         {"ways": [2], "tokens": [3], "repeats": [0, 1]},
     ],
 }
+INSTRUCTION = Restoration().instruction
 RESTORATION = {"context_tokens": 4, "batch_size": 2, "replacement_shares": [0.5, 0.2], "images_of": {"few": 3}}
 
 
@@ -55,7 +56,7 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
     write_parquet(paths["vocabulary"], pa.table(columns), {}, facts)
     write_parquet(paths["words"], pa.table({"text": [f" word{code}" for code in range(30)]}), {}, facts)
     rows = [
-        (f"{label}/{image}.png", "train" if image < 4 else "val", label, f"name {label}", "", 8, 8)
+        (f"{label}/{image}.png", "train" if image < 4 else "val", label, f"name {label}", [], [], 8, 8)
         for label in range(CLASSES)
         for image in range(IMAGES)
     ]
@@ -99,7 +100,7 @@ def entry(folder: Path) -> LLM:
 def stage(inputs: dict, task: str, predictor: str = "tiny", **changes) -> StageConfig:
     data = {
         "seed": 0,
-        "job": {"tokenizer": "few", "predictor": predictor, "task": task},
+        "job": {"tokenizer": "few", "predictor": predictor, "task": task, "protocol": changes.get("protocol", "paper")},
         "evaluate_llm": {
             "classification": CLASSIFICATION | changes.get("classification", {}),
             "restoration": RESTORATION | changes.get("restoration", {}),
@@ -264,7 +265,8 @@ class TestRestoration:
         ids = np.array([ids[0] for ids in pq.read_table(inputs["vocabulary"])["token_ids"].to_pylist()])
         tokenizer = load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))[1]
         examples = [(ids[variant[5:9]].tolist(), ids[variant[9:11]].tolist()) for variant in variants]
-        assert rows[1]["prompt_ids"] == RestorationPrompt(tokenizer).ids(examples, ids[seen[5:9]].tolist(), 2)
+        prompt = RestorationPrompt(tokenizer, INSTRUCTION)
+        assert rows[1]["prompt_ids"] == prompt.ids(examples, ids[seen[5:9]].tolist(), 2)
         assert rows[1]["target_codes"] == clean[[9, 10]].tolist()
 
     def test_other_tasks_show_the_transformed_map(self, inputs, restored):
@@ -274,7 +276,7 @@ class TestRestoration:
         rows = [row for row in restored[1] if (row["task"], row["image_id"]) == ("rotation", "0/2.png")]
         step = steps(mask_positions("rotation", (SIDE, SIDE)), 2)[3]
         assert rows[3]["positions"] == step.tolist() == [6, 7]
-        tail = RestorationPrompt(tokenizer).ids([], ids[rotated[2:8]].tolist(), 2)
+        tail = RestorationPrompt(tokenizer, INSTRUCTION).ids([], ids[rotated[2:8]].tolist(), 2)
         head = len(
             tokenizer("Learn a new language and predict the 2 tokens that follow, as in the examples.\n").input_ids
         )

@@ -475,51 +475,14 @@ def test_the_shipped_lock_has_what_the_shipped_experiments_fetch_and_use():
 
 
 def test_gguf_becomes_a_model_folder_with_the_same_weights(tmp_path):
-    import gguf
-    import numpy as np
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+    from tests.tiny_gguf import write_gguf
     from v2l.io.conversions import convert_gguf
 
-    tokens = ["<s>", "</s>", *bytes_to_unicode().values(), "ab"]
-    width, heads, hidden = 16, 2, 24
-    writer = gguf.GGUFWriter(tmp_path / "tiny.gguf", "llama")
-    writer.add_name("tiny")
-    writer.add_context_length(64)
-    writer.add_embedding_length(width)
-    writer.add_block_count(1)
-    writer.add_feed_forward_length(hidden)
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(heads)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(len(tokens))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([3, 3] + [1] * (len(tokens) - 2))
-    writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(1)
-    rng = np.random.default_rng(0)
-    shapes = {"token_embd": (len(tokens), width), "output_norm": (width,)}
-    square, block = (width, width), "blk.0."
-    shapes |= {f"{block}attn_{part}": square for part in ("q", "k", "v", "output")}
-    shapes |= {
-        f"{block}ffn_gate": (hidden, width),
-        f"{block}ffn_up": (hidden, width),
-        f"{block}ffn_down": (width, hidden),
-    }
-    shapes |= {f"{block}attn_norm": (width,), f"{block}ffn_norm": (width,)}
-    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    for name, weight in weights.items():
-        writer.add_tensor(f"{name}.weight", weight)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
+    tokens, weights = write_gguf(tmp_path / "tiny.gguf")
+    width, heads = 16, 2
     convert_gguf(tmp_path)
     assert not list(tmp_path.glob("*.gguf"))
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
@@ -528,7 +491,7 @@ def test_gguf_becomes_a_model_folder_with_the_same_weights(tmp_path):
     assert state["model.embed_tokens.weight"].numpy().tolist() == weights["token_embd"].tolist()
     assert state["model.layers.0.mlp.down_proj.weight"].numpy().tolist() == weights["blk.0.ffn_down"].tolist()
     # GGUF interleaves the two halves of each head's rotary dimensions.
-    query = weights["blk.0.attn_q"].reshape(heads, width // heads // 2, 2, width).swapaxes(1, 2).reshape(square)
+    query = weights["blk.0.attn_q"].reshape(heads, width // heads // 2, 2, width).swapaxes(1, 2).reshape(width, width)
     assert state["model.layers.0.self_attn.q_proj.weight"].numpy().tolist() == query.tolist()
     assert tokenizer.encode("cab", add_special_tokens=False) == [tokens.index("c"), tokens.index("ab")]
     assert tokenizer.decode(tokenizer.encode(" a\nb", add_special_tokens=False)) == " a\nb"

@@ -43,7 +43,8 @@ def stage(tmp_path):
     kinds, ids, texts, embeddings = zip(*ENTRIES, strict=True)
     vocabulary = pa.table({"kind": kinds, "token_ids": pa.array(ids, pa.list_(pa.int32())), "text": texts})
     rows = [
-        {"image_id": name, "split": split, "label": 0, "class_name": "a", "caption": "", "width": 1, "height": 1}
+        {"image_id": name, "split": split, "label": 0, "class_name": "a", "width": 1, "height": 1}
+        | {"captions": [], "questions": []}
         for name, split, _ in IMAGES
     ]
     dataset = {"name": "pictures", "root": "nowhere", "fit": "crop", "classes": ["a"]}

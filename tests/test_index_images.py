@@ -13,9 +13,10 @@ from PIL import Image
 from v2l import index_images
 from v2l.errors import UserError
 from v2l.index_images import _draw_splits, run
-from v2l.io.layouts import Listed, class_names, list_images
+from v2l.io.annotations import Listed
+from v2l.io.layouts import class_names, list_images
 from v2l.io.storage import parquet_facts
-from v2l.manifest import SCHEMA, Manifest
+from v2l.manifest import SCHEMA, Manifest, read_annotations
 from v2l.registries import FolderDataset, ImageNetDataset, MiniImageNetDataset
 from v2l.stage import StageConfig
 
@@ -74,7 +75,8 @@ def test_folder_of_class_folders(tmp_path):
     ]
     assert manifest.label.tolist() == [0] * 4 + [1] * 4
     assert manifest.class_name.tolist() == ["big birds"] * 4 + ["fish"] * 4
-    assert manifest.caption.tolist() == ["", "A big bird.", "", "", "", "", "", ""]
+    captions = read_annotations(tmp_path / "out" / "pictures.parquet", "captions")
+    assert captions == {"animals/big_birds/b1.png": ["A big bird."]}
     assert Counter(zip(manifest.label.tolist(), manifest.split, strict=True)) == {
         (0, "train"): 2, (0, "val"): 2, (1, "train"): 2, (1, "val"): 2,
     }  # fmt: skip

@@ -1,11 +1,14 @@
 """Loading, words of single ids, the generation engine and prompts, on tiny models made here."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tests.tiny_gguf import write_gguf
 from v2l.errors import UserError
 from v2l.llm.engine import generate
 from v2l.llm.loading import load_llm
@@ -170,6 +173,50 @@ class TestLoading:
             load_llm("tiny", LLM(path=str(tmp_path)), torch.device("cpu"))
 
 
+class TestPlacement:
+    """Models by file and spread over devices; the tokens are those of the model as a whole."""
+
+    def test_a_gguf_file_is_a_model(self, tmp_path):
+        tokens, weights = write_gguf(tmp_path / "tiny.gguf")
+        model, tokenizer = load_llm("g", LLM(path=str(tmp_path / "tiny.gguf"), dtype="float32"), torch.device("cpu"))
+        assert model.dtype == torch.float32
+        assert model.model.embed_tokens.weight.tolist() == weights["token_embd"].tolist()
+        assert len(Words(tokenizer).subwords()) > 90 and tokenizer("ab").input_ids[-1] == tokens.index("ab")
+        assert generate(model, [[5, 6, 7]], 4, 1) == [naive(model, [5, 6, 7], 4)]
+
+    def test_a_missing_or_broken_gguf_file_is_named(self, tmp_path):
+        path = tmp_path / "none.gguf"
+        with pytest.raises(UserError, match=r"`llms\.g\.path`: .*none\.gguf is not a folder.*or a \.gguf file"):
+            load_llm("g", LLM(path=str(path)), torch.device("cpu"))
+        path.write_bytes(b"GGUF" + bytes(20))
+        with pytest.raises(UserError, match=r"`llms\.g\.path`: .*none\.gguf cannot be loaded"):
+            load_llm("g", LLM(path=str(path)), torch.device("cpu"))
+
+    @pytest.mark.parametrize("place", ["auto", "disk", "all on disk"])
+    def test_a_device_map_changes_no_token(self, model, tmp_path, place):
+        model.save_pretrained(tmp_path / "llm")
+        sentencepiece_tokenizer().save_pretrained(tmp_path / "llm")
+        parts = ["model.embed_tokens", "model.layers.0", "model.layers.1", "model.norm", "model.rotary_emb", "lm_head"]
+        where = dict.fromkeys(parts, "disk" if place == "all on disk" else "cpu") | {"model.layers.1": "disk"}
+        (tmp_path / "map.json").write_text(json.dumps(where))
+        device_map = "auto" if place == "auto" else str(tmp_path / "map.json")
+        spread, _ = load_llm(
+            "m", LLM(path=str(tmp_path / "llm"), dtype="float32"), torch.device("cpu"), device_map, tmp_path / "offload"
+        )
+        if place != "auto":
+            assert spread.model.layers[1].mlp.up_proj.weight.device.type == "meta"  # comes from disk when needed
+        prompts = random_prompts(shared=5)
+        assert generate(spread, prompts, 3, 2) == generate(model, prompts, 3, 2)
+
+    def test_a_device_map_that_cannot_be_read_is_named(self, model, tmp_path):
+        model.save_pretrained(tmp_path)
+        sentencepiece_tokenizer().save_pretrained(tmp_path)
+        with pytest.raises(UserError, match="resource `device_map` of evaluate_llm: none.json cannot be read"):
+            load_llm("m", LLM(path=str(tmp_path)), torch.device("cpu"), "none.json")
+        with pytest.raises(UserError, match="cannot be loaded with device map nowhere.*correct resource `device_map`"):
+            load_llm("m", LLM(path=str(tmp_path)), torch.device("cpu"), "nowhere")
+
+
 class TestGenerate:
     @pytest.mark.parametrize("shared", [0, 5])
     @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 20])
@@ -203,6 +250,15 @@ class TestGenerate:
         assert made == [naive(model, prompt, 5, allowed) for prompt in prompts]
         assert {number for row in made for number in row} <= set(allowed)
 
+    def test_choices_are_of_a_prompt_and_a_place(self, model):
+        prompts = random_prompts()
+        free = [naive(model, prompt, 3) for prompt in prompts]
+        choices = [[{7, 9}, {50, 60, 70}, {299}], None, [{1}, {2}, {3}], *[None] * 4]
+        made = generate(model, prompts, 3, 3, choices=choices)
+        assert made[2] == [1, 2, 3] and [made[n] for n in (1, 3, 4, 5, 6)] == [free[n] for n in (1, 3, 4, 5, 6)]
+        logits_V = model(torch.tensor([prompts[0]])).logits[0, -1].detach()
+        assert made[0][0] == max((7, 9), key=lambda number: float(logits_V[number])) and made[0][2] == 299
+
     def test_a_prompt_beyond_the_context_is_named_and_never_cut(self, model):
         prompts = [[1, 2], [3] * 60]
         with pytest.raises(UserError, match="episode 4 has 60 tokens and 5 more may follow.*at most 64.*lower repeats"):
@@ -225,8 +281,9 @@ class TestPrompts:
         assert answer_of("\nking crab") == ""
 
     def test_restoration_prompt_splices_ids(self):
+        instruction = RESTORATION.replace("2", "{count}")
         tokenizer = byte_level_tokenizer()
-        prompt = RestorationPrompt(tokenizer).ids([([258], [1, 2]), ([259], [3, 4])], [257, 258], 2)
+        prompt = RestorationPrompt(tokenizer, instruction).ids([([258], [1, 2]), ([259], [3, 4])], [257, 258], 2)
         pieces = [tokenizer(text).input_ids for text in (RESTORATION, "Input:", ", output:", "\n")]
         head, shown, answer, end = pieces
         expected = head + shown + [258] + answer + [1, 2] + end + shown + [259] + answer + [3, 4] + end

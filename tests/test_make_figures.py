@@ -118,6 +118,15 @@ def test_reconstruction_keeps_the_order_of_the_files(files, tmp_path, drawn):
     assert titles == ["original", "V2L Tokenizer", "V2L without global tokens", "VQ-GAN", "mine"]
 
 
+def test_masked_restoration_stands_between_input_and_original(files, tmp_path, drawn):
+    """As in paper figure 8; files come in the order of the columns."""
+    sources = ["corrupted-input", "tiny-llm", "most-frequent-code", "tokenizer-oracle"]
+    paths = [images_file(tmp_path / f"{name}.parquet", "v2l", f"masked.{name}", ["masked"]) for name in sources]
+    draw(tmp_path, "masked", {"manifest": files["manifest"], "images": paths})
+    titles = [title for title, _ in drawn["image_grid"][0]]
+    assert titles == ["input", "tiny-llm", "most frequent code", "tokenizer oracle", "original"]
+
+
 def test_one_file_of_images_is_enough(files, tmp_path, drawn):
     path = images_file(tmp_path / "v2l.parquet", "v2l", "reconstruction", ["reconstruction"])
     draw(tmp_path, "reconstruction", {"manifest": files["manifest"], "images": path})
@@ -159,6 +168,33 @@ def test_images_lie_where_their_column_is(tmp_path):
     found = [colour for colour in map(tuple, row.tolist()) if colour in colours]
     assert list(dict.fromkeys(found)) == colours
     assert all(abs(found.count(colour) - 50) <= 3 for colour in colours)
+
+
+def answers_file(path, predictor, rows):
+    job = {"config": {"job": {"tokenizer": "v2l", "predictor": predictor}}}
+    write_parquet(path, pa.Table.from_pylist(rows), job)
+    return path
+
+
+def test_captions_and_answers_stand_under_their_image(files, tmp_path, drawn):
+    captions = [{"image_id": image, "answer": f"a caption of {image} that is long"} for image in IMAGES]
+    answers = [{"image_id": IMAGES[0], "question": "what is it?", "answer": "red"}]
+    paths = [
+        answers_file(tmp_path / "c.parquet", "llm", captions),
+        answers_file(tmp_path / "a.parquet", "llm", answers),
+    ]
+    draw(tmp_path, "captioning_vqa", {"manifests": [files["manifest"]] * 2, "predictions": paths})
+    pictures, lines, title, per_row = drawn["captioned_images"]
+    assert title == "Captions and answers by llm" and per_row == 2
+    assert [picture.shape for picture in pictures] == [(224, 224, 3)] * 3
+    assert all(" ".join(line) in {row["answer"] for row in captions} for line in lines[:2])
+    assert all(len(line) == 2 for line in lines) and lines[2] == ["Q: what is it?", "A: red"]
+
+
+def test_one_task_alone_makes_the_figure(files, tmp_path, drawn):
+    path = answers_file(tmp_path / "a.parquet", "majority-vote", [{"image_id": IMAGES[0], "answer": "red"}])
+    draw(tmp_path, "captioning_vqa", {"manifests": files["manifest"], "predictions": path})
+    assert drawn["captioned_images"][1:3] == ([["red"]], "Captions and answers by majority-vote")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from v2l.config import Config
 from v2l.workflow import STAGES
 
 RULES = Path("workflow/rules")
-SHARED = {"common", "targets"}
+SHARED = {"common", "inputs", "targets"}
 # Weights and data are shared by all experiments, so their folder is no experiment's.
 FOLDERS = {"fetch_assets": ("assets/", "logs/fetch_assets/")}
 
@@ -25,7 +25,7 @@ def test_rule_files_are_the_stages():
 
 def test_snakefile_includes_every_rule_file():
     included = re.findall(r'include: "rules/(\w+)\.smk"', Path("workflow/Snakefile").read_text())
-    assert set(included) == set(STAGES) | SHARED and included[0] == "common" and included[-1] == "targets"
+    assert set(included) == set(STAGES) | SHARED and included[:2] == ["common", "inputs"] and included[-1] == "targets"
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -1,4 +1,4 @@
-"""One whole run of the tiny experiment: values of all four tables, not just files."""
+"""One whole run of the tiny experiment: values of all five tables, not just files."""
 
 import json
 import os
@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import OFFLINE
-from v2l.workflow import FIGURES, STAGES, TABLES
+from v2l.selections import FIGURES, TABLES
+from v2l.workflow import STAGES
 
 pytestmark = pytest.mark.pipeline
 COMMON = ["experiment", "protocol", "metric", "ci_low", "ci_high", "n", "note", "published", "published_source"]
@@ -37,7 +38,7 @@ def test_each_row_is_one_measurement(tables, name):
 
 def test_table1_has_every_cell_of_the_grid_for_every_predictor(tables):
     table = tables["table1_classification"]
-    assert set(table.method) == {"v2l", "spae", "token-overlap", "clip-prototype"}
+    assert set(table.method) == {"v2l", "v2l-subword", "lqae", "spae", "token-overlap", "clip-prototype"}
     # two tokens x two inductions, and one cell with three inner shots and a repeat
     assert table[table.method == "v2l"].groupby(["tokens", "induction", "inner_shots", "repeats"]).size().shape == (5,)
     assert table.accuracy.between(0, 1).all() and set(table.n) == {4}
@@ -54,7 +55,7 @@ def test_table2_scores_are_in_range_and_relative_scores_are_shares(tables):
 
 def test_table3_compares_every_tokenizer_with_the_mean_image(tables):
     table = tables["table3_reconstruction"]
-    assert set(table.method) == {"v2l", "v2l-local", "vqgan", "spae", "mean-image"}
+    assert set(table.method) == {"v2l", "v2l-local", "vqgan", "lqae", "spae", "mean-image"}
     assert {"fid", "lpips", "psnr", "ssim"} == set(table.metric)
     assert table.fid.dropna().gt(1e-3).all(), "random features tell the images apart"
     assert set(table.n) == {16} and table.psnr.dropna().between(3, 60).all()
@@ -64,11 +65,45 @@ def test_table3_compares_every_tokenizer_with_the_mean_image(tables):
 
 def test_table4_has_five_tasks_for_every_method_and_bounds(tables):
     table = tables["table4_restoration"]
-    methods = {"v2l", "vqgan", "spae", "majority-vote", "corrupted-input", "tokenizer-oracle"}
+    table = table[table.task != "masked"]
+    methods = {"v2l", "vqgan", "lqae", "spae", "majority-vote", "corrupted-input", "tokenizer-oracle"}
     assert set(table.method) == methods
     tasks = {"inpainting", "outpainting", "deblurring", "shift", "rotation"}
     assert all(set(rows.task) == tasks for _, rows in table.groupby("method"))
     assert set(table[table.method == "v2l"].n) == {3} and set(table[table.method == "vqgan"].n) == {2}
+
+
+def test_table5_scores_captions_and_answers_of_every_predictor(tables, tiny_run):
+    table = tables["table5_captioning_vqa"]
+    pairs = {(method, task) for method, task in zip(table.method, table.task, strict=True)}
+    assert pairs == {(method, task) for method in ("v2l", "token-overlap") for task in ("captioning", "vqa")} | {
+        ("majority-vote", "vqa")
+    }
+    captions = table[table.task == "captioning"]
+    assert set(captions.metric) == {"cider", "clip_score", "bleu_4"} and captions.n.between(2, 6).all()
+    assert set(table[table.task == "vqa"].n) == {6} and table.published.isna().all()
+    assert table.vqa_accuracy.dropna().between(0, 1).all() and table.clip_score.dropna().between(0, 100).all()
+    copied = table[(table.method == "token-overlap") & (table.metric == "cider")]
+    assert copied.cider.item() > 0, "captions of one class share words"
+    folder = tiny_run.folder / "results/tiny/evaluate_llm/v2l/tiny-llama"
+    for task in ("captioning", "vqa"):
+        for row in pq.read_table(folder / f"{task}.parquet").to_pylist():
+            assert row["image_id"] not in row["example_images"] and len(row["example_images"]) == 2
+
+
+def test_table4_has_masked_restoration_with_its_bounds(tiny_run, tables):
+    table = tables["table4_restoration"]
+    table = table[table.task == "masked"]
+    assert set(table.method) == {"v2l", "most-frequent-code", "corrupted-input", "tokenizer-oracle"}
+    assert set(table.tokenizer) == {"v2l"} and set(table.n) == {4}
+    assert set(table[table.method == "v2l"].llm) == {"tiny-llama"} and table[table.method != "v2l"].llm.isna().all()
+    assert all(set(rows.metric) == {"fid", "lpips", "psnr"} for _, rows in table.groupby("method"))
+    folder = tiny_run.folder / "results/tiny/finetune_llm/v2l/tiny-llama"
+    names = {"adapter_model.safetensors", "adapter_config.json", "metrics.jsonl"}
+    assert names <= {path.name for path in folder.iterdir()}
+    assert not (tiny_run.folder / "work/tiny/finetune_llm").exists() or not list(
+        (tiny_run.folder / "work/tiny/finetune_llm").rglob("*.pt")
+    )
 
 
 def test_few_shot_answers_decide_the_accuracy(tiny_run, tables):

@@ -14,7 +14,7 @@ from v2l.io.storage import parquet_facts, write_parquet
 from v2l.manifest import Manifest
 from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
 from v2l.registries import TASKS
-from v2l.restoration import mask_positions, steps
+from v2l.restoration import image_mask, mask_positions, steps
 from v2l.tokens import schema
 
 IMAGES = [f"val/{number}.png" for number in range(3, 7)]
@@ -132,6 +132,44 @@ def test_predictions_fill_the_mask_alone(files, tmp_path):
             expected[mask_positions(task, (4, 4))] = 9
             pixels = decode(files, "v2l", expected.tolist(), global_ids)
             assert np.abs(restored[image_id, task].astype(int) - pixels).max() <= 1
+
+
+def gaps(image_id):
+    return np.flatnonzero(image_mask(16, 0.3, 0, image_id))
+
+
+def test_masked_input_decodes_zero_vectors_in_the_gaps(files, tmp_path):
+    for tokenizer in ("v2l", "vqgan"):
+        images = reconstruct(files, tmp_path / "c.parquet", "masked.corrupted-input", tokenizer)
+        assert list(images) == [(image_id, "masked") for image_id in IMAGES]
+        network = load_tokenizer(files[f"weights.{tokenizer}"])
+        for image_id, (local_ids, global_ids) in clean(files, tokenizer).items():
+            visible_BL = torch.ones(1, 16, dtype=torch.bool)
+            visible_BL[0, gaps(image_id)] = False
+            context = None if global_ids is None else torch.tensor([global_ids])
+            expected = to_uint8(network.decode(torch.tensor([local_ids]), context, visible_BL))[0]
+            assert np.abs(images[image_id, "masked"].astype(int) - expected).max() <= 1
+            assert not np.array_equal(expected, decode(files, tokenizer, local_ids, global_ids))
+
+
+def test_masked_predictions_fill_the_gaps_of_their_image(files, tmp_path):
+    tokens, rows = clean(files), []
+    for image_id in IMAGES:
+        rows += [("masked", image_id, step.tolist(), [9] * len(step)) for step in steps(gaps(image_id), 16)]
+    table = pa.table([list(column) for column in zip(*rows, strict=True)], schema=pa.schema(STEP))
+    write_parquet(tmp_path / "p.parquet", table, {}, {"protocol": "paper"})
+    restored = reconstruct(files, tmp_path / "r.parquet", "masked.llm", predictions=tmp_path / "p.parquet")
+    oracle = reconstruct(files, tmp_path / "o.parquet", "masked.tokenizer-oracle")
+    assert list(restored) == list(oracle) == [(image_id, "masked") for image_id in IMAGES]
+    for image_id, (local_ids, global_ids) in tokens.items():
+        expected = np.array(local_ids)
+        expected[gaps(image_id)] = 9
+        pixels = decode(files, "v2l", expected.tolist(), global_ids)
+        assert np.abs(restored[image_id, "masked"].astype(int) - pixels).max() <= 1
+        assert np.abs(oracle[image_id, "masked"].astype(int) - decode(files, "v2l", local_ids, global_ids)).max() <= 1
+    write_parquet(tmp_path / "p.parquet", table.slice(1), {}, {"protocol": "paper"})
+    with pytest.raises(UserError, match="p.parquet does not restore image val/3.png for task masked"):
+        reconstruct(files, tmp_path / "r.parquet", "masked.llm", predictions=tmp_path / "p.parquet")
 
 
 def test_images_of_limits_predictor_and_oracle(files, tmp_path):

@@ -9,11 +9,15 @@ pytestmark = pytest.mark.pipeline
 
 SHOWN_TABLES = {"make_tables", "make_tables_show"}
 SHOWN_FIGURES = {"make_figures_show"}
-FIGURE_RULES = {"make_figures_global_tokens", "make_figures_images"}
-SCORES = {"score_predictions_classification", "score_predictions_semantics", "score_predictions_images"}
+FIGURE_RULES = {"make_figures_global_tokens", "make_figures_images", "make_figures_captioning_vqa"}
+SCORES = {"score_predictions_answers", "score_predictions_semantics", "score_predictions_images"}
 IMAGES = {"reconstruct_images", "reconstruct_images_restored", "reconstruct_images_pixels"}
-BELOW_TOKENS = {"evaluate_llm"} | IMAGES | SCORES | SHOWN_TABLES | SHOWN_FIGURES | FIGURE_RULES
+BELOW_TOKENS = {"finetune_llm", "evaluate_llm"} | IMAGES | SCORES | SHOWN_TABLES | SHOWN_FIGURES | FIGURE_RULES
 BELOW_CODEBOOK = {"train_tokenizer", "extract_tokens"} | BELOW_TOKENS
+
+# What the language model that was fine-tuned for masked restoration answers, and what shows it.
+MASKED = {"finetune_llm", "evaluate_llm", "reconstruct_images_restored", "score_predictions_images"}
+MASKED |= {"make_figures_images"} | SHOWN_TABLES | SHOWN_FIGURES
 
 # key of each section -> (new value, rules that run again)
 MATRIX = {
@@ -34,9 +38,11 @@ MATRIX = {
         2,
         IMAGES | {"score_predictions_images", "make_figures_images"} | SHOWN_TABLES | SHOWN_FIGURES,
     ),
+    "finetune_llm.learning_rate": (1e-4, MASKED),
+    "evaluate_llm.masked.batch_size": (2, MASKED - {"finetune_llm"} | {"reconstruct_images"}),
     "evaluate_llm.classification.max_new_tokens": (
         5,
-        {"evaluate_llm", "score_predictions_classification"} | SHOWN_TABLES,
+        {"evaluate_llm", "score_predictions_answers"} | SHOWN_TABLES,
     ),
     "score_predictions.bootstrap_samples": (60, SCORES | SHOWN_TABLES),
     "make_tables.decimals": (2, SHOWN_TABLES),
@@ -87,9 +93,8 @@ def test_spelling_and_order_of_keys_rerun_nothing(tiny_run):
 
 
 def test_resources_and_threads_rerun_nothing(tiny_run):
-    assert (
-        tiny_run.planned("all", "--set-threads", "extract_tokens=1", "--set-resources", "evaluate_llm:mem_mb=5") == {}
-    )
+    resources = ("evaluate_llm:mem_mb=5", "evaluate_llm:shards=3", "evaluate_llm:device_map='auto'")
+    assert tiny_run.planned("all", "--set-threads", "extract_tokens=1", "--set-resources", *resources) == {}
 
 
 def test_further_model_runs_its_own_jobs_only(tiny_run):
@@ -102,16 +107,20 @@ def test_further_model_runs_its_own_jobs_only(tiny_run):
         f"evaluate_llm={selection}",
     )
     assert planned == {
-        "evaluate_llm": 2,
-        "reconstruct_images_restored": 2,
-        "score_predictions_images": 2,
+        "evaluate_llm": 4,
+        "reconstruct_images_restored": 4,
+        "score_predictions_images": 4,
         "make_tables": 1,
         "make_tables_show": 1,
     }
 
 
 def test_code_edit_reruns_its_stage_but_never_training(tiny_run):
-    for module, expected in [("evaluate_llm", {"evaluate_llm"}), ("train_tokenizer", set())]:
+    for module, expected in [
+        ("evaluate_llm", {"evaluate_llm"}),
+        ("finetune_llm", {"finetune_llm", "evaluate_llm"}),
+        ("train_tokenizer", set()),
+    ]:
         path = tiny_run.folder / "v2l" / f"{module}.py"
         original = path.read_text()
         try:

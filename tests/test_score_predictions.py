@@ -45,7 +45,8 @@ def files(tmp_path_factory):
         picture(int(name[5]), int(name[7])).save(path)
     labels = [int(name[5]) for name in NAMES]
     n = len(NAMES)
-    columns = [NAMES, ["val"] * n, labels, [f"class{label}" for label in labels], [""] * n, [48] * n, [40] * n]
+    columns = [NAMES, ["val"] * n, labels, [f"class{label}" for label in labels], [[]] * n, [[]] * n]
+    columns += [[48] * n, [40] * n]
     facts = {"dataset": {"name": "toy", "root": str(folder / "images"), "fit": "crop", "classes": ["class0", "class1"]}}
     write_parquet(folder / "manifest.parquet", pa.table(columns, schema=SCHEMA), {}, facts)
     for name, code in (("v2l", "hash"), ("vqgan", None)):

@@ -16,11 +16,12 @@ from v2l.errors import UserError
 from v2l.experiment import load_experiment
 from v2l.io.storage import read_tensors
 from v2l.models.base import Batch
+from v2l.models.quantizers import matching_map, transport_map
 from v2l.models.spae import SPAETokenizer, layer_positions
 from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
 from v2l.registries import SPAEEntry
+from v2l.selections import score_sources
 from v2l.training.trainer import Trainer
-from v2l.workflow import score_sources
 
 VOCABULARY, WIDTH = 60, 12
 LOSS = Loss(perceptual_weights="unused")
@@ -131,6 +132,39 @@ def test_more_layers_never_raise_the_mean_error():
     error = [(layer.mean_BPD - vector_BLD).square().sum(2).mean().item() for layer in layers]
     assert all(later < earlier for earlier, later in zip(error, error[1:], strict=False))
     assert error[-1] < error[0] / 2
+
+
+def test_vectors_are_normalised_over_the_batch():
+    tokenizer = make().train()
+    vector_ND = tokenizer.vectors(images(8)).flatten(0, 1)
+    torch.testing.assert_close(vector_ND.mean(0), torch.zeros(WIDTH), atol=1e-5, rtol=0)
+    torch.testing.assert_close(vector_ND.var(0, correction=0), torch.full((WIDTH,), 1 / WIDTH), atol=1e-4, rtol=1e-2)
+    alone = tokenizer.eval().vectors(images(8))[:1]
+    torch.testing.assert_close(tokenizer.vectors(images(8)[:1]), alone, atol=1e-5, rtol=1e-4)
+
+
+def test_transport_gives_the_codes_the_vectors_moments_and_moves_them_least():
+    generator = torch.Generator().manual_seed(0)
+    code_VD, vector_ND = torch.randn(400, 6, generator=generator), torch.randn(300, 6, generator=generator)
+    code_VD = code_VD @ torch.randn(6, 6, generator=generator)
+    vector_ND = vector_ND @ torch.randn(6, 6, generator=generator) + 2
+    moved = {found: F.linear(code_VD, *found(code_VD, vector_ND)) for found in (transport_map, matching_map)}
+    for made_VD in moved.values():
+        torch.testing.assert_close(made_VD.mean(0), vector_ND.mean(0), atol=1e-3, rtol=0)
+        torch.testing.assert_close(made_VD.T.cov(correction=0), vector_ND.T.cov(correction=0), atol=2e-2, rtol=1e-2)
+    distance = {found: (made_VD - code_VD).square().sum(1).mean() for found, made_VD in moved.items()}
+    assert distance[transport_map] < distance[matching_map]
+
+
+def test_matching_twice_leaves_the_words_where_they_are():
+    tokenizer = make().train()
+    tokenizer.match_moments(images(64))
+    once = projected(tokenizer).detach()
+    vector_ND = tokenizer.vectors(images(64)).detach().flatten(0, 1)
+    torch.testing.assert_close(once.mean(0), vector_ND.mean(0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(once.T.cov(correction=0), vector_ND.T.cov(correction=0), atol=1e-3, rtol=0)
+    tokenizer.match_moments(images(64))
+    torch.testing.assert_close(projected(tokenizer).detach(), once, atol=1e-3, rtol=0)
 
 
 def test_gradients_pass_straight_from_the_image_to_the_vectors():
@@ -301,12 +335,6 @@ def test_guidance_weight_changes_the_weights(toy):  # noqa: F811
     guided = read_tensors(toy("spae", ENTRY)["weights"])[0]
     free = read_tensors(toy("spae", ENTRY, loss=SECTION["loss"] | {"semantic": 0.0})["weights"])[0]
     assert not torch.equal(guided["encoder.conv_in.weight"], free["encoder.conv_in.weight"])
-
-
-def test_micro_batches_give_the_whole_batch(toy):  # noqa: F811
-    whole, parts = (lines_of(toy("spae", ENTRY, max_steps=1, micro_batch_size=size))[0] for size in (None, 2))
-    for name in ("pixel", "quantizer", "semantic"):
-        assert parts[name] == pytest.approx(whole[name], rel=1e-4)
 
 
 BAD_PYRAMIDS = [

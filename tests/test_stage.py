@@ -7,13 +7,13 @@ import sys
 import pytest
 
 from v2l.experiment import load_experiment
+from v2l.selections import score_sources
 from v2l.stage import StageConfig, project
 from v2l.workflow import (
     asset_of,
     asset_records,
     missing_paths,
     paths_in,
-    score_sources,
     slicer,
     stage_code,
     stage_command,

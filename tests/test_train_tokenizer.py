@@ -74,7 +74,13 @@ def toy(tmp_path, monkeypatch, vgg):
     names = [f"{index:02d}.png" for index in range(IMAGES + 2)]
     for name in names:
         Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / name)
-    columns = [names, ["train"] * IMAGES + ["val"] * 2, [0] * len(names), ["toy"] * len(names), [""] * len(names)]
+    columns = [
+        names,
+        ["train"] * IMAGES + ["val"] * 2,
+        [0] * len(names),
+        ["toy"] * len(names),
+        *[[[]] * len(names)] * 2,
+    ]
     sides = [[16] * len(names)] * 2
     arrays = [pa.array(column, field.type) for column, field in zip(columns + sides, SCHEMA, strict=True)]
     table = pa.table(arrays, SCHEMA)

@@ -42,6 +42,7 @@ def build(folder: Path) -> Path:
     write_roberta(tiny / "roberta")
     write_imagenet(tiny / "imagenet")
     write_mini_imagenet(tiny / "mini-imagenet")
+    write_coco(tiny / "coco")
     write_lpips(tiny)
     write_inception(tiny / "inception.pth")
     return tiny
@@ -150,6 +151,31 @@ def write_mini_imagenet(folder: Path, images: int = 5) -> None:
                 picture(label, 200 + number).save(folder / "images" / name, quality=95)
                 lines.append(f"{name},{wnid}")
         (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_coco(folder: Path, images: int = 8) -> None:
+    """COCO's val2014 with two captions and two questions of ten answers for each image."""
+    (folder / "val2014").mkdir(parents=True, exist_ok=True)
+    listed, captions, questions, answers = [], [], [], []
+    for number in range(images):
+        label, name = number % 4, f"COCO_val2014_{number:012d}.jpg"
+        picture(label, 300 + number).save(folder / "val2014" / name, quality=95)
+        colour, noun = list(SYNSETS.values())[label].split()
+        listed.append({"id": number, "file_name": name})
+        for part, text in enumerate([f"A {colour} {noun}.", f"A {noun} that is {colour} and {WORDS[number]}"]):
+            captions.append({"id": 2 * number + part, "image_id": number, "caption": text})
+        for part, (question, answer) in enumerate([("What color is it?", colour), (f"Is it a {noun}?", "yes")]):
+            entry = {"question_id": 10 * number + part, "image_id": number}
+            questions.append(entry | {"question": question})
+            found = [{"answer": answer if place < 7 else "no", "answer_id": place + 1} for place in range(10)]
+            answers.append(entry | {"multiple_choice_answer": answer, "answers": found})
+    contents = {
+        "captions_val2014": {"images": listed, "annotations": captions},
+        "questions": {"data_subtype": "val2014", "questions": questions},
+        "annotations": {"data_subtype": "val2014", "annotations": answers},
+    }
+    for stem, content in contents.items():
+        (folder / f"{stem}.json").write_text(json.dumps(content))
 
 
 def write_lpips(folder: Path) -> None:

@@ -47,7 +47,7 @@ def build(folder: Path) -> dict[str, Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         width, height = 20 + number, 24 - number
         Image.fromarray(generator.integers(256, size=(height, width, 3), dtype=np.uint8)).save(path)
-        rows.append((f"{split}/{number}.png", split, number % 2, f"class {number % 2}", "", width, height))
+        rows.append((f"{split}/{number}.png", split, number % 2, f"class {number % 2}", [], [], width, height))
     names = {name: folder / f"{name}.safetensors" for name in ("features", "codebook")}
     names |= {name: folder / f"{name}.parquet" for name in ("manifest", "words")}
     dataset = {"name": "pictures", "root": str(folder / "images"), "fit": "crop", "classes": ["class 0", "class 1"]}

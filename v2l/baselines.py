@@ -1,18 +1,17 @@
 """Predictors without a language model: what a number owes to the prompt's own content."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 
-def token_overlap(query_K: np.ndarray, support_SK: np.ndarray) -> int:
-    """Index of the support image whose set of token ids has the largest Jaccard overlap with the query's.
+def token_overlap(query: Collection, support: Sequence[Collection]) -> int:
+    """Index of the support item whose set of tokens has the largest Jaccard overlap with the query's.
 
     Ties: the first in the prompt's order, which is drawn with the seed.
     """
-    query = set(query_K.tolist())
-    overlaps = [len(query & set(row)) / len(query | set(row)) for row in support_SK.tolist()]
+    overlaps = [len(set(query) & set(tokens)) / len(set(query) | set(tokens)) for tokens in support]
     return int(np.argmax(overlaps))
 
 
@@ -25,9 +24,10 @@ def clip_prototype(query_D: np.ndarray, support_SD: np.ndarray, support_labels: 
 
 
 def majority_vote(codes_SM: np.ndarray) -> list[int]:
-    """The most frequent code of S examples, most corrupted first, at each of M positions.
+    """The most frequent code (or answer) of S examples at each of M positions.
 
-    Codes that are equally frequent: the one that the least corrupted of their examples holds.
+    Codes that are equally frequent: the one that the last of their examples holds; examples of restoration stand most
+    corrupted first.
     """
     winners = []
     for codes_S in np.asarray(codes_SM).T.tolist():

@@ -10,8 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from v2l.config_finetuning import FinetuneLLM
+from v2l.config_tasks import VQA, Captioning, Classification, Masked, Restoration
 from v2l.config_training import TrainTokenizer
-from v2l.registries import LLM, TASKS, AnyDataset, Encoder, Entry, Sample, Template, Tokenizer
+from v2l.registries import LLM, AnyDataset, Encoder, Entry, Sample, Template, Tokenizer
+
+SampleName = Literal[
+    *("classification", "semantics", "reconstruction", "restoration", "captioning", "vqa", "masked", "finetuning")
+]
 
 
 class FetchAssets(Entry):
@@ -92,68 +98,14 @@ class ReconstructImages(Entry):
     batch_size: int = Field(64, ge=1)
 
 
-class Grid(Entry):
-    """A block of table 1: every combination of these lists is a cell."""
-
-    ways: list[int] = Field([2, 5], min_length=1)
-    tokens: list[int] = Field([5, 21], min_length=1)
-    induction: list[bool] = [True]
-    inner_shots: list[int] = [1]
-    repeats: list[int] = [0]
-
-
-class Classification(Entry):
-    """Few-shot classification (paper section 4.2, table 1)."""
-
-    tokenizers: list[str] = []
-    llms: list[str] = []
-    baselines: list[Literal["token-overlap", "clip-prototype"]] = ["token-overlap", "clip-prototype"]
-    support_split: str = "test"
-    query_split: str = "test"
-    episodes: int = Field(2000, ge=1, description="Per ways and inner shots; the number in the paper is not known.")
-    grid: list[Grid] = [
-        Grid(induction=[False]),
-        Grid(inner_shots=[1, 3, 5]),
-        Grid(repeats=[1, 3, 5]),
-    ]
-    grid_of: dict[str, Annotated[list[Grid], Field(min_length=1)]] = Field(
-        {}, description="Tokenizer -> its own grid; others: `grid`. lqae shows its whole map, so it needs one."
-    )
-    max_new_tokens: int = Field(16, ge=1)
-    batch_size: int = Field(8, ge=1)
-
-    def for_tokenizer(self, name: str) -> "Classification":
-        """The section with the grid of tokenizer `name`."""
-        return self.model_copy(update={"grid": self.grid_of.get(name, self.grid)})
-
-
-class Restoration(Entry):
-    """Image denoising (paper section 3.3, table 4)."""
-
-    tokenizers: list[str] = []
-    llms: list[str] = []
-    baselines: list[Literal["majority-vote"]] = ["majority-vote"]
-    tasks: list[Literal["inpainting", "outpainting", "deblurring", "shift", "rotation"]] = list(TASKS)
-    images_of: dict[str, int] = Field({}, description="Tokenizer -> first so many images of the sample; others: all.")
-    context_tokens: int = Field(16, ge=1, description="n: tokens before the predicted ones.")
-    predicted_tokens: int = Field(2, ge=1, description="m: tokens predicted at a time.")
-    replacement_shares: list[float] = Field(
-        [0.50, 0.47, 0.44, 0.41, 0.38, 0.35, 0.32, 0.29, 0.26, 0.23],
-        description="Share of random ids in each in-context example, most corrupted first (released order).",
-    )
-    restrict_to_codebook: bool = Field(
-        True,
-        description="Generate codebook ids alone; needed when it is a part of the vocabulary. released: false.",
-    )
-    batch_size: int = Field(8, ge=1)
-
-
 class EvaluateLLM(Entry):
     """Tasks for the frozen language models."""
 
-    protocol: Literal["paper"] = "paper"
     classification: Classification = Classification()
     restoration: Restoration = Restoration()
+    masked: Masked = Masked()
+    captioning: Captioning = Captioning()
+    vqa: VQA = VQA()
 
 
 class ScorePredictions(Entry):
@@ -191,7 +143,7 @@ class Config(Entry):
     llms: dict[str, LLM]
     encoders: dict[str, Encoder]
     datasets: dict[str, AnyDataset]
-    samples: dict[Literal["classification", "semantics", "reconstruction", "restoration"], Sample]
+    samples: dict[SampleName, Sample]
     tokenizers: dict[str, Tokenizer]
     fetch_assets: FetchAssets = FetchAssets()
     index_images: IndexImages = IndexImages()
@@ -202,6 +154,7 @@ class Config(Entry):
     train_tokenizer: TrainTokenizer
     extract_tokens: ExtractTokens = ExtractTokens()
     reconstruct_images: ReconstructImages = ReconstructImages()
+    finetune_llm: FinetuneLLM = FinetuneLLM()
     evaluate_llm: EvaluateLLM = EvaluateLLM()
     score_predictions: ScorePredictions
     make_tables: MakeTables = MakeTables()

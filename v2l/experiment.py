@@ -107,18 +107,17 @@ def _resolve(node: dict, definitions: dict) -> dict:
 
 def _dangling(config: Config):
     """Selections that name no registry entry, one sentence each."""
-    classification, restoration = config.evaluate_llm.classification, config.evaluate_llm.restoration
+    tasks = dict(config.evaluate_llm)
     selections = [
         ("encoder", [config.encoder], "encoders"),
         ("expand_vocabulary.llm", [config.expand_vocabulary.llm], "llms"),
         ("filter_vocabulary.dataset", [config.filter_vocabulary.dataset], "datasets"),
         ("train_tokenizer.dataset", [config.train_tokenizer.dataset], "datasets"),
         ("train_tokenizer.tokenizers", config.train_tokenizer.tokenizers, "tokenizers"),
-        ("evaluate_llm.classification.llms", classification.llms, "llms"),
-        ("evaluate_llm.restoration.llms", restoration.llms, "llms"),
-        ("evaluate_llm.classification.grid_of", list(classification.grid_of), "tokenizers"),
-        ("evaluate_llm.restoration.images_of", list(restoration.images_of), "tokenizers"),
+        ("evaluate_llm.classification.grid_of", list(tasks["classification"].grid_of), "tokenizers"),
+        ("evaluate_llm.restoration.images_of", list(tasks["restoration"].images_of), "tokenizers"),
     ]
+    selections += [(f"evaluate_llm.{name}.llms", task.llms, "llms") for name, task in tasks.items()]
     selections += [(f"samples.{name}.dataset", [sample.dataset], "datasets") for name, sample in config.samples.items()]
     for key, names, registry in selections:
         for name in names:
@@ -127,11 +126,18 @@ def _dangling(config: Config):
     trained = config.train_tokenizer.tokenizers
     if not trained:
         yield "`train_tokenizer.tokenizers`: empty; at least one variant must be trained"
-    for key, names in [("classification", classification.tokenizers), ("restoration", restoration.tokenizers)]:
-        for name in names:
+    for key, task in tasks.items():
+        for name in task.tokenizers:
             if name not in trained:
                 known = ", ".join(trained)
                 yield f"`evaluate_llm.{key}.tokenizers`: {name!r} is not in `train_tokenizer.tokenizers` ({known})"
-    for name in ("classification", "semantics", "reconstruction", "restoration"):
-        if name not in config.samples:
+    restoration = tasks["restoration"]
+    for name in restoration.held_out.tokenizers or []:
+        if name not in restoration.tokenizers:
+            key, known = "evaluate_llm.restoration.held_out.tokenizers", ", ".join(restoration.tokenizers)
+            yield f"`{key}`: {name!r} is not in `restoration.tokenizers` ({known})"
+    optional = [name for name in ("masked", "captioning", "vqa") if not tasks[name].tokenizers]
+    optional += ["finetuning"] if "masked" in optional else []
+    for name in ("semantics", "reconstruction", *tasks, "finetuning"):
+        if name not in config.samples and name not in optional:
             yield f"`samples.{name}`: missing; the tables need it"

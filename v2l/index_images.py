@@ -11,9 +11,10 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from v2l.errors import UserError
+from v2l.io.annotations import Listed
 from v2l.io.atomic import atomic_path
 from v2l.io.images import open_image
-from v2l.io.layouts import Listed, class_names, list_images
+from v2l.io.layouts import class_names, list_images
 from v2l.io.provenance import provenance, write_beside
 from v2l.io.storage import write_parquet
 from v2l.manifest import SCHEMA
@@ -50,7 +51,8 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
         "split": splits,
         "label": labels,
         "class_name": [names[label] for label in labels],
-        "caption": [item.caption for item in readable],
+        "captions": [item.captions for item in readable],
+        "questions": [item.questions for item in readable],
         "width": [sizes[item.image_id][0] for item in readable],
         "height": [sizes[item.image_id][1] for item in readable],
     }

@@ -1,7 +1,9 @@
-"""Stage make_figures: global tokens of images (paper figure 6), restored and reconstructed images side by side."""
+"""Stage make_figures: global tokens, captions and answers of images, restored and reconstructed images side by side."""
 
 import logging
+import textwrap
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,18 +17,24 @@ from v2l.io.provenance import provenance, write_beside
 from v2l.io.storage import parquet_facts
 from v2l.loading import load_image
 from v2l.manifest import Manifest
+from v2l.protocols import split_run
 from v2l.registries import TASKS
 from v2l.runtime import rng
 from v2l.stage import Paths, StageConfig, run_stage
 from v2l.tokens import Tokens
 
+T = TypeVar("T")
 PHOTO_SIDE = 224  # pixels of the pictures above the global tokens
 WIDE_CELL = 1.4  # inches of an image in the reconstruction figure
+LETTERS, ANSWER_LINES = 22, 5  # beneath an image
 ORACLE = "restoration.tokenizer-oracle"
 SOURCES = {
     "corrupted-input": "corrupted input",
     "restoration.majority-vote": "majority vote",
     ORACLE: "tokenizer oracle",
+    "masked.corrupted-input": "input",
+    "masked.most-frequent-code": "most frequent code",
+    "masked.tokenizer-oracle": "tokenizer oracle",
 }
 METHODS = {
     "v2l": "V2L Tokenizer",
@@ -42,7 +50,8 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     """Draw `job.figure` as `pdf` and `png`, each with its provenance beside it; equal input gives equal bytes.
 
     global_tokens takes manifest, tokens and words; restoration and reconstruction take manifest and `images`, files
-    of reconstruct_images. Raises UserError if there is nothing to show.
+    of reconstruct_images; captioning_vqa takes `manifests` and `predictions`, one of each for each task. Raises
+    UserError if there is nothing to show.
     """
     figure, count = FIGURES[config.job["figure"]](config, inputs)
     record = provenance(config, inputs)
@@ -92,6 +101,30 @@ def restoration(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
     return image_grid(columns + reference, [*groups, ("reference", len(reference))]), len(chosen)
 
 
+def captioning_vqa(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
+    """Some images of each task, with the caption or with the question and its answer beneath (paper figure 5)."""
+    pictures, lines, predictors = [], [], {}
+    for path, manifest_path in zip(_as_list(inputs["predictions"]), _as_list(inputs["manifests"]), strict=True):
+        rows = pq.read_table(path).to_pylist()
+        chosen = choose(config, rows, path)
+        pictures += _originals(Manifest.read(manifest_path), [row["image_id"] for row in chosen], PHOTO_SIDE)
+        for row in chosen:
+            asked = [f"Q: {row['question']}", f"A: {row['answer']}"] if "question" in row else [row["answer"]]
+            lines.append([line for text in asked for line in textwrap.wrap(text, LETTERS)][:ANSWER_LINES])
+        predictors[parquet_facts(path)["v2l"]["config"]["job"]["predictor"]] = None
+    title = f"Captions and answers by {' and '.join(predictors)}"
+    return captioned_images(pictures, lines, title, config.make_figures.images), len(pictures)
+
+
+def masked(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
+    """A row per image (paper figure 8): the input with its gaps, what fills them, tokenizer oracle, original."""
+    files = [ImageFile(path) for path in _as_list(inputs["images"])]
+    chosen = choose(config, common_images(files), files[0].path)
+    columns = [(file.label, file.images("masked", chosen)) for file in files]
+    columns.append(("original", _originals(Manifest.read(inputs["manifest"]), chosen, files[0].size)))
+    return image_grid(columns, [("", len(columns))], WIDE_CELL), len(chosen)
+
+
 def reconstruction(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
     """A row per image: the original, then each tokenizer's reconstruction in the order of the files."""
     files = [ImageFile(path) for path in _as_list(inputs["images"])]
@@ -102,7 +135,13 @@ def reconstruction(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
     return image_grid(columns, [("", len(columns))], WIDE_CELL), len(chosen)
 
 
-FIGURES = {"global_tokens": global_tokens, "restoration": restoration, "reconstruction": reconstruction}
+FIGURES = {
+    "global_tokens": global_tokens,
+    "restoration": restoration,
+    "masked": masked,
+    "reconstruction": reconstruction,
+    "captioning_vqa": captioning_vqa,
+}
 
 
 class ImageFile:
@@ -112,7 +151,7 @@ class ImageFile:
         self.path = path
         facts = parquet_facts(path)
         job = facts["v2l"]["config"]["job"]
-        self.size, self.tokenizer, self.source = facts["size"], job["tokenizer"], job["source"]
+        self.size, self.tokenizer, self.source = facts["size"], job["tokenizer"], split_run(job["source"])[0]
         table = pq.read_table(path, columns=["image_id", "task"])
         self.image_ids = list(dict.fromkeys(table["image_id"].to_pylist()))
         self.tasks = set(table["task"].to_pylist())
@@ -120,7 +159,7 @@ class ImageFile:
     @property
     def label(self) -> str:
         """The source in words; of a language model its registry name."""
-        return SOURCES.get(self.source) or self.source.removeprefix("restoration.")
+        return SOURCES.get(self.source) or self.source.partition(".")[2]
 
     def rank(self) -> tuple:
         """Order of columns: what needs no language model first."""
@@ -141,8 +180,8 @@ def common_images(files: list[ImageFile]) -> list[str]:
     return [image_id for image_id in files[0].image_ids if image_id in shared]
 
 
-def choose(config: StageConfig, image_ids: list[str], source: Path) -> list[str]:
-    """Up to `make_figures.images` of `image_ids`, drawn with the experiment's seed, in their order."""
+def choose(config: StageConfig, image_ids: list[T], source: Path) -> list[T]:
+    """Up to `make_figures.images` of `image_ids` (or rows), drawn with the experiment's seed, in their order."""
     if not image_ids:
         raise UserError(f"{source} has no image to show", "images that all inputs share", "delete it and run again")
     count = min(config.make_figures.images, len(image_ids))

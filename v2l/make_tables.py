@@ -10,6 +10,7 @@ from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.provenance import provenance, write_beside
 from v2l.metrics.rows import TABLE_KEYS, VALUE_COLUMNS
+from v2l.protocols import PAPER
 from v2l.published import COLUMNS as PUBLISHED_COLUMNS
 from v2l.published import Published
 from v2l.registries import TASKS
@@ -22,10 +23,12 @@ METRICS = {
     "table2_semantics": ("clip_score", "clip_r"),
     "table3_reconstruction": (*FRECHET, "lpips", "psnr", "ssim"),
     "table4_restoration": (*FRECHET, "lpips", "psnr"),
+    "table5_captioning_vqa": ("vqa_accuracy", "cider", "clip_score", "bleu_4"),
 }
 METHODS = (  # baselines follow the methods; in tables 1 and 4, those of the same tokenizer
     *("v2l", "v2l-subword", "v2l-local", "vqgan", "lqae", "spae"),
-    *("token-overlap", "clip-prototype", "majority-vote", "tokenizer-oracle", "corrupted-input", "mean-image"),
+    *("token-overlap", "clip-prototype", "majority-vote", "most-frequent-code"),
+    *("tokenizer-oracle", "corrupted-input", "mean-image"),
 )
 
 
@@ -104,13 +107,14 @@ def sort_key(row: dict) -> tuple:
         _rank(tokenizer),
         _rank(row["method"]),
         _natural(row.get("llm")),
+        row["protocol"] != PAPER,
+        row["protocol"],
         *counts,
         row.get("repeats") or 0,
         row.get("inner_shots") or 0,
         TASKS.index(task) if task in TASKS else len(TASKS),
         task or "",
         metric,
-        row["protocol"],
     )
 
 

@@ -11,17 +11,33 @@ from v2l.io.storage import parquet_facts
 from v2l.registries import Sample
 from v2l.runtime import rng
 
+QUESTION = pa.struct(
+    [
+        ("question_id", pa.string()),
+        ("question", pa.string()),
+        ("answer", pa.string()),  # the commonest, which in-context examples show
+        ("answers", pa.list_(pa.string())),  # ten annotators' in VQAv2
+    ]
+)
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),  # path relative to root, with forward slashes
         ("split", pa.string()),
         ("label", pa.int32()),  # index into `classes`
-        ("class_name", pa.string()),
-        ("caption", pa.string()),  # empty when the data set has none
+        ("class_name", pa.string()),  # empty when the data set has no classes
+        ("captions", pa.list_(pa.string())),
+        ("questions", pa.list_(QUESTION)),
         ("width", pa.int32()),
         ("height", pa.int32()),
     ]
 )
+
+
+def read_annotations(path: Path, column: str) -> dict[str, list]:
+    """`captions` or `questions` of every image in the manifest at `path`, by image id; empty lists are left out."""
+    table = pq.read_table(path, columns=["image_id", column])
+    pairs = zip(table["image_id"].to_pylist(), table[column].to_pylist(), strict=True)
+    return {image_id: found for image_id, found in pairs if found}
 
 
 @dataclass(frozen=True)
@@ -35,13 +51,12 @@ class Manifest:
     split: np.ndarray
     label: np.ndarray
     class_name: np.ndarray
-    caption: np.ndarray
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
         """The manifest that stage index_images wrote at `path`."""
         facts = parquet_facts(path)["dataset"]
-        columns = ["image_id", "split", "label", "class_name", "caption"]
+        columns = ["image_id", "split", "label", "class_name"]
         table = pq.read_table(path, columns=columns)
         arrays = {name: table[name].to_numpy(zero_copy_only=False) for name in columns}
         return cls(root=Path(facts["root"]), fit=facts["fit"], classes=facts["classes"], **arrays)

@@ -1,7 +1,7 @@
 """Stage reconstruct_images: the images that the tables score, decoded from token maps or made of pixels alone."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +17,19 @@ from v2l.corruptions import corrupt
 from v2l.errors import UserError
 from v2l.io.images import encode_png, to_uint8, tokenizer_image
 from v2l.io.provenance import provenance
-from v2l.io.storage import parquet_facts, parquet_writer
+from v2l.io.storage import parquet_writer
 from v2l.loading import load_batches
 from v2l.manifest import Manifest
 from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
-from v2l.restoration import assemble, mask_positions
+from v2l.protocols import HELD_OUT, split_run
+from v2l.restoration import assemble, image_count, image_mask, mask_positions
 from v2l.runtime import device
 from v2l.stage import Paths, StageConfig, run_stage
 from v2l.tokens import Tokens
 
 SCHEMA = pa.schema([("image_id", pa.string()), ("task", pa.string()), ("image", pa.binary())])
 ROWS_PER_GROUP = 512  # images are large: about 30 kB each at 128 px
-RECONSTRUCTION, PREFIX = "reconstruction", "restoration."
+RECONSTRUCTION, MASKED = "reconstruction", "masked"
 Row = tuple[str, str, bytes]  # image_id, task, PNG
 
 
@@ -36,9 +37,10 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     """Write `image_id`, `task` and `image` (lossless PNG) for the images of `job.source`.
 
     Sources: `reconstruction` decodes clean tokens; `restoration.tokenizer-oracle` does so for every restoration task
-    (upper bound); `restoration.<predictor>` decodes predicted maps. With `job.tokenizer` = pixels: `mean-image`, the
-    training split's mean for every image, and `corrupted-input`. Facts: `size` (side in pixels), `tokenizer`, and the
-    predictions' `protocol`.
+    (upper bound); `restoration.<run>` decodes predicted maps. A protocol other than `paper` stands behind an `@`.
+    `masked.*` are the same for masked restoration, and `masked.corrupted-input` decodes zero vectors in place of masked
+    codes (paper figure 8). With `job.tokenizer` = pixels: `mean-image`, the training split's mean for every image, and
+    `corrupted-input`. Facts: `size` (side in pixels), `tokenizer` and `protocol`.
     Raises UserError if predictions of an image are missing or incomplete.
     """
     name, source = config.job["tokenizer"], config.job["source"]
@@ -50,7 +52,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     else:
         rows = decoded(config, inputs)
     count = 0
-    facts = {"size": size, "tokenizer": name} | _protocol(inputs)
+    facts = {"size": size, "tokenizer": name, "protocol": split_run(source)[1]}
     with parquet_writer(outputs["images"], SCHEMA, provenance(config, inputs), facts) as writer:
         for group in _groups(tqdm(rows, unit="image", disable=None), ROWS_PER_GROUP):
             writer.write_table(pa.table(list(zip(*group, strict=True)), schema=writer.schema))
@@ -59,56 +61,81 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
 
 
 def decoded(config: StageConfig, inputs: Paths) -> Iterator[Row]:
-    """Images decoded by the tokenizer; protocol `paper` shows the decoder the clean image's global codes."""
-    source = config.job["source"]
+    """Images decoded by the tokenizer with the global codes of the clean image, in held-out those of the corrupted."""
+    source, protocol = split_run(config.job["source"])
+    kind, _, predictor = source.partition(".")
     tokens = Tokens.read(inputs["tokens"])
     tokenizer = load_tokenizer(inputs["weights"], device())
-    if source == RECONSTRUCTION:
-        maps = [(np.arange(len(tokens.image_id)), tokens.local_NL, [RECONSTRUCTION])]
-    else:
+    rows, given = np.arange(len(tokens.image_id)), {kind: tokens}
+
+    def positions(task: str, image_id: str) -> np.ndarray:
+        if task != MASKED:
+            return mask_positions(task, tokens.grid)
+        share, length = config.evaluate_llm.masked.mask_share, tokens.local_NL.shape[1]
+        return np.flatnonzero(image_mask(length, share, config.seed, image_id))
+
+    if kind not in (RECONSTRUCTION, MASKED):
         settings = config.evaluate_llm.restoration
-        rows = np.arange(len(tokens.image_id))[: settings.images_of.get(config.job["tokenizer"])]
-        if source == f"{PREFIX}tokenizer-oracle":
-            maps = [(rows, tokens.local_NL[rows], settings.tasks)]
-        else:
-            maps = restored_maps(inputs["predictions"], tokens, rows, settings.tasks)
-    for rows, local_NL, tasks in maps:
+        rows = rows[: image_count(settings, config.job["tokenizer"], protocol)]
+        given = {
+            task: Tokens.read(inputs["tokens"], task) if protocol == HELD_OUT else tokens for task in settings.tasks
+        }
+    if "predictions" in inputs:
+        maps = restored_maps(inputs["predictions"], given, rows, positions)
+    elif protocol == HELD_OUT:
+        maps = [(rows, tokens.local_NL[rows], shown, [task]) for task, shown in given.items()]
+    else:
+        maps = [(rows, tokens.local_NL[rows], tokens, list(given))]
+    for rows, local_NL, shown, tasks in maps:
+        visible_NL = np.ones(local_NL.shape, dtype=bool)
+        if predictor == "corrupted-input":
+            for visible_L, row in zip(visible_NL, rows, strict=True):
+                visible_L[positions(kind, tokens.image_id[row])] = False
         for batch in _groups(range(len(rows)), config.reconstruct_images.batch_size):
             global_BK = None
             if tokenizer.has_global:
-                global_BK = torch.from_numpy(tokens.global_NK[rows[batch]]).to(device())
+                global_BK = torch.from_numpy(shown.global_NK[rows[batch]]).to(device())
+            local_BL, visible_BL = (torch.from_numpy(part[batch]).to(device()) for part in (local_NL, visible_NL))
             with torch.inference_mode():
-                image_BCHW = tokenizer.decode(torch.from_numpy(local_NL[batch]).to(device()), global_BK)
+                image_BCHW = tokenizer.decode(local_BL, global_BK, visible_BL)
             for row, pixels_HWC in zip(rows[batch], to_uint8(image_BCHW), strict=True):
                 png = encode_png(pixels_HWC)
                 yield from ((tokens.image_id[row], task, png) for task in tasks)
 
 
 def restored_maps(
-    predictions: Path | list[Path], tokens: Tokens, rows: np.ndarray, tasks: list[str]
-) -> Iterator[tuple[np.ndarray, np.ndarray, list[str]]]:
-    """(token rows, restored maps local_NL, [task]) of each task; `predictions` are files of evaluate_llm."""
+    predictions: Path | list[Path],
+    given: dict[str, Tokens],
+    rows: np.ndarray,
+    positions: Callable[[str, str], np.ndarray],
+) -> Iterator[tuple[np.ndarray, np.ndarray, Tokens, list[str]]]:
+    """(token rows, restored maps local_NL, given tokens, [task]) of each task; `predictions` are files of evaluate_llm.
+
+    `given` tokens stand where nothing is predicted: those of the clean image or, in held-out, of the corrupted one.
+    `positions(task, image_id)` are those that the task masks.
+    """
     paths = _as_list(predictions)
     columns = ["task", "image_id", "positions", "predicted_codes"]
     table = pa.concat_tables([pq.read_table(path, columns=columns).replace_schema_metadata() for path in paths])
-    for task in tasks:
+    for task, tokens in given.items():
         of_task = table.filter(pc.field("task") == task)
         steps_of: dict[str, list] = {}
         for image_id, *step in zip(*(of_task[name].to_pylist() for name in columns[1:]), strict=True):
             steps_of.setdefault(image_id, []).append(step)
-        positions, size = mask_positions(task, tokens.grid), tokens.tokenizer["codebooks"]["local_size"]
+        size = tokens.tokenizer["codebooks"]["local_size"]
         maps = []
         for row in rows:
             image_id = tokens.image_id[row]
             try:
-                maps.append(assemble(tokens.local_NL[row], positions, steps_of.get(image_id, []), size))
+                where = positions(task, image_id)
+                maps.append(assemble(tokens.local_NL[row], where, steps_of.get(image_id, []), size))
             except ValueError as error:
                 raise UserError(
                     f"{', '.join(map(str, paths))} does not restore image {image_id} for task {task}: {error}",
                     "one code of the tokenizer for each masked position",
                     "delete the file and run evaluate_llm again",
                 ) from None
-        yield rows, np.stack(maps), [task]
+        yield rows, np.stack(maps), tokens, [task]
 
 
 def mean_image(config: StageConfig, inputs: Paths) -> Iterator[Row]:
@@ -154,11 +181,6 @@ def corrupted_input(config: StageConfig, inputs: Paths) -> Iterator[Row]:
     for _, images in load_batches(manifest, rows, corrupted, config.reconstruct_images.batch_size):
         for image in images:
             yield from image
-
-
-def _protocol(inputs: Paths) -> dict:
-    paths = _as_list(inputs.get("predictions", []))
-    return {"protocol": parquet_facts(paths[0])["protocol"]} if paths else {}
 
 
 def _as_list(paths: Path | list[Path]) -> list[Path]:

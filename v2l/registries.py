@@ -22,7 +22,7 @@ class Entry(BaseModel):
 class LLM(Entry):
     """A frozen causal language model."""
 
-    path: str = Field(description="Hugging Face model folder (config.json, tokenizer, safetensors).")
+    path: str = Field(description="Hugging Face model folder (config.json, tokenizer, safetensors), or a .gguf file.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float16", description="Precision of the forward pass. The paper does not say; the released code uses float16."
     )
@@ -86,7 +86,46 @@ class MiniImageNetDataset(Dataset):
     synsets: str = Field(description="File of `wnid name, synonym, ...` lines; the first name is the class name.")
 
 
-AnyDataset = Annotated[FolderDataset | ImageNetDataset | MiniImageNetDataset, Field(discriminator="kind")]
+class CaptionSplit(Entry):
+    """A split of COCO Captions."""
+
+    captions: str = Field(description="JSON with `images` and `annotations` (captions_val2014.json).")
+    images: str = Field(description="Folder of the split's images below root (val2014).")
+
+
+class CocoCaptionsDataset(Dataset):
+    """COCO Captions as distributed: a JSON file and an image folder for each split."""
+
+    kind: Literal["coco_captions"]
+    splits: dict[str, CaptionSplit] = Field(min_length=1)
+
+
+class QuestionSplit(Entry):
+    """A split of VQAv2."""
+
+    questions: str = Field(description="JSON with `questions` (v2_OpenEnded_mscoco_val2014_questions.json).")
+    annotations: str = Field(description="JSON with ten answers a question (v2_mscoco_val2014_annotations.json).")
+    images: str = Field(description="Folder below root; image 42 of subset val2014: COCO_val2014_000000000042.jpg.")
+
+
+class VQAv2Dataset(Dataset):
+    """VQAv2 as distributed: two JSON files and an image folder for each split."""
+
+    kind: Literal["vqa_v2"]
+    splits: dict[str, QuestionSplit] = Field(min_length=1)
+
+
+class EasyVQADataset(Dataset):
+    """easy-VQA: train/ and test/, each with images/<number>.png and questions.json; one answer a question."""
+
+    kind: Literal["easy_vqa"]
+    images_per_split: int | None = Field(None, ge=1, description="Only the first so many images; null: all.")
+
+
+AnyDataset = Annotated[
+    FolderDataset | ImageNetDataset | MiniImageNetDataset | CocoCaptionsDataset | VQAv2Dataset | EasyVQADataset,
+    Field(discriminator="kind"),
+]
 
 
 class Sample(Entry):

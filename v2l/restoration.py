@@ -8,12 +8,18 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from v2l.config_tasks import Restoration
 from v2l.errors import UserError
+from v2l.protocols import HELD_OUT, PAPER, RELEASED
 from v2l.registries import TASKS
+from v2l.runtime import rng
 
 MASKED_TASKS = ("inpainting", "outpainting")
 
-__all__ = ["MASKED_TASKS", "TASKS", "assemble", "context", "mask_positions", "noisy_variants", "steps"]
+__all__ = [
+    *("MASKED_TASKS", "TASKS", "assemble", "context", "image_count", "image_mask", "mask_positions", "noisy_variants"),
+    *("random_mask", "steps"),
+]
 
 
 def mask_positions(task: str, grid: tuple[int, int]) -> np.ndarray:
@@ -44,6 +50,24 @@ def mask_positions(task: str, grid: tuple[int, int]) -> np.ndarray:
     )
 
 
+def image_count(section: Restoration, tokenizer: str, protocol: str) -> int | None:
+    """How many images, from the first, are restored with the tokens of `tokenizer` in `protocol`; None: all."""
+    limits = [section.images_of.get(tokenizer), section.held_out.images if protocol == HELD_OUT else None]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def image_mask(length: int, share: float, seed: int, image_id: str) -> np.ndarray:
+    """masked_L of an image in masked restoration: see `random_mask`; of `seed` and `image_id` alone."""
+    return random_mask(length, share, rng(seed, "masked", image_id))
+
+
+def random_mask(length: int, share: float, generator: np.random.Generator) -> np.ndarray:
+    """Which of `length` positions are masked: masked_L (bool), round(share * length) of them, at least one."""
+    masked_L = np.zeros(length, dtype=bool)
+    masked_L[generator.choice(length, max(1, round(share * length)), replace=False)] = True
+    return masked_L
+
+
 def steps(positions: np.ndarray, predicted_tokens: int) -> list[np.ndarray]:
     """`positions` (ascending) as the groups that are predicted one after the other.
 
@@ -55,35 +79,42 @@ def steps(positions: np.ndarray, predicted_tokens: int) -> list[np.ndarray]:
     return [run[start : start + predicted_tokens] for run in runs for start in range(0, len(run), predicted_tokens)]
 
 
-def context(task: str, step: np.ndarray, context_tokens: int) -> np.ndarray:
+def context(task: str, step: np.ndarray, context_tokens: int, protocol: str = PAPER) -> np.ndarray:
     """Positions (int64, ascending) that the input of a prompt shows when the positions `step` are predicted.
 
     inpainting, outpainting: the `context_tokens` (the paper's n) positions before the step in the row-major map,
     masked or not; the test input takes predictions made so far there (released: previous n tokens -> next m).
-    Other tasks: those n positions and the step's own, n + m in all, of the transformed map (paper; released: only m).
+    Other tasks: those n positions and the step's own, n + m in all, of the transformed map; in protocol `released`
+    only the step's own.
     Near the start of the map, where fewer than n positions exist, those that exist.
     """
     first = int(step[0])
     end = first if task in MASKED_TASKS else int(step[-1]) + 1
+    if protocol == RELEASED and task not in MASKED_TASKS:
+        context_tokens = 0
     return np.arange(max(0, first - context_tokens), end, dtype=np.int64)
 
 
 def noisy_variants(
-    codes_ML: np.ndarray, shares: Iterable[float], codebook_size: int, generator: np.random.Generator
+    codes_ML: np.ndarray,
+    shares: Iterable[float],
+    codebook_size: int,
+    generator: np.random.Generator,
+    further: int = 0,
 ) -> np.ndarray:
     """A copy of the map(s) for each of the S `shares`, with int(share * L) random positions set to random codes.
 
     `codes_ML` is one map codes_L or a stack of M maps (clean and transformed): every map of a stack gets the same
     codes at the same positions (released). Codes are drawn evenly from 0..codebook_size-1, so a position may draw the
     code it had. Returns codes_SL or codes_SML in the order of `shares`. The paper's shares are of the L local tokens;
-    released: of the local and global tokens together, int(share * 277) of 256 (docs/deviations.md).
+    released: of the local and global tokens together, int(share * 277) of 256; `further` is the number of the latter.
     `generator` comes from `runtime.rng(seed, purpose, image_id)`, so variants do not depend on order.
     """
     codes_ML = np.asarray(codes_ML)
     length = codes_ML.shape[-1]
     variants = []
     for share in shares:
-        count = int(share * length)
+        count = min(int(share * (length + further)), length)
         positions = generator.choice(length, count, replace=False)
         variant = codes_ML.copy()
         variant[..., positions] = generator.integers(codebook_size, size=count)

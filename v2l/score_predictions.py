@@ -1,7 +1,8 @@
 """Metrics of one source of predictions: per item, and aggregated with confidence intervals.
 
 `job.source` is `classification.<predictor>` (table 1), `semantics` (table 2), `reconstruction` or `mean-image`
-(table 3), `corrupted-input` or `restoration.<predictor>` (table 4); `job.tokenizer` names the tokenizer, or `pixels`.
+(table 3), `corrupted-input` or `restoration.<predictor>` (table 4), `captioning.<predictor>` or `vqa.<predictor>`
+(table 5); `job.tokenizer` names the tokenizer, or `pixels`.
 """
 
 import json
@@ -13,6 +14,7 @@ from v2l.io.storage import write_parquet
 from v2l.metrics.classification import measure_classification
 from v2l.metrics.rows import items_table
 from v2l.metrics.semantics import measure_semantics
+from v2l.metrics.vqa import measure_vqa
 from v2l.stage import Paths, StageConfig, run_stage
 
 PROTOCOL = "paper"  # of sources that no language model answered
@@ -29,6 +31,14 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     elif kind == "semantics":
         table = "table2_semantics"
         measurements = measure_semantics(config, tokenizer, PROTOCOL, inputs)
+    elif kind == "captioning":
+        from v2l.metrics.captioning import measure_captioning
+
+        table = "table5_captioning_vqa"
+        measurements = measure_captioning(config, tokenizer, predictor, inputs)
+    elif kind == "vqa":
+        table = "table5_captioning_vqa"
+        measurements = measure_vqa(tokenizer, predictor, inputs["predictions"])
     else:
         from v2l.metrics.image_sources import measure_images, table_of  # takes seconds that the other sources can spare
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from v2l.config import Config, canonical_json
+from v2l.config import Config, EvaluateLLM, canonical_json
 from v2l.errors import UserError
 
 Paths = dict[str, Path | list[Path]]
@@ -26,9 +26,10 @@ SELECTIONS = [
     ("train_tokenizer", "tokenizers"),
     *[
         ("evaluate_llm", task, key)
-        for task in ("classification", "restoration")
-        for key in ("tokenizers", "llms", "baselines")
+        for task in EvaluateLLM.model_fields
+        for key in ("tokenizers", "llms", "baselines", "protocols")
     ],
+    ("evaluate_llm", "restoration", "held_out", "tokenizers"),
 ]
 
 
@@ -36,11 +37,12 @@ class StageConfig:
     """A typed slice of `Config` plus `job`, the rule's wildcards (for example the tokenizer's name).
 
     Attributes are the `Config` fields that `data` holds (`config.seed`, `config.expand_vocabulary`,
-    `config.llms["name"]`); `stage` is the stage's name and `data` the plain JSON value.
+    `config.llms["name"]`); `stage` is the stage's name and `data` the plain JSON value. `machine` holds what a profile
+    says of the machine (shards, device map): it decides no result and is in no record.
     """
 
-    def __init__(self, stage: str, data: dict[str, Any]):
-        self.stage, self.data = stage, data
+    def __init__(self, stage: str, data: dict[str, Any], machine: dict[str, str] | None = None):
+        self.stage, self.data, self.machine = stage, data, machine or {}
         self.job: dict[str, str] = data.get("job", {})
         for key, value in data.items():
             if key != "job":
@@ -84,14 +86,16 @@ def stage_parser(stage: str) -> argparse.ArgumentParser:
     parser.add_argument("--input", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
     parser.add_argument("--output", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--machine", type=_setting, action="append", default=[], metavar="KEY=VALUE")
     return parser
 
 
 def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
     """Parse a stage's command line, call `run(config, inputs, outputs)` and report the outcome in one line.
 
-    Arguments: `--config JSON`, `--input NAME PATH...` and `--output NAME PATH...` (repeatable), `--log FILE`. An input
-    or output given as one path is a Path, as several a list of them; a name without a path is left out.
+    Arguments: `--config JSON`, `--input NAME PATH...` and `--output NAME PATH...` (repeatable), `--log FILE`,
+    `--machine KEY=VALUE` (repeatable). An input or output given as one path is a Path, as several a list of them; a
+    name without a path is left out.
     """
     stage = Path(sys.modules[run.__module__].__file__).stem
     arguments = stage_parser(stage).parse_args()
@@ -104,13 +108,19 @@ def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        run(StageConfig(stage, json.loads(arguments.config)), paths_of(arguments.input), paths_of(arguments.output))
+        config = StageConfig(stage, json.loads(arguments.config), dict(arguments.machine))
+        run(config, paths_of(arguments.input), paths_of(arguments.output))
     except UserError as error:
         logging.error("error: %s", error)
         sys.exit(1)
     except Exception:
         logging.exception("failed")
         sys.exit(1)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value
 
 
 def paths_of(pairs: list[list[str]]) -> Paths:

@@ -12,14 +12,20 @@ TITLES = {
     "table2_semantics": "Table 2. Semantic quality of the global tokens",
     "table3_reconstruction": "Table 3. Image reconstruction",
     "table4_restoration": "Table 4. Image denoising",
+    "table5_captioning_vqa": "Table 5. Image captioning and visual question answering",
 }
 ROW_KEYS = {
     "table1_classification": ("ways", "method", "tokenizer", "llm", "tokens"),
     "table2_semantics": ("method", "vocabulary_size", "tokens"),
     "table3_reconstruction": ("method", "global_tokens"),
     "table4_restoration": ("method", "tokenizer", "llm"),
+    "table5_captioning_vqa": ("method", "tokenizer", "llm"),
 }
+ITEMS = {"table1_classification": "episodes", "table5_captioning_vqa": "captions or questions"}
 METRIC_LABELS = {
+    "vqa_accuracy": "VQA accuracy",
+    "cider": "CIDEr",
+    "bleu_4": "BLEU-4",
     "clip_score": "CLIP",
     "clip_r": "CLIP-R",
     "fid": "FID",
@@ -52,12 +58,12 @@ class View:
         protocols = ", ".join(sorted({row["protocol"] for row in self.rows}))
         counts = sorted({row["n"] for row in self.rows})
         n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        items = "episodes" if self.table == "table1_classification" else "images"
+        items = ITEMS.get(self.table, "images")
         return f"{TITLES[self.table]}. Experiment {self.experiment}, protocol {protocols}, n = {n} {items} per value."
 
     def frame(self) -> pd.DataFrame:
         """Texts of the table; columns are tuples (the header's lines), the row keys come first."""
-        keys = ROW_KEYS[self.table]
+        keys = self._row_keys()
         values: dict[tuple, dict[tuple, float | None]] = {}
         for row in self.rows:
             values.setdefault(tuple(row[key] for key in keys), {})[self._column(row)] = row["value"]
@@ -75,10 +81,15 @@ class View:
         header = [(*padding, key.replace("_", " ")) for key in keys] + columns
         return pd.DataFrame(texts, columns=pd.MultiIndex.from_tuples(header))
 
+    def _row_keys(self) -> tuple[str, ...]:
+        """The protocol is a column where there are several."""
+        several = len({row["protocol"] for row in self.rows}) > 1
+        return (*ROW_KEYS[self.table], "protocol") if several else ROW_KEYS[self.table]
+
     def markdown(self) -> str:
         """A GitHub table under the caption, header lines joined, and the rows' notes below."""
         frame = self.frame()
-        aligned = ["left"] * len(ROW_KEYS[self.table])
+        aligned = ["left"] * len(self._row_keys())
         aligned += ["right"] * (frame.shape[1] - len(aligned))
         frame.columns = [", ".join(filter(None, column)) for column in frame.columns]
         body = frame.to_markdown(index=False, disable_numparse=True, colalign=aligned)
@@ -87,14 +98,14 @@ class View:
 
     def latex(self) -> str:
         """A LaTeX table (booktabs, multirow header) with the caption and the notes; needs no other package."""
-        frame = self.frame().replace(MISSING, "--")
+        frame, keys = self.frame().replace(MISSING, "--"), len(self._row_keys())
         title = self.caption().partition(". ")[2]  # LaTeX numbers its tables itself
         caption = " ".join([title, *(f"{note}." for note in self._notes())])
         return frame.to_latex(
             index=False,
             escape=True,
             multicolumn_format="c",
-            column_format="l" * len(ROW_KEYS[self.table]) + "r" * (frame.shape[1] - len(ROW_KEYS[self.table])),
+            column_format="l" * keys + "r" * (frame.shape[1] - keys),
             caption=caption.translate(LATEX_SPECIAL),
             label=f"tab:{self.table}",
         )

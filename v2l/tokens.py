@@ -33,6 +33,11 @@ WORDS_SCHEMA = pa.schema(
 )
 
 
+def read_words(path: Path) -> list[str]:
+    """What a language model reads for each code, from a table of WORDS_SCHEMA."""
+    return pq.read_table(path, columns=["text"])["text"].to_pylist()
+
+
 @dataclass(frozen=True)
 class Tokens:
     """Rows of one corruption in memory, in the sample's order.

@@ -5,7 +5,6 @@ same weights as one that was not. SIGTERM and SIGUSR2 interrupt it: all ranks le
 checkpoint, and exit with status 75. Several ranks (see `v2l.training.ranks`) share each batch.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -18,11 +17,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from v2l.config import canonical_json
 from v2l.config_training import TrainTokenizer, training_settings
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
-from v2l.io.provenance import provenance, write_beside
+from v2l.io.provenance import provenance, run_key, write_beside
 from v2l.io.storage import parquet_facts, read_tensors, write_parquet
 from v2l.loading import load_features
 from v2l.manifest import Manifest
@@ -156,13 +154,6 @@ def training_inputs(manifest: Manifest, inputs: Paths) -> tuple[Tensor, dict[str
             "run embed_vocabulary, embed_images and filter_vocabulary again with the same `encoder`",
         )
     return feature_ND.float(), codebook
-
-
-def run_key(config: StageConfig, record: dict) -> str:
-    """Hash of all that decides the result: the configuration without its folders, and the inputs' contents."""
-    job = {key: value for key, value in config.job.items() if key not in ("work", "logs")}
-    hashes = {name: [file["sha256"] for file in files] for name, files in record["inputs"].items()}
-    return hashlib.sha256(canonical_json([config.data | {"job": job}, hashes]).encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

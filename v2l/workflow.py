@@ -1,10 +1,11 @@
-"""What the rule files need to know about stages: order, code, commands, and who evaluates what."""
+"""What the rule files need to know about stages: order, code, commands, and the files that they read."""
 
 import ast
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, product
 from pathlib import Path
 
 import yaml
@@ -22,15 +23,13 @@ STAGES = (
     "filter_vocabulary",
     "train_tokenizer",
     "extract_tokens",
+    "finetune_llm",
     "reconstruct_images",
     "evaluate_llm",
     "score_predictions",
     "make_tables",
     "make_figures",
 )
-TABLES = ("table1_classification", "table2_semantics", "table3_reconstruction", "table4_restoration")
-FIGURES = ("global_tokens", "reconstruction", "restoration")
-WORDLESS = ("v2l-local", "vqgan")  # methods whose tokens stand for no words
 PACKAGE = Path(__file__).parent
 PATH_KEYS = {
     "llms": ("path",),
@@ -38,6 +37,7 @@ PATH_KEYS = {
     "datasets": ("root", "synsets", "val_labels"),
     "tokenizers": ("checkpoint", "checkpoint_config", "codebooks", "language_model"),
 }
+SPLIT_PATH_KEYS = ("captions", "questions", "annotations")  # of each of a data set's `splits`
 
 
 def stage_code(stage: str) -> list[str]:
@@ -59,7 +59,7 @@ def stage_code(stage: str) -> list[str]:
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             pending += [source for name in names if (source := _source(name))]
-    shared = {PACKAGE / f"{name}.py" for name in ("config", "config_training", "registries", "__init__")}
+    shared = {PACKAGE / "registries.py", PACKAGE / "__init__.py", *PACKAGE.glob("config*.py")}
     return sorted(os.path.relpath(path) for path in found - shared)
 
 
@@ -72,10 +72,11 @@ def _source(module: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def stage_command(stage: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> str:
-    """The shell template of a rule: `python -m v2l.<stage>` with its named inputs and outputs."""
+def stage_command(stage: str, inputs: Sequence[str], outputs: Sequence[str], machine: Sequence[str] = ()) -> str:
+    """The shell template of a rule: `python -m v2l.<stage>` with its named inputs, outputs and machine resources."""
     files = [f"--input {name} {{input.{name}:q}}" for name in inputs]
     files += [f"--output {name} {{output.{name}:q}}" for name in outputs]
+    files += [f"--machine {name}={{resources.{name}:q}}" for name in machine]
     return " ".join(["python -m", f"v2l.{stage}", "--config {params.config:q}", *files, "--log {log:q}"])
 
 
@@ -94,27 +95,6 @@ def slicer(config: Config, *keys: str, **job: str) -> Callable:
         return canonical_json(project(config, names, {key: value.format(**values) for key, value in job.items()}))
 
     return slice_for
-
-
-def classifications(config: Config) -> list[tuple[str, str]]:
-    """(tokenizer, predictor) of every few-shot classification run; clip-prototype runs once."""
-    section = config.evaluate_llm.classification
-    runs = [(tokenizer, llm) for tokenizer in section.tokenizers for llm in section.llms]
-    for baseline in section.baselines:
-        tokenizers = section.tokenizers[:1] if baseline == "clip-prototype" else section.tokenizers
-        runs += [(tokenizer, baseline) for tokenizer in tokenizers]
-    return runs
-
-
-def restorations(config: Config) -> list[tuple[str, str]]:
-    """(tokenizer, predictor) of every restoration run."""
-    section = config.evaluate_llm.restoration
-    return [(tokenizer, name) for tokenizer in section.tokenizers for name in [*section.llms, *section.baselines]]
-
-
-def reconstructed(config: Config) -> list[str]:
-    """Tokenizers of table 3; v2l-subword differs from v2l in its words alone and stands in tables 1 and 2."""
-    return [name for name in config.train_tokenizer.tokenizers if config.tokenizers[name].method != "v2l-subword"]
 
 
 def imported(config: Config) -> list[str]:
@@ -137,32 +117,42 @@ def own_files(config: Config, tokenizer: str) -> list[str]:
     return [str(path) for path in files if path.exists() and not asset_of(str(path))]
 
 
-def score_sources(config: Config, table: str) -> list[str]:
-    """`<tokenizer>/<source>` of every score that a table is made of."""
-    trained = config.train_tokenizer.tokenizers
-    if table == "table1_classification":
-        return [f"{tokenizer}/classification.{name}" for tokenizer, name in classifications(config)]
-    if table == "table2_semantics":
-        return [f"{name}/semantics" for name in trained if config.tokenizers[name].method not in WORDLESS]
-    if table == "table3_reconstruction":
-        return [f"{name}/reconstruction" for name in reconstructed(config)] + ["pixels/mean-image"]
-    oracles = [f"{name}/restoration.tokenizer-oracle" for name in config.evaluate_llm.restoration.tokenizers]
-    runs = [f"{tokenizer}/restoration.{name}" for tokenizer, name in restorations(config)]
-    return [*runs, *oracles, "pixels/corrupted-input"]
-
-
 def paths_in(data: dict) -> dict[str, str]:
     """Every model and data path that a slice of the configuration names, by dotted key."""
     paths = {}
     for registry, keys in PATH_KEYS.items():
         for name, entry in data.get(registry, {}).items():
             paths |= {f"{registry}.{name}.{key}": entry[key] for key in keys if entry.get(key)}
+            for split, files in entry.get("splits", {}).items():
+                place = f"{registry}.{name}.splits.{split}"
+                paths |= {f"{place}.{key}": files[key] for key in SPLIT_PATH_KEYS if key in files}
+    few_shot = data.get("evaluate_llm", {}).get("classification", {})
+    for shape, path in episode_files(few_shot).items():
+        paths[f"evaluate_llm.classification.episode_files ({shape[0]}-way, {shape[1]} shots)"] = path
     loss = data.get("train_tokenizer", {}).get("loss", {})
     if loss.get("perceptual"):
         paths["train_tokenizer.loss.perceptual_weights"] = loss["perceptual_weights"]
     scores = data.get("score_predictions", {})
     paths |= {f"score_predictions.{key}": scores[key] for key in ("lpips_weights", "frechet_weights") if key in scores}
     return paths
+
+
+def episode_files(section: dict) -> dict[tuple[int, int], str]:
+    """(ways, inner shots) -> file, of every cell that section `evaluate_llm.classification` (plain JSON) asks."""
+    pattern = section.get("episode_files")
+    grids = [*section.get("grid", []), *chain.from_iterable(section.get("grid_of", {}).values())]
+    shapes = {pair for grid in grids for pair in product(grid["ways"], grid["inner_shots"])}
+    return (
+        {(ways, shots): pattern.format(ways=ways, inner_shots=shots) for ways, shots in sorted(shapes)}
+        if pattern
+        else {}
+    )
+
+
+def used_episode_files(config: Config) -> list[str]:
+    """Files of episodes that few-shot classification reads."""
+    section = config.evaluate_llm.classification.model_dump(mode="json")
+    return sorted(set(episode_files(section).values()))
 
 
 def asset_of(path: str) -> str | None:
@@ -197,20 +187,3 @@ def check_assets(config: Config, lock: Path = Path("config/assets.lock")) -> Non
             raise UserError(
                 f"`{key}` is {path}", f"an asset of {lock} ({', '.join(known)})", "lock it, or use another path"
             )
-
-
-def used_datasets(config: Config) -> list[str]:
-    """Data sets that the experiment's stages and samples select, each once."""
-    names = {config.filter_vocabulary.dataset, config.train_tokenizer.dataset}
-    return sorted(names | {sample.dataset for sample in config.samples.values()})
-
-
-def shown_sources(config: Config) -> dict[str, list[str]]:
-    """`<tokenizer>/<source>` of the images in each figure; restorations by the first tokenizer."""
-    shown = config.evaluate_llm.restoration.tokenizers[0]
-    predictors = [name for tokenizer, name in restorations(config) if tokenizer == shown]
-    restored = [f"{shown}/restoration.{name}" for name in [*predictors, "tokenizer-oracle"]]
-    return {
-        "reconstruction": [f"{name}/reconstruction" for name in reconstructed(config)],
-        "restoration": ["pixels/corrupted-input", *restored],
-    }

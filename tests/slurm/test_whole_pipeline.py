@@ -12,7 +12,7 @@ import yaml
 
 from tests.conftest import Project
 from v2l.io.storage import read_tensors
-from v2l.workflow import TABLES
+from v2l.selections import TABLES
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1400)]
 WEIGHTS = "results/tiny/train_tokenizer/v2l.safetensors"
@@ -20,13 +20,13 @@ METRICS = "results/tiny/train_tokenizer/v2l.metrics.jsonl"
 TWO_BY_TWO = {"nodes": 2, "gpus_per_node": 2, "images_per_gpu": 1, "cpus_per_gpu": 1, "mem_mb": 2000, "runtime": 30}
 
 
-def with_two_tokenizers(project: Project) -> Project:
-    """The tiny experiment with the tokenizers of two kinds: every stage and table, in half as many jobs."""
+def with_one_tokenizer(project: Project) -> Project:
+    """The tiny experiment with a single tokenizer: every stage and table, in a third of the jobs."""
     path = project.folder / "config" / "experiments" / "tiny.yaml"
     experiment = yaml.safe_load(path.read_text())
     evaluate = experiment["evaluate_llm"]
-    experiment["train_tokenizer"]["tokenizers"] = evaluate["restoration"]["tokenizers"] = ["v2l", "vqgan"]
-    evaluate["restoration"]["images_of"] = {"vqgan": 2}
+    experiment["train_tokenizer"]["tokenizers"] = evaluate["restoration"]["tokenizers"] = ["v2l"]
+    evaluate["restoration"]["images_of"] = {}
     evaluate["classification"] |= {"tokenizers": ["v2l"], "grid_of": {}}
     path.write_text(yaml.safe_dump(experiment))
     return project
@@ -35,7 +35,7 @@ def with_two_tokenizers(project: Project) -> Project:
 @pytest.fixture(scope="module")
 def local_run(new_project) -> Project:
     """The project after a run without SLURM."""
-    project = with_two_tokenizers(new_project())
+    project = with_one_tokenizer(new_project())
     result = project.snakemake("all_tables")
     assert result.returncode == 0, result.stdout[-6000:]
     return project
@@ -64,14 +64,14 @@ def copy_of(project: Project, folder: Path) -> Project:
 
 
 def test_every_table_equals_the_local_runs(local_run, new_project, cluster):
-    project = for_cluster(with_two_tokenizers(new_project()))
+    project = for_cluster(with_one_tokenizer(new_project()))
     result = project.snakemake("all_tables", "--profile", "slurm", **cluster.environment)
     assert result.returncode == 0, result.stdout[-6000:]
     for table in TABLES:
         name = f"results/{table}.csv"
         assert (project.folder / name).read_bytes() == (local_run.folder / name).read_bytes(), table
-    trained = cluster.jobs(columns="%j %T")  # two, as jobs of their own
-    assert sum(line.startswith("v2l-") and line.endswith("COMPLETED") for line in trained) == 2
+    trained = cluster.jobs(columns="%j %T")
+    assert sum(line.startswith("v2l-") and line.endswith("COMPLETED") for line in trained) == 1
 
 
 def test_training_on_two_nodes_with_two_ranks_equals_four_local_ranks(local_run, tmp_path, cluster):

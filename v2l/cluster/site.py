@@ -5,6 +5,7 @@ from collections.abc import Callable
 from v2l.cluster.request import Request
 from v2l.config import Config
 from v2l.llm import memory
+from v2l.protocols import split_run
 
 GPU_MEMORY_MB = 80000
 
@@ -23,13 +24,14 @@ class Site:
         return missing | {"launcher": lambda wildcards: "local" if self.workflow.local_exec else "slurm"}
 
     def predictor(self) -> dict[str, Callable]:
-        """GPUs that hold a predictor, and memory of the node, for the model passes through it on its way there."""
-        return {"gpu": self._gpus, "mem_mb": self._memory_mb}
+        """GPUs that hold a predictor, how it is spread over them, and memory of the node that it passes through."""
+        spread = lambda wildcards: "auto" if self._gpus(wildcards) > 1 else ""  # noqa: E731
+        return {"gpu": self._gpus, "device_map": spread, "mem_mb": self._memory_mb}
 
     def _gpus(self, wildcards) -> int:
-        entry = self.config.llms.get(wildcards.predictor)
+        entry = self.config.llms.get(split_run(wildcards.predictor)[0])
         return memory.gpus(entry, int(self.defaults.get("gpu_memory_mb") or GPU_MEMORY_MB)) if entry else 0
 
     def _memory_mb(self, wildcards) -> int:
-        entry = self.config.llms.get(wildcards.predictor)
+        entry = self.config.llms.get(split_run(wildcards.predictor)[0])
         return 16000 + (memory.megabytes(entry) or 16000) if entry else 16000

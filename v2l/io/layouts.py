@@ -2,38 +2,29 @@
 
 import csv
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from v2l.errors import UserError
+from v2l.io.annotations import Listed, list_coco_captions, list_easy_vqa, list_vqa_v2
 from v2l.registries import AnyDataset, FolderDataset, ImageNetDataset, MiniImageNetDataset
 
 PHOTO_ENDINGS = (".jpeg", ".jpg", ".png")
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A file that should be an image: its path below the data set's root, class key, split (empty: to be drawn)."""
-
-    image_id: str
-    key: str
-    split: str
-    caption: str = ""
+WITHOUT_CLASSES = ("coco_captions", "vqa_v2", "easy_vqa")
 
 
 def list_images(dataset: AnyDataset) -> list[Listed]:
     """Every image file of a data set, sorted by `image_id`.
 
-    The class key is a folder's path below root for kind `folder` and the wnid for the others. Raises UserError for a
-    missing root, split folder or list, when there is no image at all, and
-    when a list names an image twice.
+    The class key is a folder's path below root for kind `folder`, the wnid for ImageNet's kinds, empty for data sets
+    without classes. Raises UserError for a missing root, split folder or list, when there is no image at all, and when
+    a list names an image twice.
     """
     root = Path(dataset.root)
     if not root.is_dir():
         raise UserError(
             f"{root} (root of a data set) is not a folder", "the folder of its images", "correct `root` in the config"
         )
-    listing = {"folder": _folder, "imagenet": _imagenet, "mini_imagenet": _mini_imagenet}[dataset.kind](dataset, root)
+    listing = LAYOUTS[dataset.kind](dataset, root)
     if not listing:
         raise UserError(
             f"{root} holds no images", f"the layout of kind `{dataset.kind}`", "correct the data set's config entry"
@@ -55,8 +46,11 @@ def class_names(dataset: AnyDataset, keys: list[str]) -> list[str]:
 
     Kind `folder`: the folder's name with underscores as spaces; folders of one name take their parents' names in front.
     Others: the first synonym of the wnid; of wnids that share it, each adds its next synonym in parentheses, and those
-    that have none add the wnid if they still collide. Raises UserError for a wnid that the synset file lacks.
+    that have none add the wnid if they still collide. Data sets without classes: one empty name. Raises UserError for a
+    wnid that the synset file lacks.
     """
+    if dataset.kind in WITHOUT_CLASSES:
+        return ["" for _ in keys]
     if dataset.kind == "folder":
         words = [key.replace("_", " ") for key in keys]
         return _distinct(
@@ -144,12 +138,13 @@ def _files(root: Path, endings: tuple[str, ...]) -> list[Path]:
     return found
 
 
-def _caption(path: Path) -> str:
-    """First line of the text file beside an image; empty if there is none."""
+def _caption(path: Path) -> list[str]:
+    """First line of the text file beside an image, if there is one with text."""
     beside = path.with_suffix(".txt")
     if not beside.is_file():
-        return ""
-    return beside.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0].strip()
+        return []
+    first = beside.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0].strip()
+    return [first] if first else []
 
 
 def _distinct(choices: list[list[str]]) -> list[str]:
@@ -202,3 +197,13 @@ def _read_csv(path: Path, columns: list[str]) -> list[list[str]]:
 def _few(names: list[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more
+
+
+LAYOUTS = {
+    "folder": _folder,
+    "imagenet": _imagenet,
+    "mini_imagenet": _mini_imagenet,
+    "coco_captions": list_coco_captions,
+    "vqa_v2": list_vqa_v2,
+    "easy_vqa": list_easy_vqa,
+}

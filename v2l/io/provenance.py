@@ -15,6 +15,7 @@ KEY = "v2l"
 PACKAGES = (
     "torch",
     "transformers",
+    "peft",
     "open_clip_torch",
     "numpy",
     "pyarrow",
@@ -34,6 +35,13 @@ def provenance(config: StageConfig, inputs: Paths) -> dict:
         for name, paths in sorted(inputs.items())
     }
     return {"stage": config.stage, "config": config.data, "commit": _commit(), "versions": _versions(), "inputs": files}
+
+
+def run_key(config: StageConfig, record: dict) -> str:
+    """Hash of all that decides the result: the configuration without its folders, and the inputs' contents."""
+    job = {key: value for key, value in config.job.items() if key not in ("work", "logs")}
+    hashes = {name: [file["sha256"] for file in files] for name, files in record["inputs"].items()}
+    return hashlib.sha256(canonical_json([config.data | {"job": job}, hashes]).encode()).hexdigest()[:16]
 
 
 def write_beside(path: Path, record: dict) -> Path:

@@ -54,6 +54,22 @@ def code_ids(tokenizer: dict, count: int, words: Words, vocabulary: Path) -> np.
     return np.array(subwords[:count], dtype=np.int64)
 
 
+def all_code_ids(tokenizer: dict, words: Words, vocabulary: Path) -> np.ndarray:
+    """The id that shows each code of the whole codebook, so that the samples of training and evaluation agree.
+
+    Raises UserError if the codebook has more codes than the language model has ordinary tokens or subwords.
+    """
+    size = tokenizer["codebooks"]["local_size"]
+    ids_C = code_ids(tokenizer, size, words, vocabulary)
+    if len(ids_C) < size:
+        raise UserError(
+            f"tokenizer {tokenizer['name']} has {size} local codes, the language model {len(ids_C)} ordinary tokens",
+            "an ordinary token for every code in masked restoration",
+            "leave the tokenizer out of `evaluate_llm.masked.tokenizers`, or take a language model with more tokens",
+        )
+    return ids_C
+
+
 def with_codes(table: pa.Table, columns: Iterable[str], shown_C: np.ndarray) -> pa.Table:
     """`table` with each index into `shown_C` in the list columns `columns` replaced by its code."""
     for name in columns:

@@ -1,14 +1,19 @@
 """Batched greedy generation: the one place where prompts meet a language model."""
 
 import copy
+import hashlib
 import os
 from collections.abc import Collection, Sequence
 
 import torch
-from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
+from v2l.config import canonical_json
 from v2l.errors import UserError
+from v2l.llm.batches import plan_batches
+from v2l.llm.progress import Progress
+
+Choices = Sequence[Sequence[Collection[int]] | None]
 
 
 @torch.inference_mode()
@@ -19,89 +24,139 @@ def generate(
     batch_size: int,
     stop_ids: Collection[int] = (),
     allowed_ids: Collection[int] | None = None,
+    choices: Choices | None = None,
     names: Sequence[str] | None = None,
     remedy: str = "shorten the prompt",
-    progress: tqdm | None = None,
+    progress: Progress | None = None,
 ) -> list[list[int]]:
     """Greedy continuations of `prompts` (lists of token ids), in their order.
 
     A continuation ends after `max_new_tokens` (one number, or one for each prompt), or with the first id in `stop_ids`,
-    which it includes. With `allowed_ids` no other id is ever chosen; equal logits go to the lowest id. Prompts are
-    batched by length, longest first, always in the same batches for the same input; the ids that all of them begin with
-    are computed once. Padding is masked and does not change positions, so in float32 the batch size has no influence.
+    which it includes. With `allowed_ids` no other id is ever chosen; with `choices`, prompt p's token t is one of
+    `choices[p][t]`, or any if `choices[p]` is None. Equal logits go to the lowest id. Prompts are batched by length,
+    always in the same batches for the same input; the ids that all of them begin with are computed once. Padding is
+    masked and does not change positions, so in float32 the batch size has no influence. Batches that `progress` knows
+    are not computed.
 
     Raises UserError if a prompt and its continuation exceed the model's context, naming it by `names` and telling to do
     `remedy`; nothing is ever truncated.
     """
     if not prompts:
         return []
+    prompts = [list(prompt) for prompt in prompts]
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
     _require_context(model, prompts, limits, names, remedy)
-    allowed = None if allowed_ids is None else torch.tensor(sorted(allowed_ids), device=model.device)
-    shared = min(len(os.path.commonprefix([list(prompt) for prompt in prompts])), min(map(len, prompts)) - 1)
-    prefix = DynamicCache(config=model.config)
-    if shared and len(prompts) > 1:
-        prefix_1S = torch.tensor([list(prompts[0][:shared])], device=model.device)
-        model(prefix_1S, past_key_values=prefix, use_cache=True, logits_to_keep=1)
-    else:
-        shared = 0
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    shared = min(len(os.path.commonprefix(prompts)), min(map(len, prompts)) - 1) if len(prompts) > 1 else 0
+    batch = _Batches(model, prompts[0][:shared], set(stop_ids), allowed_ids)
     results: list[list[int]] = [[] for _ in prompts]
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        rows = _generate_batch(
-            model,
-            [list(prompts[index][shared:]) for index in batch],
-            [limits[index] for index in batch],
-            (copy.deepcopy(prefix), shared),
-            set(stop_ids),
-            allowed,
-        )
-        for index, row in zip(batch, rows, strict=True):
+    for indices in plan_batches([len(prompt) - shared for prompt in prompts], batch_size):
+        rows = [prompts[index] for index in indices]
+        row_limits = [limits[index] for index in indices]
+        row_choices = [choices[index] for index in indices] if choices is not None else None
+        key = batch.key(rows, row_limits, row_choices)
+        made = progress.known(key) if progress else None
+        if made is None:
+            made = batch.run(rows, row_limits, row_choices)
+            if progress:
+                progress.add(key, made)
+        for index, row in zip(indices, made, strict=True):
             results[index] = row
-        if progress is not None:
-            progress.update(len(batch))
     return results
 
 
-def _generate_batch(
-    model: PreTrainedModel,
-    suffixes: list[list[int]],
-    limits: list[int],
-    prefix: tuple[DynamicCache, int],
-    stop_ids: set[int],
-    allowed: torch.Tensor | None,
-) -> list[list[int]]:
-    """Continuations of a batch; `prefix` is the cache of the ids before every suffix and their number."""
-    (cache, shared), width = prefix, max(map(len, suffixes))
-    if shared:
-        cache.batch_repeat_interleave(len(suffixes))
-    padding = [width - len(suffix) for suffix in suffixes]
-    token_BT = torch.tensor([[0] * pad + suffix for pad, suffix in zip(padding, suffixes, strict=True)])
-    pad_B1 = torch.tensor(padding)[:, None]
-    real_BT = torch.arange(width) >= pad_B1
-    mask_BT = torch.cat([torch.ones(len(suffixes), shared, dtype=torch.bool), real_BT], dim=1).long()
-    position_BT = (shared + torch.arange(width) - pad_B1).clamp(min=0)
-    rows: list[list[int]] = [[] for _ in suffixes]
-    running = [limit > 0 for limit in limits]
-    while any(running):
-        logits_BV = model(
-            input_ids=token_BT.to(model.device),
-            attention_mask=mask_BT.to(model.device),
-            position_ids=position_BT.to(model.device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        chosen_B = logits_BV.argmax(-1) if allowed is None else allowed[logits_BV[:, allowed].argmax(-1)]
-        for row, token in enumerate(chosen_B.tolist()):
-            if running[row]:
-                rows[row].append(token)
-                running[row] = token not in stop_ids and len(rows[row]) < limits[row]
-        token_BT = chosen_B[:, None]
-        mask_BT = torch.nn.functional.pad(mask_BT, (0, 1), value=1)
-        position_BT = position_BT[:, -1:] + 1
-    return rows
+class _Batches:
+    """What the batches of one call have in common: the model, the shared prefix and which ids may be chosen."""
+
+    def __init__(
+        self, model: PreTrainedModel, prefix: list[int], stop_ids: set[int], allowed_ids: Collection[int] | None
+    ):
+        self.model, self.prefix, self.stop_ids = model, prefix, stop_ids
+        self.device = input_device(model)
+        self.allowed = None if allowed_ids is None else torch.tensor(sorted(allowed_ids), device=self.device)
+        self._cache: DynamicCache | None = None
+        settings = [len(prefix), sorted(stop_ids), None if allowed_ids is None else sorted(allowed_ids)]
+        self._settings = hashlib.sha256(canonical_json(settings).encode())
+
+    def key(self, prompts: list[list[int]], limits: list[int], choices: Choices | None) -> str:
+        """A hash of everything that the answers of a batch depend on, except for the model."""
+        digest = self._settings.copy()
+        chosen = choices and [steps and [sorted(ids) for ids in steps] for steps in choices]
+        digest.update(canonical_json([prompts, limits, chosen]).encode())
+        return digest.hexdigest()[:32]
+
+    def run(self, prompts: list[list[int]], limits: list[int], choices: Choices | None) -> list[list[int]]:
+        """Continuations of a batch. Rows that have ended leave it when half of it has."""
+        suffixes = [prompt[len(self.prefix) :] for prompt in prompts]
+        width = max(map(len, suffixes))
+        padding = [width - len(suffix) for suffix in suffixes]
+        token_BT = torch.tensor([[0] * pad + suffix for pad, suffix in zip(padding, suffixes, strict=True)])
+        pad_B1 = torch.tensor(padding)[:, None]
+        real_BT = torch.arange(width) >= pad_B1
+        mask_BT = torch.cat([torch.ones(len(suffixes), len(self.prefix), dtype=torch.bool), real_BT], dim=1).long()
+        position_BT = (len(self.prefix) + torch.arange(width) - pad_B1).clamp(min=0)
+        cache = self._prefix_cache(len(suffixes)) if max(limits) > 0 else None
+        made: list[list[int]] = [[] for _ in suffixes]
+        rows = list(range(len(suffixes)))  # of the batch as it stands
+        running = {row for row in rows if limits[row] > 0}
+        while running:
+            if len(running) <= len(rows) // 2:
+                keep = [place for place, row in enumerate(rows) if row in running]
+                cache.batch_select_indices(torch.tensor(keep, device=self.device))
+                rows = [rows[place] for place in keep]
+                token_BT, mask_BT, position_BT = token_BT[keep], mask_BT[keep], position_BT[keep]
+            logits_BV = self.model(
+                input_ids=token_BT.to(self.device),
+                attention_mask=mask_BT.to(self.device),
+                position_ids=position_BT.to(self.device),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+            chosen = self._choose(logits_BV, choices and [_step(choices[row], len(made[row])) for row in rows])
+            for row, token in zip(rows, chosen, strict=True):
+                if row in running:
+                    made[row].append(token)
+                    if token in self.stop_ids or len(made[row]) == limits[row]:
+                        running.remove(row)
+            token_BT = torch.tensor(chosen)[:, None]
+            mask_BT = torch.nn.functional.pad(mask_BT, (0, 1), value=1)
+            position_BT = position_BT[:, -1:] + 1
+        return made
+
+    def _choose(self, logits_BV: torch.Tensor, choices: list[list[int] | None] | None) -> list[int]:
+        if choices is not None:
+            picks = [
+                logits_V if ids is None else logits_V[ids] for logits_V, ids in zip(logits_BV, choices, strict=True)
+            ]
+            places = [int(pick_C.argmax()) for pick_C in picks]
+            return [place if ids is None else ids[place] for ids, place in zip(choices, places, strict=True)]
+        chosen_B = logits_BV.argmax(-1) if self.allowed is None else self.allowed[logits_BV[:, self.allowed].argmax(-1)]
+        return chosen_B.tolist()
+
+    def _prefix_cache(self, rows: int) -> DynamicCache:
+        """The keys and values of the shared prefix for each of `rows` prompts; the model sees the prefix once."""
+        if not self.prefix:
+            return DynamicCache(config=self.model.config)
+        if self._cache is None:
+            self._cache = DynamicCache(config=self.model.config)
+            prefix_1S = torch.tensor([self.prefix], device=self.device)
+            self.model(prefix_1S, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        cache = copy.deepcopy(self._cache)
+        cache.batch_repeat_interleave(rows)
+        return cache
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where token ids go: the device of the embedding, or the one it is brought to when it is needed (device_map)."""
+    embedding = model.get_input_embeddings()
+    hook = getattr(embedding, "_hf_hook", None)
+    place = getattr(hook, "execution_device", None)
+    return embedding.weight.device if place is None else torch.device(place)
+
+
+def _step(steps: Sequence[Collection[int]] | None, number: int) -> list[int] | None:
+    """Sorted ids that may come as token `number`; None: any."""
+    return sorted(steps[number]) if steps is not None and number < len(steps) else None
 
 
 def _require_context(

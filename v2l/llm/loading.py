@@ -1,5 +1,6 @@
-"""A frozen causal language model and its tokenizer from a local Hugging Face folder."""
+"""A frozen causal language model and its tokenizer from a local Hugging Face folder or GGUF file."""
 
+import json
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -9,8 +10,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from v2l.errors import UserError
+from v2l.io.storage import parquet_facts
+from v2l.llm.vocabulary import Words
 from v2l.registries import LLM
 from v2l.runtime import DTYPES
+from v2l.runtime import device as default_device
+from v2l.stage import Paths, StageConfig
 
 logging.disable_progress_bar()
 
@@ -21,45 +26,117 @@ LAYOUT = {
 }
 
 
-def load_llm(name: str, entry: LLM, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_llm(
+    name: str,
+    entry: LLM,
+    device: torch.device,
+    device_map: str = "",
+    offload: Path | None = None,
+    adapter: Path | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model of registry entry `llms.<name>` in evaluation mode on `device`, and its tokenizer.
 
-    Nothing is downloaded. Raises UserError when the folder or one of its parts is missing or unreadable, or when the
-    tokenizer has ids that the model has no embedding for.
+    `entry.path` is a folder or a GGUF file, whose weights are expanded to `entry.dtype`. `device_map` spreads the
+    layers over devices instead: auto, balanced, sequential, or the path of a JSON object (part of the model -> device,
+    cpu or disk); what goes to disk is kept in `offload`. `adapter` is a PEFT folder whose layers are put into the
+    model, in float32 and not merged: bfloat16 weights would round them away. Nothing is downloaded.
+
+    Raises UserError when the path or a part of the folder is missing or unreadable, when the device map cannot be
+    followed, when the tokenizer has ids that the model has no embedding for, or when the adapter does not fit.
     """
-    folder, key = Path(entry.path), f"`llms.{name}.path`"
-    if not folder.is_dir():
-        raise UserError(
-            f"{key}: {folder} is not a folder",
-            "a Hugging Face model folder (config.json, tokenizer, weights)",
-            "run `snakemake fetch_assets`, or set the path to where the model lies",
-        )
-    missing = [part for part, patterns in LAYOUT.items() if not any(any(folder.glob(pattern)) for pattern in patterns)]
-    if missing:
-        raise UserError(
-            f"{key}: {folder} has no {', no '.join(missing)}",
-            "a Hugging Face model folder (config.json, tokenizer, weights)",
-            "complete the folder, or convert the checkpoint to Hugging Face format",
-        )
+    path, key = Path(entry.path), f"`llms.{name}.path`"
+    folder, options = path, {"local_files_only": True}
+    if path.suffix == ".gguf":
+        folder, options = path.parent, options | {"gguf_file": path.name}
+    _require_files(path, key)
+    placed = {"device_map": _device_map(device_map), "offload_folder": offload} if device_map else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         model, info = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, dtype=DTYPES[entry.dtype], output_loading_info=True
+            folder, dtype=DTYPES[entry.dtype], output_loading_info=True, **options, **placed
         )
         problem = f"lacks weights {', '.join(sorted(info['missing_keys'])[:3])}" if info["missing_keys"] else None
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
         problem = " ".join(str(error).split())[:300] or type(error).__name__
     if problem:
+        where = f" with device map {device_map}" if device_map else ""
         raise UserError(
-            f"{key}: {folder} cannot be loaded ({problem})",
+            f"{key}: {path} cannot be loaded{where} ({problem})",
             "a complete causal language model that transformers knows",
-            "check that the folder is complete and undamaged",
+            "check that it is complete and undamaged" + (", or correct resource `device_map`" if device_map else ""),
         )
     size, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().num_embeddings
     if size > rows:
         raise UserError(
-            f"{key}: the tokenizer of {folder} has {size} ids, the model embeds {rows}",
+            f"{key}: the tokenizer of {path} has {size} ids, the model embeds {rows}",
             "a tokenizer and a model of the same vocabulary",
             "take both from one release",
         )
-    return model.to(device).eval().requires_grad_(False), tokenizer
+    if adapter is not None:
+        model = _with_adapter(model, adapter, key)
+    model = model.eval().requires_grad_(False)
+    return (model if device_map else model.to(device)), tokenizer
+
+
+def _require_files(path: Path, key: str) -> None:
+    if path.suffix == ".gguf" and path.is_file():
+        return
+    if not path.is_dir():
+        raise UserError(
+            f"{key}: {path} is not a folder",
+            "a Hugging Face model folder (config.json, tokenizer, weights) or a .gguf file",
+            "run `snakemake fetch_assets`, or set the path to where the model lies",
+        )
+    missing = [part for part, patterns in LAYOUT.items() if not any(any(path.glob(pattern)) for pattern in patterns)]
+    if missing:
+        raise UserError(
+            f"{key}: {path} has no {', no '.join(missing)}",
+            "a Hugging Face model folder (config.json, tokenizer, weights)",
+            "complete the folder, or convert the checkpoint to Hugging Face format",
+        )
+
+
+def _device_map(text: str) -> str | dict[str, str | int]:
+    if not text.endswith(".json"):
+        return text
+    try:
+        return json.loads(Path(text).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"resource `device_map` of evaluate_llm: {text} cannot be read ({error})",
+            "a JSON object: part of the model -> device",
+            "correct the profile or the file",
+        ) from None
+
+
+def _with_adapter(model: PreTrainedModel, adapter: Path, key: str) -> PreTrainedModel:
+    from peft import PeftModel  # takes seconds that models without an adapter can spare
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapter)).get_base_model()
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"the adapter in {adapter} cannot be put into the model of {key} ({' '.join(str(error).split())[:300]})",
+            "a PEFT folder (adapter_config.json, adapter_model.safetensors) made for this model",
+            "delete the folder and run finetune_llm again",
+        ) from None
+
+
+def llm_of(
+    config: StageConfig, inputs: Paths, dtype: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Words]:
+    """Model, tokenizer and words of `job.predictor`, whose vocabulary must be that of the tokens.
+
+    With an input `adapter`, a file of a PEFT folder, the model has that adapter. `dtype` overrides the registry's.
+    """
+    name = config.job["predictor"]
+    entry = config.llms[name]
+    if dtype:
+        entry = entry.model_copy(update={"dtype": dtype})
+    adapter = inputs["adapter"].parent if "adapter" in inputs else None
+    offload = Path(config.job["work"]) / "offload" if "work" in config.job else None
+    model, tokenizer = load_llm(name, entry, default_device(), config.machine.get("device_map", ""), offload, adapter)
+    words = Words(tokenizer)
+    for key in ("tokens", "vocabulary"):
+        words.require(name, parquet_facts(inputs[key])["vocabulary"], inputs[key])
+    return model, tokenizer, words

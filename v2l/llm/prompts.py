@@ -1,15 +1,21 @@
-"""Prompts of the tasks: few-shot classification as text, restoration as spliced token ids."""
+"""Prompts of the tasks: classification, captions and answers as text, restoration as spliced token ids."""
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 SEPARATOR = ", "
 
 
-def join_words(texts: Iterable[str]) -> str:
+def join_words(texts: Iterable[str], separator: str = SEPARATOR) -> str:
     """Global tokens as one text, nearest first (released: without separator)."""
-    return SEPARATOR.join(text.strip() for text in texts)
+    return separator.join(text.strip() for text in texts)
+
+
+def released_name(name: str) -> str:
+    """A class name as the released code has it, which takes it from ImageNet's list of synsets."""
+    return name.replace(" ", "_")
 
 
 def classification_prompt(
@@ -18,21 +24,43 @@ def classification_prompt(
     query: str,
     induction: bool,
     repeats: int,
+    released: bool = False,
 ) -> str:
     """The text that asks for the class of `query`, the joined words of an image.
 
     `support` holds (joined words, class name) of the in-context examples, shown `repeats` + 1 times as a block. Task
     induction is a sentence before them that lists the class names alphabetically. Example layout as released.
+    With `released` the list has that code's brackets, one of them for each class, and the prompt ends in a space.
     """
-    names = ", ".join(sorted(class_names))
+    names = sorted(class_names)
+    names = " or ".join(f"['{name}'" for name in names) + "]" if released else ", ".join(names)
     head = f"Each list of words describes a picture. Name what it shows: {names}.\n" if induction else ""
     examples = "".join(_example(words) + f" {name}\n" for words, name in support)
-    return head + examples * (repeats + 1) + _example(query)
+    return head + examples * (repeats + 1) + _example(query) + (" " if released else "")
 
 
-def answer_of(output: str) -> str:
-    """What a generated text answers: everything up to its first newline, stripped."""
-    return output.split("\n", 1)[0].strip()
+def caption_heading(words: str) -> str:
+    """What stands before the caption of an image, given as its joined words (paper section 3.3)."""
+    return f"Input: {words}, output:"
+
+
+def question_heading(words: str, question: str) -> str:
+    """What stands before the answer to a question about an image (paper section 3.3)."""
+    return f"Condition: {words}. Question: {question} Answer:"
+
+
+def text_prompt(instruction: str, examples: Iterable[tuple[str, str]], query: str) -> str:
+    """The text that asks for what follows heading `query`; `examples` are (heading, answer), a line each.
+
+    The paper names an instruction without its words; both are ours.
+    """
+    lines = [instruction, *(f"{heading} {answer}" for heading, answer in examples), query]
+    return "\n".join(lines)
+
+
+def answer_of(output: str, marks: str = "\n") -> str:
+    """What a generated text answers: everything up to the first of the characters `marks`, stripped."""
+    return min((output.partition(mark)[0] for mark in marks), key=len).strip()
 
 
 def _example(words: str) -> str:
@@ -45,19 +73,41 @@ class RestorationPrompt:
     Paper section 3.3: an instruction, ten times "Input: ids, output: ids", then the input whose output is asked for.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, instruction: str):
+        self._tokenizer, self._instruction = tokenizer, instruction
         self._input, self._output, self._end = map(self._piece, ("Input:", ", output:", "\n"))
 
     def ids(
         self, examples: Iterable[tuple[Sequence[int], Sequence[int]]], query: Sequence[int], count: int
     ) -> list[int]:
         """Ids of the prompt that asks for `count` tokens after `query`; `examples` are (input ids, output ids)."""
-        instruction = f"Learn a new language and predict the {count} tokens that follow, as in the examples.\n"
-        prompt = list(self._tokenizer(instruction).input_ids)
+        prompt = list(self._tokenizer(self._instruction.format(count=count)).input_ids)
         for shown, answer in examples:
             prompt += [*self._input, *shown, *self._output, *answer, *self._end]
         return [*prompt, *self._input, *query, *self._output]
 
     def _piece(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False).input_ids
+
+
+class MaskedPrompt:
+    """Prompts of masked restoration: a token map with gaps, then the whole map up to the tokens that are asked for.
+
+    Nothing of the layout is known from the paper. Each gap is the model's unknown token, which stands for no word, so
+    that the second map can be read off the first wherever nothing is missing.
+    """
+
+    REMEDY = "take a language model with a longer context, or lower `train_tokenizer.network.image_size`"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self._head = tokenizer("Picture with gaps:").input_ids
+        self._middle = tokenizer("\nPicture:", add_special_tokens=False).input_ids
+        self._gap = tokenizer.eos_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
+
+    def ids(self, map_L: np.ndarray, masked_L: np.ndarray, end: int) -> list[int]:
+        """Ids of the prompt that asks for what follows the first `end` ids of the map `map_L` (ids, row-major).
+
+        `masked_L` says which positions are gaps; `map_L` holds what was predicted there so far.
+        """
+        shown_L = np.where(masked_L, self._gap, map_L)
+        return [*self._head, *shown_L.tolist(), *self._middle, *map_L[:end].tolist()]

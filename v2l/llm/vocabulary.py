@@ -69,6 +69,10 @@ class Words:
                 pairs.append((number, token))
         return pairs
 
+    def stops(self, marks: str) -> set[int]:
+        """Ids that end an answer: every control id, and those whose text holds one of the characters `marks`."""
+        return self.control | {number for number, text in self.subwords() if set(marks) & set(text)}
+
     def identity(self, name: str) -> dict:
         """Name of the language model, number of ids and SHA-256 over the id -> token list."""
         digest = hashlib.sha256(canonical_json(self.tokens).encode()).hexdigest()

@@ -1,5 +1,7 @@
 """Confidence intervals over items."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.stats import bootstrap
 
@@ -32,3 +34,14 @@ def mean_interval(
         rng=generator,
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high), ""
+
+
+def set_interval(
+    metric: Callable[[np.ndarray], float], n: int, samples: int, generator: np.random.Generator
+) -> tuple[float | None, float | None, str]:
+    """95 % percentile bootstrap interval of a metric of a whole set, given the positions of its items; as above."""
+    values = [metric(generator.integers(n, size=n)) for _ in range(samples)]
+    if np.ptp(values) == 0:
+        return None, None, "no confidence interval: all resamples are equal"
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high), ""

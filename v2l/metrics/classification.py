@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 
 from v2l.errors import UserError
 from v2l.io.storage import parquet_facts
+from v2l.llm.prompts import released_name
 from v2l.metrics.rows import Measurement, joined
+from v2l.protocols import RELEASED, split_run
 
 CELL = ("ways", "tokens", "inner_shots", "repeats", "induction")
 BASELINE_NOTES = {
@@ -20,9 +22,14 @@ BASELINE_NOTES = {
 def measure_classification(tokenizer: str, predictor: str, predictions: Path) -> list[Measurement]:
     """`accuracy` of every cell of the grid, over its episodes: 1 if the stripped answer equals the class name, else 0.
 
+    In protocol released it is enough that the raw output begins with the class name, in that code's spelling.
+
     Raises UserError when there are no predictions.
     """
-    columns = [*CELL, "episode", "answer", "target"]
+    facts = parquet_facts(predictions)
+    protocol = facts["protocol"]
+    said, right = ("output", _begins_with) if protocol == RELEASED else ("answer", _equals)
+    columns = [*CELL, "episode", said, "target"]
     records = pq.read_table(predictions, columns=columns).to_pylist()
     if not records:
         raise UserError(
@@ -30,7 +37,7 @@ def measure_classification(tokenizer: str, predictor: str, predictions: Path) ->
             "at least one episode",
             "check `evaluate_llm.classification`, delete the file and run again",
         )
-    facts = parquet_facts(predictions)
+    predictor = split_run(predictor)[0]
     baseline = predictor in BASELINE_NOTES
     note = joined(BASELINE_NOTES.get(predictor, ""), "" if predictor == "clip-prototype" else facts["tokenizer_note"])
     names = {
@@ -46,10 +53,18 @@ def measure_classification(tokenizer: str, predictor: str, predictions: Path) ->
             Measurement(
                 keys=names | dict(zip(CELL, cell, strict=True)),
                 metric="accuracy",
-                protocol=facts["protocol"],
+                protocol=protocol,
                 items=[str(record["episode"]) for record in episodes],
-                values=np.array([float(record["answer"].strip() == record["target"].strip()) for record in episodes]),
+                values=np.array([float(right(record[said].strip(), record["target"].strip())) for record in episodes]),
                 note=note,
             )
         )
     return measurements
+
+
+def _equals(answer: str, target: str) -> bool:
+    return answer == target
+
+
+def _begins_with(output: str, target: str) -> bool:
+    return output.startswith(released_name(target))

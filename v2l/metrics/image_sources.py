@@ -24,6 +24,7 @@ from v2l.metrics.lpips_network import load_lpips
 from v2l.metrics.rows import TABLE_KEYS, Measurement, joined
 from v2l.metrics.semantics import known_rows
 from v2l.models.tokenizer import tokenizer_facts
+from v2l.protocols import HELD_OUT, split_run
 from v2l.runtime import device
 from v2l.stage import Paths
 
@@ -32,9 +33,15 @@ NOTES = {
     "mean-image": "lower bound: the mean training image for every image",
     "corrupted-input": "lower bound: the corrupted image itself",
     "restoration.tokenizer-oracle": "upper bound: the clean image's own tokens, decoded",
-    "restoration.majority-vote": "no language model: the commonest token of the ten examples",
+    "restoration.majority-vote": "no language model: the commonest token of the examples",
+    "masked.corrupted-input": "lower bound: zero vectors in place of the masked tokens, decoded",
+    "masked.tokenizer-oracle": "upper bound: the clean image's own tokens, decoded",
+    "masked.most-frequent-code": "no language model: the commonest visible token of the image",
 }
-LLM_NOTE = "the ten examples are noised copies of the answer: majority-vote shows what copying alone earns"
+LLM_NOTES = {
+    "restoration": "the ten examples are noised copies of the answer: majority-vote shows what copying alone earns",
+    "masked": "language model fine-tuned with LoRA on training images",
+}
 
 
 def table_of(source: str) -> str:
@@ -44,6 +51,7 @@ def table_of(source: str) -> str:
 
 def source_keys(tokenizer: str, source: str, global_tokens: int) -> tuple[dict[str, str | int | None], str]:
     """The key columns of an image source (without `task`), and its note."""
+    source, protocol = split_run(source)
     kind, _, predictor = source.partition(".")
     if source == "reconstruction":
         return {"method": tokenizer, "global_tokens": global_tokens}, ""
@@ -53,7 +61,8 @@ def source_keys(tokenizer: str, source: str, global_tokens: int) -> tuple[dict[s
         return {"method": source, "tokenizer": None, "llm": None}, NOTES[source]
     if source in NOTES:
         return {"method": predictor, "tokenizer": tokenizer, "llm": None}, NOTES[source]
-    return {"method": tokenizer, "tokenizer": tokenizer, "llm": predictor}, LLM_NOTE
+    note = "" if protocol == HELD_OUT else LLM_NOTES[kind]
+    return {"method": tokenizer, "tokenizer": tokenizer, "llm": predictor}, note
 
 
 def measure_images(

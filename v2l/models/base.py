@@ -91,8 +91,11 @@ class VisionTokenizer(nn.Module, ABC):
         """Codes of images in [-1, 1]; `feature_BD` only where `needs_features`."""
 
     @abstractmethod
-    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None) -> Tensor:
-        """Float32 image_BCHW in about [-1, 1]. Without a global path `global_ids_BK` is left aside."""
+    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None, visible_BL: Tensor | None = None) -> Tensor:
+        """Float32 image_BCHW in about [-1, 1]. Without a global path `global_ids_BK` is left aside.
+
+        Where `visible_BL` is false the decoder gets a zero vector for the code (the input of paper figure 8).
+        """
 
     def match_moments(
         self, image_BCHW: Tensor, gather: Callable[[Tensor], Tensor] = Tensor.clone

@@ -103,9 +103,10 @@ class LQAETokenizer(VisionTokenizer):
     def encode(self, image_BCHW: Tensor, feature_BD: Tensor | None = None) -> Codes:
         return Codes(self.nearest(self.vectors(image_BCHW)), None)
 
-    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None) -> Tensor:
-        """No position is masked (released evaluation)."""
-        return self.decode_hidden(self.language_model(self.codes(local_ids_BL), local_ids_BL)[0])
+    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None, visible_BL: Tensor | None = None) -> Tensor:
+        """No word is masked for the language model (released evaluation)."""
+        hidden_BLD = self.language_model(self.codes(local_ids_BL), local_ids_BL)[0]
+        return self.decode_hidden(quantizers.hide(hidden_BLD, visible_BL))
 
     @property
     def last_layer(self) -> nn.Parameter:

@@ -55,6 +55,11 @@ def first_equal_rows(codebook_VD: Tensor) -> Tensor:
     return torch.tensor([first.setdefault(row.tobytes(), index) for index, row in enumerate(rows)], dtype=torch.int64)
 
 
+def hide(code_BLD: Tensor, visible_BL: Tensor | None) -> Tensor:
+    """The codes' vectors with zeros where they are not visible; None: all are."""
+    return code_BLD if visible_BL is None else code_BLD * visible_BL[..., None]
+
+
 def straight_through(vector_ND: Tensor, code_ND: Tensor) -> Tensor:
     """The codes' values with the vectors' gradient."""
     return vector_ND + (code_ND - vector_ND).detach()
@@ -79,6 +84,20 @@ def matching_map(code_VD: Tensor, vector_NE: Tensor) -> tuple[Tensor, Tensor]:
     code_mean, code_covariance = _moments(code_VD)
     vector_mean, vector_covariance = _moments(vector_NE)
     weight = _power(vector_covariance, 0.5) @ _power(code_covariance, -0.5)
+    bias = vector_mean - weight @ code_mean
+    return weight.float(), bias.float()
+
+
+@torch.no_grad()
+def transport_map(code_VD: Tensor, vector_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """As `matching_map`, but of all such maps the one that moves the codes least (optimal transport of Gaussians).
+
+    weight = S^(-1/2) (S^(1/2) Cov(vector) S^(1/2))^(1/2) S^(-1/2) with S = Cov(code), symmetric.
+    """
+    code_mean, code_covariance = _moments(code_VD)
+    vector_mean, vector_covariance = _moments(vector_ND)
+    root, inverse = _power(code_covariance, 0.5), _power(code_covariance, -0.5)
+    weight = inverse @ _power(root @ vector_covariance @ root, 0.5) @ inverse
     bias = vector_mean - weight @ code_mean
     return weight.float(), bias.float()
 

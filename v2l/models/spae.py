@@ -3,12 +3,13 @@
 Shape suffixes as in `v2l.models.base`, and P positions of a layer, N ids of all layers together.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from v2l.config_training import Loss, Network, TrainTokenizer
 from v2l.errors import UserError
@@ -30,8 +31,10 @@ class Layer(NamedTuple):
 class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
     """A pyramid of words of one frozen vocabulary: upper layers of few positions for meaning, the last for the image.
 
-    z(x) is the encoder's unit vector at position x of the h x h map, c_v the image-text encoder's embedding of subword
-    v, e_v = P c_v its projection. P is ours, against codebook collapse: the trained projector of V2L.
+    z(x) is the encoder's vector at position x of the h x h map, its D channels with mean 0 and variance 1 / D over the
+    batch; c_v is the image-text encoder's embedding of subword v, e_v = P c_v its projection. Both are ours, against
+    codebook collapse: batch normalisation, as guidance draws all vectors the same way at first and unit vectors end in
+    one point; and the trained projector P of V2L, matched to the vectors' moments by the map that moves e_v least.
 
     Dilated sub-sampling: layer l = 1..M of side s_l has the centres of s_l x s_l equal blocks of side b = h / s_l,
         X_l = {(b i + floor(b / 2), b j + floor(b / 2)) : 0 <= i, j < s_l},  s_1 <= ... <= s_M = h.
@@ -40,8 +43,7 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
         m_l(x) = (e_{v_1} + ... + e_{v_{k+1}}) / (k + 1).
     The decoder, V2L's without global path, takes z(x) + sg(m_M(x) - z(x)), sg: no gradient. The quantizer loss is
         1/M sum_l mean_{x in X_l} [ `commitment` * (sg(m_l(x)) - z(x))^2 + `codebook` * (m_l(x) - sg(z(x)))^2 ].
-    Semantic guidance, for the image feature f and the first S = `semantic_layers` layers, with the codes in t_l and
-    sigma held fixed (relative to sigma, as the encoder's vectors come close together at the start and codes follow):
+    Semantic guidance, for the image feature f and the first S = `semantic_layers` layers, codes in t_l and sigma fixed:
         q(v) = softmax_v( cos(f, c_v) / `similarity_temperature` ),
         p_l(v | x) = softmax_v( -|t_l(x) - e_v|^2 / (sigma^2 * `distance_temperature`) ),
         sigma^2 = mean_v |e_v - mean_u e_u|^2,
@@ -63,6 +65,7 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
         self.sizes = [side**2 for side in entry.pyramid]
         self.global_tokens = sum(self.sizes[:-1])
         self.add_codebook(local_VD)
+        self.vector_norm = nn.BatchNorm1d(local_VD.shape[1], affine=False)
         layers = [layer_positions(side, grid) for side in entry.pyramid]
         self.register_buffer("position_N", torch.cat(layers), persistent=False)
         self.register_buffer("codes_L", self.position_N.bincount(minlength=grid**2), persistent=False)
@@ -99,6 +102,23 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
         image_BCHW = self.decode_vectors(quantizers.straight_through(vector_BLD, layers[-1].mean_BPD))
         return TrainingPass(image_BCHW, losses, layers[-1].ids_BP)
 
+    def vectors(self, image_BCHW: Tensor) -> Tensor:
+        """What is quantized: normalised vector_BLD of length about 1 of images in [-1, 1]."""
+        vector_BDL = ConvolutionalTokenizer.vectors(self, image_BCHW).transpose(1, 2)  # not the base's unit vectors
+        return self.vector_norm(vector_BDL).transpose(1, 2) * vector_BDL.shape[1] ** -0.5
+
+    @torch.no_grad()
+    def match_moments(
+        self, image_BCHW: Tensor, gather: Callable[[Tensor], Tensor] = Tensor.clone
+    ) -> list[nn.Parameter]:
+        """Moves the projected codes as little as it takes, so that words keep the vectors that guidance gave them."""
+        projector = self.codebook_projection
+        vector_ND = gather(self.vectors(image_BCHW).flatten(0, 1))
+        weight_DD, bias_D = quantizers.transport_map(projector(self.tok_embeddings.weight), vector_ND)
+        projector.bias.copy_(weight_DD @ projector.bias + bias_D)
+        projector.weight.copy_(weight_DD @ projector.weight)
+        return list(projector.parameters())
+
     def quantize(self, vector_BLD: Tensor, codebook_VD: Tensor) -> list[Layer]:
         """Streaming average quantization of the encoder's vectors with the projected codes, layer by layer."""
         total_BLD, seen_L = torch.zeros_like(vector_BLD), torch.zeros_like(self.codes_L)
@@ -134,13 +154,14 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
             *upper, last = [layer.ids_BP for layer in self.quantize(vector_BLD, codebook_VD)]
         return Codes(last, torch.cat(upper, dim=1))
 
-    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None) -> Tensor:
+    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None, visible_BL: Tensor | None = None) -> Tensor:
         """Float32 image_BCHW in about [-1, 1] of the mean code of each position over all layers."""
         if global_ids_BK is None:
             raise ValueError(f"tokenizer {self.name} decodes with global ids")
         code_BND = self.codes(torch.cat([global_ids_BK, local_ids_BL], dim=1))
         total_BLD = code_BND.new_zeros(*local_ids_BL.shape, code_BND.shape[2])
-        return self.decode_vectors(total_BLD.index_add(1, self.position_N, code_BND) / self.codes_L[:, None])
+        mean_BLD = total_BLD.index_add(1, self.position_N, code_BND) / self.codes_L[:, None]
+        return self.decode_vectors(quantizers.hide(mean_BLD, visible_BL))
 
     @property
     def codebooks(self) -> tuple[Tensor, Tensor | None]:

@@ -77,8 +77,8 @@ class V2LTokenizer(ProjectedCodebook, ConvolutionalTokenizer):
         """The `global_tokens` codes nearest to each image feature, nearest first: ids_BK (released)."""
         return quantizers.nearest_k_codes(feature_BD, self.tok_embeddings_global.weight, self.global_tokens)
 
-    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None) -> Tensor:
-        return self._decode(self.codes(local_ids_BL), global_ids_BK)
+    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None, visible_BL: Tensor | None = None) -> Tensor:
+        return self._decode(quantizers.hide(self.codes(local_ids_BL), visible_BL), global_ids_BK)
 
     @property
     def codebooks(self) -> tuple[Tensor, Tensor | None]:

@@ -59,8 +59,8 @@ class VQGANTokenizer(ConvolutionalTokenizer):
     def encode(self, image_BCHW: Tensor, feature_BD: Tensor | None = None) -> Codes:
         return Codes(self.nearest(self.vectors(image_BCHW)), None)
 
-    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None) -> Tensor:
-        return self.decode_vectors(self.quantize.embedding(local_ids_BL))
+    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None, visible_BL: Tensor | None = None) -> Tensor:
+        return self.decode_vectors(quantizers.hide(self.quantize.embedding(local_ids_BL), visible_BL))
 
     @torch.no_grad()
     def match_moments(

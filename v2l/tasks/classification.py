@@ -3,16 +3,28 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
 
 from v2l.baselines import clip_prototype, token_overlap
-from v2l.config import Classification
+from v2l.config_tasks import Classification
+from v2l.episode_files import read_episodes
 from v2l.episodes import Episode, sample_episodes
 from v2l.errors import UserError
-from v2l.llm.prompts import classification_prompt, join_words
+from v2l.io.storage import read_tensors
+from v2l.llm.batches import split_blocks
+from v2l.llm.engine import generate
+from v2l.llm.loading import llm_of
+from v2l.llm.progress import Progress
+from v2l.llm.prompts import SEPARATOR, answer_of, classification_prompt, join_words, released_name
+from v2l.manifest import Manifest
+from v2l.protocols import RELEASED
+from v2l.stage import Paths, StageConfig
+from v2l.tokens import Tokens, read_words
 
 SCHEMA = pa.schema(
     [
@@ -64,12 +76,106 @@ class Images:
     code_NK: np.ndarray
     text_V: list[str]
 
-    def words(self, image: int, tokens: int) -> str:
+    def words(self, image: int, tokens: int, released: bool = False) -> str:
         """The joined words of an image's first `tokens` codes."""
-        return join_words(self.text_V[code] for code in self.code_NK[image, :tokens])
+        return join_words((self.text_V[code] for code in self.code_NK[image, :tokens]), "" if released else SEPARATOR)
 
 
-Predictor = Callable[[Cell, list[Episode]], list[Prediction]]
+Question = tuple[Cell, Episode]
+Predictor = Callable[[list[Question]], list[Prediction]]
+
+
+def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[Progress], Iterator[pa.Table]], int]:
+    """The table's schema, a function that yields its tables while it moves the progress bar, and the prompts in all."""
+    section = config.evaluate_llm.classification.for_tokenizer(config.job["tokenizer"])
+    predictor = config.job["predictor"]
+    manifest = Manifest.read(inputs["manifest"])
+    tokens = Tokens.read(inputs["tokens"])
+    if tokens.read_NK is None:
+        raise UserError(
+            f"tokenizer {config.job['tokenizer']} makes no tokens that stand for words, which classification reads",
+            "a tokenizer with global tokens, or lqae",
+            "leave it out of `evaluate_llm.classification.tokenizers`",
+        )
+    rows = manifest.rows_of(tokens.image_id.tolist())
+    images = Images(
+        image_id=manifest.image_id[rows],
+        split=manifest.split[rows],
+        class_name=manifest.class_name[rows],
+        code_NK=tokens.read_NK,
+        text_V=read_words(inputs["words"]),
+    )
+    questions = blocks(section, images, config.seed)
+
+    def tables(progress: Progress):
+        if predictor == "token-overlap":
+            answer = overlap_predictor(images)
+        elif predictor == "clip-prototype":
+            features, _ = read_tensors(inputs["features"])
+            answer = prototype_predictor(features["feature_ND"].numpy()[rows])
+        else:
+            answer = _llm_predictor(config, inputs, images, progress)
+        for block in progress.mine(questions):
+            answered = zip(block, answer(block), strict=True)
+            yield pa.Table.from_pylist([_row(*question, images, made) for question, made in answered], schema=SCHEMA)
+
+    return SCHEMA, tables, sum(map(len, questions))
+
+
+def _llm_predictor(config: StageConfig, inputs: Paths, images: Images, progress: Progress) -> Predictor:
+    """A predictor that asks the language model.
+
+    It writes up to the newline or end token. In protocol released it writes `max_new_tokens`, with task induction no
+    more than the longest class name has, and its t-th token is one that some class name has there, or the end token.
+    """
+    section, released = config.evaluate_llm.classification, config.job["protocol"] == RELEASED
+    model, tokenizer, words = llm_of(config, inputs)
+
+    def predict(questions: list[Question]) -> list[Prediction]:
+        prompts = [tokenizer(prompt_of(*question, images, released)).input_ids for question in questions]
+        choices = limits = None
+        if released:
+            choices = [name_choices(tokenizer, *question, section.max_new_tokens) for question in questions]
+            limits = [len(steps) if steps else section.max_new_tokens for steps in choices]
+        outputs = generate(
+            model,
+            prompts,
+            limits or section.max_new_tokens,
+            section.batch_size,
+            stop_ids=() if released else words.stops("\n"),
+            choices=choices,
+            names=[_name(*question) for question in questions],
+            remedy="lower ways, tokens, inner_shots or repeats in `evaluate_llm.classification.grid` or `grid_of`",
+            progress=progress,
+        )
+        texts = [tokenizer.decode([number for number in ids if number not in words.control]) for ids in outputs]
+        return [
+            Prediction(prompt, ids, text, answer_of(text))
+            for prompt, ids, text in zip(prompts, outputs, texts, strict=True)
+        ]
+
+    return predict
+
+
+def name_choices(tokenizer: PreTrainedTokenizerBase, cell: Cell, episode: Episode, limit: int) -> list[set[int]] | None:
+    """Ids that may come at each place (released): the class names' ids there and the end token; None: any id.
+
+    Only prompts with task induction are masked. The mask does not follow one name, so that names may mix.
+    """
+    if not cell.induction:
+        return None
+    names = [tokenizer(released_name(name), add_special_tokens=False).input_ids for name in episode.class_names]
+    return [
+        {ids[place] for ids in names if place < len(ids)} | {tokenizer.eos_token_id}
+        for place in range(min(limit, max(map(len, names))))
+    ]
+
+
+def _name(cell: Cell, episode: Episode) -> str:
+    return (
+        f"episode {episode.number} ({cell.ways}-way, {cell.inner_shots} inner shots, {cell.repeats} repeats, "
+        f"{cell.tokens} tokens)"
+    )
 
 
 def cells(section: Classification) -> list[Cell]:
@@ -78,8 +184,8 @@ def cells(section: Classification) -> list[Cell]:
     return list(dict.fromkeys(Cell(*values) for block in blocks for values in block))
 
 
-def predict(section: Classification, images: Images, predictor: Predictor, seed: int) -> Iterator[pa.Table]:
-    """A table of SCHEMA for each cell, a row for each episode.
+def blocks(section: Classification, images: Images, seed: int) -> list[list[Question]]:
+    """Questions that are answered together: episodes of one cell.
 
     Raises UserError if the images have fewer global tokens than a cell shows, or if episodes cannot be drawn.
     """
@@ -91,51 +197,63 @@ def predict(section: Classification, images: Images, predictor: Predictor, seed:
             "raise `train_tokenizer.global_tokens` (spae: add a layer to its `pyramid`) or lower `tokens` in the grid "
             "(`grid_of` for one tokenizer)",
         )
-    splits = (section.support_split, section.query_split)
+    found = []
     for cell in cells(section):
-        episodes = sample_episodes(
-            images.split, images.class_name, cell.ways, cell.inner_shots, section.episodes, *splits, seed
-        )
-        rows = zip(episodes, predictor(cell, episodes), strict=True)
-        yield pa.Table.from_pylist([_row(cell, images, *pair) for pair in rows], schema=SCHEMA)
+        episodes = _episodes(section, images, cell, seed)
+        found += split_blocks([(cell, episode) for episode in episodes], section.batch_size)
+    return found
 
 
-def prompt_of(cell: Cell, episode: Episode, images: Images) -> str:
+def _episodes(section: Classification, images: Images, cell: Cell, seed: int) -> list[Episode]:
+    if section.episode_files:
+        path = Path(section.episode_files.format(ways=cell.ways, inner_shots=cell.inner_shots))
+        return read_episodes(path, images.image_id, images.class_name, cell.ways, cell.inner_shots)[: section.episodes]
+    splits = (section.support_split, section.query_split)
+    return sample_episodes(
+        images.split, images.class_name, cell.ways, cell.inner_shots, section.episodes, *splits, seed
+    )
+
+
+def prompt_of(cell: Cell, episode: Episode, images: Images, released: bool = False) -> str:
     """The prompt text of an episode in a cell."""
-    shown = [images.words(image, cell.tokens) for image in episode.support]
-    names = [episode.class_names[label] for label in episode.support_labels]
-    query = images.words(episode.query, cell.tokens)
-    support = list(zip(shown, names, strict=True))
-    return classification_prompt(episode.class_names, support, query, cell.induction, cell.repeats)
+    shown = [images.words(image, cell.tokens, released) for image in episode.support]
+    names = [released_name(name) if released else name for name in episode.class_names]
+    query = images.words(episode.query, cell.tokens, released)
+    support = list(zip(shown, [names[label] for label in episode.support_labels], strict=True))
+    return classification_prompt(names, support, query, cell.induction, cell.repeats, released)
 
 
 def overlap_predictor(images: Images) -> Predictor:
     """The class of the support image with the largest token overlap."""
 
-    def predict_cell(cell: Cell, episodes: list[Episode]) -> list[Prediction]:
-        code_NK = images.code_NK[:, : cell.tokens]
-        nearest = [token_overlap(code_NK[episode.query], code_NK[episode.support]) for episode in episodes]
-        return [_named(e, e.support_labels[index]) for e, index in zip(episodes, nearest, strict=True)]
+    def predict(questions: list[Question]) -> list[Prediction]:
+        made = []
+        for cell, episode in questions:
+            code_NK = images.code_NK[:, : cell.tokens]
+            nearest = token_overlap(code_NK[episode.query], code_NK[episode.support])
+            made.append(_named(episode, episode.support_labels[nearest]))
+        return made
 
-    return predict_cell
+    return predict
 
 
 def prototype_predictor(feature_ND: np.ndarray) -> Predictor:
     """The class with the nearest mean image feature; rows of `feature_ND` are the images."""
 
-    def predict_cell(cell: Cell, episodes: list[Episode]) -> list[Prediction]:
+    def predict(questions: list[Question]) -> list[Prediction]:
         return [
-            _named(e, clip_prototype(feature_ND[e.query], feature_ND[e.support], e.support_labels)) for e in episodes
+            _named(e, clip_prototype(feature_ND[e.query], feature_ND[e.support], e.support_labels))
+            for _, e in questions
         ]
 
-    return predict_cell
+    return predict
 
 
 def _named(episode: Episode, label: int) -> Prediction:
     return Prediction([], [], episode.class_names[label], episode.class_names[label])
 
 
-def _row(cell: Cell, images: Images, episode: Episode, prediction: Prediction) -> dict:
+def _row(cell: Cell, episode: Episode, images: Images, prediction: Prediction) -> dict:
     return (
         cell._asdict()
         | {

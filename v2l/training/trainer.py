@@ -1,6 +1,5 @@
 """One optimisation step of tokenizer and discriminator, and everything a checkpoint must hold of them."""
 
-import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -13,14 +12,7 @@ from v2l.models.base import Batch, VisionTokenizer
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight, discriminator_hinge, generator_hinge
 from v2l.training.ranks import Ranks, share_statistics
-
-
-def learning_rate(config: TrainTokenizer, step: int, steps: int) -> float:
-    """Rate of `step` of `steps`: linear from 0 over the warm-up, then half a cosine to 0, per step (released)."""
-    warmup = config.warmup_share * steps
-    if step < warmup:
-        return config.learning_rate * step / warmup
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+from v2l.training.schedule import learning_rate
 
 
 class Trainer:

@@ -8,12 +8,13 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir).parent))
 
-from v2l import timings, workflow as stages
+from v2l import selections, timings, workflow as stages
 from v2l.cluster import executor
 from v2l.cluster.request import Request
 from v2l.cluster.site import Site
 from v2l.errors import UserError
 from v2l.experiment import load_experiment
+from v2l.protocols import split_run
 
 try:
     CONFIG = load_experiment(config)
@@ -30,7 +31,7 @@ RESULTS = f"results/{CONFIG.experiment}"
 LOGS = f"logs/{CONFIG.experiment}"
 
 SITE = Site(workflow, CONFIG)
-SHOWN_SOURCES = stages.shown_sources(CONFIG)
+SHOWN_SOURCES = selections.shown_sources(CONFIG)
 
 slice_of = partial(stages.slicer, CONFIG)
 assets_of = partial(stages.asset_records, CONFIG)
@@ -56,45 +57,28 @@ def sample_dataset(wildcards):
 
 def source_sample(wildcards):
     """The sample whose images a source of images shows."""
-    source = wildcards.get("source") or wildcards.get("figure") or "restoration"
-    return "reconstruction" if source in ("reconstruction", "mean-image") else "restoration"
+    source = wildcards.get("source") or wildcards.get("figure") or wildcards.task
+    kind = source.partition(".")[0]
+    return {"mean-image": "reconstruction", "corrupted-input": "restoration"}.get(kind, kind)
 
 
-def source_manifest(wildcards):
-    """Manifest of a source's sample."""
-    return f"{RESULTS}/index_images/{CONFIG.samples[source_sample(wildcards)].dataset}.parquet"
-
-
-def import_codebook(wildcards):
-    """This experiment's codebook, for an imported tokenizer whose words are not published with it."""
-    entry = CONFIG.tokenizers[wildcards.tokenizer]
-    needs = entry.method == "v2l" and not entry.codebooks
-    return [f"{RESULTS}/filter_vocabulary/codebook.safetensors"] if needs else []
+def source_keys(wildcards):
+    """Section of the task whose tokens a source decodes; clean tokens belong to no task."""
+    sample = source_sample(wildcards)
+    return [] if sample == "reconstruction" else [f"evaluate_llm.{sample}"]
 
 
 def predictor_keys(wildcards):
     """Registry entry of the predictor, if it is a language model."""
-    return [f"llms.{wildcards.predictor}"] if wildcards.predictor in CONFIG.llms else []
+    predictor = split_run(wildcards.predictor)[0]
+    return [f"llms.{predictor}"] if predictor in CONFIG.llms else []
 
 
-def predictor_features(wildcards):
-    """Image features, for the one predictor that reads no tokens."""
-    needs = wildcards.predictor == "clip-prototype"
-    return [f"{RESULTS}/embed_images/{CONFIG.samples['classification'].dataset}.safetensors"] if needs else []
-
-
-def source_weights(wildcards):
-    """Weights whose geometry the originals are read with; images that no tokenizer made follow the first."""
-    tokenizer = wildcards.get("tokenizer") or "pixels"
-    trained = CONFIG.train_tokenizer.tokenizers[0] if tokenizer == "pixels" else tokenizer
-    return f"{RESULTS}/train_tokenizer/{trained}.safetensors"
-
-
-def score_slice(source):
+def score_slice(source, *keys):
     """Params of a score: the metric settings and what is scored."""
-    return slice_of("seed", "score_predictions", tokenizer="{tokenizer}", source=source)
+    return slice_of("seed", "score_predictions", *keys, tokenizer="{tokenizer}", source=source)
 
 
-def shown_images(wildcards):
-    """Images that a figure puts side by side."""
-    return [f"{RESULTS}/reconstruct_images/{source}.parquet" for source in SHOWN_SOURCES[wildcards.figure]]
+def encoder_keys(wildcards):
+    """The encoder, for the one task whose score compares texts with images."""
+    return ["encoder", f"encoders.{CONFIG.encoder}"] if wildcards.task == "captioning" else []

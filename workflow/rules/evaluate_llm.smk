@@ -9,6 +9,8 @@ rule evaluate_llm:
         words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
         manifest=lambda w: f"{RESULTS}/index_images/{sample_dataset(w)}.parquet",
         features=predictor_features,
+        episodes=task_files,
+        adapter=predictor_adapter,
         code=stage_code("evaluate_llm"),
     output:
         predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.parquet",
@@ -17,25 +19,33 @@ rule evaluate_llm:
     benchmark:
         f"{LOGS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.benchmark.tsv"
     wildcard_constraints:
-        task="classification|restoration",
+        task="classification|restoration|masked|captioning|vqa",
     conda:
         ENVIRONMENT
-    threads: lambda w: 8 if w.predictor in CONFIG.llms else 1
+    threads: lambda w: 8 if predictor_keys(w) else 1
     resources:
         **SITE.predictor(),
+        shards=1,
+        launcher="",
     params:
         config=lambda w: slice_of(
             "seed",
-            "evaluate_llm.protocol",
             "evaluate_llm.{task}",
             "samples.{task}",
             *predictor_keys(w),
             tokenizer="{tokenizer}",
-            predictor="{predictor}",
+            predictor=split_run(w.predictor)[0],
+            protocol=split_run(w.predictor)[1],
             task="{task}",
+            work=f"work/{CONFIG.experiment}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}",
         )(w),
     message:
         "evaluate_llm: {wildcards.task} with {wildcards.tokenizer} tokens by {wildcards.predictor}"
         " ({resources.gpu} GPUs, {resources.mem_mb} MB)"
     shell:
-        stage_command("evaluate_llm", ["tokens", "vocabulary", "words", "manifest", "features"], ["predictions"])
+        stage_command(
+            "evaluate_llm",
+            ["tokens", "vocabulary", "words", "manifest", "features", "episodes", "adapter"],
+            ["predictions"],
+            machine=["shards", "launcher", "device_map"],
+        )

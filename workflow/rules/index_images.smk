@@ -25,7 +25,7 @@ rule index_images:
 
 rule index_images_rejected:
     input:
-        expand(f"{RESULTS}/index_images/{{dataset}}.rejected.csv", dataset=stages.used_datasets(CONFIG)),
+        expand(f"{RESULTS}/index_images/{{dataset}}.rejected.csv", dataset=selections.used_datasets(CONFIG)),
     output:
         f"{RESULTS}/index_images/rejected.csv",
     log:

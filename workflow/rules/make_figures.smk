@@ -1,6 +1,7 @@
 """Figures as PDF and PNG; results/figures/ always shows the active experiment."""
 
 FIGURE_FORMATS = ("pdf", "png")
+SHOWN_ANSWERS = selections.shown_answers(CONFIG)
 SHOWN_TOKENIZER = CONFIG.evaluate_llm.restoration.tokenizers[0]
 
 
@@ -41,7 +42,7 @@ rule make_figures_images:
     benchmark:
         f"{LOGS}/make_figures/{{figure}}.benchmark.tsv"
     wildcard_constraints:
-        figure="reconstruction|restoration",
+        figure="reconstruction|restoration|masked",
     conda:
         ENVIRONMENT
     threads: 1
@@ -51,6 +52,29 @@ rule make_figures_images:
         "make_figures: {wildcards.figure}, side by side"
     shell:
         stage_command("make_figures", ["manifest", "images"], ["pdf", "png"])
+
+
+rule make_figures_captioning_vqa:
+    input:
+        manifests=[f"{RESULTS}/index_images/{dataset}.parquet" for dataset, _ in SHOWN_ANSWERS],
+        predictions=[f"{RESULTS}/evaluate_llm/{source}.parquet" for _, source in SHOWN_ANSWERS],
+        code=stage_code("make_figures"),
+    output:
+        pdf=f"{RESULTS}/make_figures/captioning_vqa.pdf",
+        png=f"{RESULTS}/make_figures/captioning_vqa.png",
+    log:
+        f"{LOGS}/make_figures/captioning_vqa.log",
+    benchmark:
+        f"{LOGS}/make_figures/captioning_vqa.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        config=slice_of("seed", "make_figures", figure="captioning_vqa"),
+    message:
+        "make_figures: captions and answers (paper figure 5)"
+    shell:
+        stage_command("make_figures", ["manifests", "predictions"], ["pdf", "png"])
 
 
 rule make_figures_show:

@@ -6,7 +6,7 @@ TABLE_FORMATS = ("csv", "md", "tex")
 rule make_tables:
     input:
         metrics=lambda w: [
-            f"{RESULTS}/score_predictions/{source}.json" for source in stages.score_sources(CONFIG, w.table)
+            f"{RESULTS}/score_predictions/{source}.json" for source in selections.score_sources(CONFIG, w.table)
         ],
         published="config/published.csv",
         code=stage_code("make_tables"),

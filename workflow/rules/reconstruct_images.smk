@@ -13,12 +13,14 @@ rule reconstruct_images:
     benchmark:
         f"{LOGS}/reconstruct_images/{{tokenizer}}/{{source}}.benchmark.tsv"
     wildcard_constraints:
-        source=r"reconstruction|restoration\.tokenizer-oracle",
+        source=r"reconstruction|(restoration|masked)\.tokenizer-oracle(@[a-z-]+)?|masked\.corrupted-input",
     conda:
         ENVIRONMENT
     threads: 1
     params:
-        config=slice_of("reconstruct_images", "evaluate_llm.restoration", tokenizer="{tokenizer}", source="{source}"),
+        config=lambda w: slice_of(
+            "seed", "reconstruct_images", *source_keys(w), tokenizer="{tokenizer}", source="{source}"
+        )(w),
     message:
         "reconstruct_images: {wildcards.tokenizer} decodes its own tokens ({wildcards.source})"
     shell:
@@ -28,26 +30,27 @@ rule reconstruct_images:
 rule reconstruct_images_restored:
     input:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
-        tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/restoration.parquet",
-        predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/restoration.parquet",
+        tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/{{task}}.parquet",
+        predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.parquet",
         code=stage_code("reconstruct_images"),
     output:
-        images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/restoration.{{predictor}}.parquet",
+        images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/{{task}}.{{predictor}}.parquet",
     log:
-        f"{LOGS}/reconstruct_images/{{tokenizer}}/restoration.{{predictor}}.log",
+        f"{LOGS}/reconstruct_images/{{tokenizer}}/{{task}}.{{predictor}}.log",
     benchmark:
-        f"{LOGS}/reconstruct_images/{{tokenizer}}/restoration.{{predictor}}.benchmark.tsv"
+        f"{LOGS}/reconstruct_images/{{tokenizer}}/{{task}}.{{predictor}}.benchmark.tsv"
     wildcard_constraints:
-        predictor="(?!tokenizer-oracle)[^/]+",
+        task="restoration|masked",
+        predictor="(?!tokenizer-oracle|corrupted-input)[^/]+",
     conda:
         ENVIRONMENT
     threads: 1
     params:
         config=slice_of(
-            "reconstruct_images", "evaluate_llm.restoration", tokenizer="{tokenizer}", source="restoration.{predictor}"
+            "seed", "reconstruct_images", "evaluate_llm.{task}", tokenizer="{tokenizer}", source="{task}.{predictor}"
         ),
     message:
-        "reconstruct_images: {wildcards.tokenizer} decodes what {wildcards.predictor} restored"
+        "reconstruct_images: {wildcards.tokenizer} decodes what {wildcards.predictor} restored ({wildcards.task})"
     shell:
         stage_command("reconstruct_images", ["weights", "tokens", "predictions"], ["images"])
 

@@ -1,26 +1,31 @@
 """Per-item and aggregate metrics; a metric fix costs no evaluation."""
 
 
-rule score_predictions_classification:
+rule score_predictions_answers:
     input:
-        predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/classification.parquet",
+        assets=lambda w: assets_of(*encoder_keys(w)),
+        predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.parquet",
+        manifest=lambda w: [f"{RESULTS}/index_images/{sample_dataset(w)}.parquet"] if encoder_keys(w) else [],
+        features=lambda w: [f"{RESULTS}/embed_images/{sample_dataset(w)}.safetensors"] if encoder_keys(w) else [],
         code=stage_code("score_predictions"),
     output:
-        metrics=f"{RESULTS}/score_predictions/{{tokenizer}}/classification.{{predictor}}.json",
-        per_item=f"{RESULTS}/score_predictions/{{tokenizer}}/classification.{{predictor}}.parquet",
+        metrics=f"{RESULTS}/score_predictions/{{tokenizer}}/{{task}}.{{predictor}}.json",
+        per_item=f"{RESULTS}/score_predictions/{{tokenizer}}/{{task}}.{{predictor}}.parquet",
     log:
-        f"{LOGS}/score_predictions/{{tokenizer}}/classification.{{predictor}}.log",
+        f"{LOGS}/score_predictions/{{tokenizer}}/{{task}}.{{predictor}}.log",
     benchmark:
-        f"{LOGS}/score_predictions/{{tokenizer}}/classification.{{predictor}}.benchmark.tsv"
+        f"{LOGS}/score_predictions/{{tokenizer}}/{{task}}.{{predictor}}.benchmark.tsv"
+    wildcard_constraints:
+        task="classification|captioning|vqa",
     conda:
         ENVIRONMENT
     threads: 1
     params:
-        config=score_slice("classification.{predictor}"),
+        config=lambda w: score_slice("{task}.{predictor}", *encoder_keys(w))(w),
     message:
-        "score_predictions: {wildcards.predictor} on {wildcards.tokenizer} tokens, few-shot classification"
+        "score_predictions: {wildcards.predictor} on {wildcards.tokenizer} tokens, {wildcards.task}"
     shell:
-        stage_command("score_predictions", ["predictions"], ["metrics", "per_item"])
+        stage_command("score_predictions", ["predictions", "manifest", "features"], ["metrics", "per_item"])
 
 
 rule score_predictions_semantics:
@@ -77,7 +82,7 @@ rule score_predictions_images:
     benchmark:
         f"{LOGS}/score_predictions/{{tokenizer}}/{{source}}.benchmark.tsv"
     wildcard_constraints:
-        source=r"reconstruction|mean-image|corrupted-input|restoration\..+",
+        source=r"reconstruction|mean-image|corrupted-input|(restoration|masked)\..+",
     conda:
         ENVIRONMENT
     threads: 1

@@ -15,13 +15,13 @@ localrules:
 
 rule all_tables:
     input:
-        expand("results/{table}.{format}", table=stages.TABLES, format=TABLE_FORMATS),
+        expand("results/{table}.{format}", table=selections.tables(CONFIG), format=TABLE_FORMATS),
         rules.index_images_rejected.output,
 
 
 rule all_figures:
     input:
-        expand("results/figures/{figure}.{format}", figure=stages.FIGURES, format=FIGURE_FORMATS),
+        expand("results/figures/{figure}.{format}", figure=selections.figures(CONFIG), format=FIGURE_FORMATS),
 
 
 rule all:

@@ -1,0 +1,320 @@
+"""Runs of evaluate_llm: interrupted and continued, shared out among processes, under every protocol."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.test_evaluate_llm import CODES, INSTRUCTION, SIDE, entry, inputs, predictions, stage, tokens_of  # noqa: F401
+from v2l.baselines import majority_vote
+from v2l.errors import UserError
+from v2l.evaluate_llm import run
+from v2l.io.provenance import provenance, run_key
+from v2l.llm import engine
+from v2l.llm.batches import BATCH_COST, plan_batches
+from v2l.llm.loading import load_llm
+from v2l.llm.progress import Progress
+from v2l.llm.prompts import RestorationPrompt
+from v2l.metrics.classification import measure_classification
+from v2l.registries import TASKS
+from v2l.restoration import MASKED_TASKS, mask_positions
+from v2l.runtime import rng
+from v2l.stage import StageConfig
+
+NAMES = ("tokens", "vocabulary", "words", "manifest", "features")
+SMALL = {"episodes": 7, "batch_size": 2, "grid": [{"ways": [2, 3], "tokens": [2], "inner_shots": [1, 2]}]}
+
+
+def job(inputs, task, work: Path, machine: dict | None = None, **changes) -> StageConfig:  # noqa: F811
+    """A stage's configuration with a folder for its journal."""
+    config = stage(inputs, task, **changes)
+    data = json.loads(config.text)
+    data["job"]["work"] = str(work)
+    return StageConfig("evaluate_llm", data, machine)
+
+
+def bytes_of(inputs, path: Path, config: StageConfig) -> bytes:  # noqa: F811
+    run(config, {name: inputs[name] for name in NAMES}, {"predictions": path})
+    return path.read_bytes()
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("task", ["classification", "restoration"])
+def test_a_run_killed_at_any_batch_goes_on_to_the_same_bytes(inputs, tmp_path, monkeypatch, task):  # noqa: F811
+    config = job(inputs, task, tmp_path / "work", classification=SMALL, restoration={"batch_size": 2})
+    whole = bytes_of(inputs, tmp_path / "whole.parquet", config)
+    counted = []
+    compute = engine._Batches.run
+    monkeypatch.setattr(engine._Batches, "run", lambda *a: counted.append(1) or compute(*a))
+    bytes_of(inputs, tmp_path / "again.parquet", config)
+    total = len(counted)
+    killed = victim = int(np.random.default_rng().integers(1, total))  # a different batch in every run of the tests
+
+    def dies(*arguments):
+        if len(counted) == victim:
+            raise Killed
+        counted.append(1)
+        return compute(*arguments)
+
+    counted.clear()
+    monkeypatch.setattr(engine._Batches, "run", dies)
+    with pytest.raises(Killed):
+        bytes_of(inputs, tmp_path / "resumed.parquet", config)
+    assert not (tmp_path / "resumed.parquet").exists()
+    (journal,) = (tmp_path / "work").rglob("*.jsonl")
+    journal.write_text(journal.read_text()[:-7])  # the kill cut the last line short
+    counted.clear()
+    victim = -1
+    assert bytes_of(inputs, tmp_path / "resumed.parquet", config) == whole
+    assert len(counted) == total - (killed - 1)  # the line that was cut short is computed anew
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_a_process_killed_by_a_signal_goes_on_where_it_stopped(inputs, tmp_path):  # noqa: F811
+    """The stage as the workflow starts it, ended by SIGKILL once its journal has lines."""
+    config = job(inputs, "restoration", tmp_path / "work", restoration={"batch_size": 1})
+    whole = bytes_of(inputs, tmp_path / "whole.parquet", config)
+    command = [sys.executable, "-m", "v2l.evaluate_llm", "--config", config.text]
+    command += [word for name in NAMES for word in ("--input", name, str(inputs[name]))]
+    command += ["--output", "predictions", str(tmp_path / "killed.parquet")]
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not any(path.stat().st_size > 2000 for path in tmp_path.rglob("*.jsonl")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (journal,) = tmp_path.rglob("*.jsonl")
+    assert journal.stat().st_size > 2000 and not (tmp_path / "killed.parquet").exists()
+    assert bytes_of(inputs, tmp_path / "killed.parquet", config) == whole
+
+
+def test_another_configuration_never_continues_an_old_run(inputs, tmp_path, monkeypatch):  # noqa: F811
+    def dies(*_):
+        raise Killed
+
+    config = job(inputs, "classification", tmp_path, classification=SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._Batches, "run", dies)
+        for changes in (SMALL, SMALL | {"max_new_tokens": 3}):
+            with pytest.raises(Killed):
+                bytes_of(
+                    inputs, tmp_path / "p.parquet", job(inputs, "classification", tmp_path, classification=changes)
+                )
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
+    bytes_of(inputs, tmp_path / "p.parquet", config)
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+
+
+@pytest.mark.parametrize("task", ["classification", "restoration"])
+def test_merged_shards_are_the_unsharded_bytes(inputs, tmp_path, task):  # noqa: F811
+    changes = {"classification": SMALL, "restoration": {"batch_size": 2, "images_of": {"few": 7}}}
+    whole = bytes_of(inputs, tmp_path / "whole.parquet", job(inputs, task, tmp_path / "work", **changes))
+    assert pq.ParquetFile(tmp_path / "whole.parquet").num_row_groups >= 4
+    config = job(inputs, task, tmp_path / "work", **changes)
+    record = provenance(config, {name: inputs[name] for name in NAMES})
+    for shard in range(3):
+        part = job(inputs, task, tmp_path / "work", {"shard": str(shard), "shards": "3"}, **changes)
+        bytes_of(inputs, tmp_path / "work" / run_key(config, record) / f"shard-{shard}-of-3.parquet", part)
+    merging = job(inputs, task, tmp_path / "work", {"shards": "3", "launcher": "false"}, **changes)  # starts none
+    assert bytes_of(inputs, tmp_path / "merged.parquet", merging) == whole
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_shards_are_processes_behind_a_launcher(inputs, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    changes = {"restoration": {"batch_size": 2, "images_of": {"few": 3}, "tasks": ["inpainting"]}}
+    whole = bytes_of(inputs, tmp_path / "whole.parquet", job(inputs, "restoration", tmp_path / "work", **changes))
+    config = job(inputs, "restoration", tmp_path / "work", {"shards": "2", "launcher": "env SHARDED=1"}, **changes)
+    assert bytes_of(inputs, tmp_path / "merged.parquet", config) == whole
+
+
+def test_a_failed_shard_is_named_and_the_others_are_kept(inputs, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    config = job(
+        inputs, "classification", tmp_path / "work", {"shards": "2", "launcher": "false"}, classification=SMALL
+    )
+    with pytest.raises(UserError, match="shards 0, 1 of 2 failed.*run again"):
+        bytes_of(inputs, tmp_path / "p.parquet", config)
+
+
+def test_100_predictions_do_not_depend_on_the_batch_size(inputs, tmp_path):  # noqa: F811
+    grid = [{"ways": [2, 3], "tokens": [2, 3], "induction": [False, True], "inner_shots": [1, 2], "repeats": [0, 1]}]
+
+    def rows(batch_size: int) -> list[dict]:
+        changes = {"episodes": 7, "grid": grid, "batch_size": batch_size}
+        return predictions(inputs, tmp_path / "p.parquet", "classification", classification=changes)
+
+    expected = rows(1)
+    assert len(expected) == 224 and rows(5) == expected and rows(32) == expected
+
+
+class TestBatches:
+    def test_every_prompt_once_longest_first(self):
+        lengths = [5, 300, 7, 299, 6, 40, 301, 8]
+        batches = plan_batches(lengths, 3)
+        assert sorted(index for batch in batches for index in batch) == list(range(8))
+        assert batches[0] == [6, 1, 3] and max(map(len, batches)) == 3
+        widths = [max(lengths[index] for index in batch) for batch in batches]
+        assert widths == sorted(widths, reverse=True)
+
+    def test_a_long_prompt_stays_alone_where_padding_would_cost_more(self):
+        lengths = [10, 10, 10, 10 + BATCH_COST]
+        assert plan_batches(lengths, 4) == [[3], [0, 1, 2]]
+        assert plan_batches([10, 10, 10, 11], 4) == [[3, 0, 1, 2]]
+
+
+class TestProgress:
+    def test_the_journal_survives_and_serves_other_shards(self, tmp_path):
+        with Progress("t", 4, tmp_path, shard=0, shards=2) as progress:
+            progress.add("a", [[1], [2, 3]])
+            assert list(progress.mine([10, 11, 12])) == [10, 12]
+        (tmp_path / "batches.1.jsonl").write_text('["b",[[4]]]\n["c",[[')
+        with Progress("t", 4, tmp_path) as progress:
+            assert progress.known("a") == [[1], [2, 3]] and progress.known("b") == [[4]]
+            assert progress.known("c") is None
+
+
+class TestProtocols:
+    def rows(self, inputs, tmp_path, protocol, predictor="tiny", **restoration):  # noqa: F811
+        path = tmp_path / f"{protocol}.parquet"
+        return predictions(inputs, path, "restoration", predictor, protocol=protocol, restoration=restoration)
+
+    def test_released_shows_only_the_corrupted_tokens_themselves(self, inputs, tmp_path):  # noqa: F811
+        rows = self.rows(inputs, tmp_path, "released", restrict_to_codebook=True)
+        tokenizer = load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))[1]
+        ids = np.array([ids[0] for ids in pq.read_table(inputs["vocabulary"])["token_ids"].to_pylist()])
+        (row,) = [r for r in rows if (r["task"], r["image_id"], r["start"]) == ("shift", "0/1.png", 3)]
+        shifted = tokens_of(inputs, "shift", "0/1.png")
+        prompt = RestorationPrompt(tokenizer, INSTRUCTION)
+        query = prompt.ids([], ids[shifted[[6, 7]]].tolist(), 2)
+        tail = query[len(prompt.ids([], [], 2)) - len(prompt._output) - len(prompt._input) :]
+        assert row["prompt_ids"][-len(tail) :] == tail
+        paper = self.rows(inputs, tmp_path, "paper")
+        lengths = {kind: {len(r["prompt_ids"]) for r in rows if r["task"] == kind} for kind in TASKS}
+        assert max(lengths["shift"]) < max(len(r["prompt_ids"]) for r in paper if r["task"] == "shift")
+        assert lengths["inpainting"] == {len(r["prompt_ids"]) for r in paper if r["task"] == "inpainting"}
+
+    def test_released_needs_a_code_for_every_id(self, inputs, tmp_path):  # noqa: F811
+        with pytest.raises(UserError, match="restrict_to_codebook` is false .as in protocol released"):
+            self.rows(inputs, tmp_path, "released")
+
+    @pytest.mark.parametrize("task", TASKS)
+    def test_held_out_has_nothing_of_the_answer_in_the_input(self, inputs, tmp_path, task):  # noqa: F811
+        """Change every clean token of the asked image alone: no prompt of protocol held-out may notice."""
+        table = pq.read_table(inputs["tokens"])
+        facts = table.schema.metadata
+        changed = table.to_pylist()
+        for row in changed:
+            if row["corruption"] == "none" and row["image_id"] == "0/0.png":
+                row["local_ids"] = [(code + 1) % CODES for code in row["local_ids"]]
+        other = tmp_path / "other.parquet"
+        pq.write_table(pa.Table.from_pylist(changed, schema=table.schema).replace_schema_metadata(facts), other)
+        settings = {"tasks": [task], "images_of": {"few": 1}}
+        mine = self.rows(inputs, tmp_path, "held-out", **settings)
+        theirs = self.rows(inputs | {"tokens": other}, tmp_path, "held-out", **settings)
+        assert [row["target_codes"] for row in mine] != [row["target_codes"] for row in theirs]
+        assert [row["prompt_ids"] for row in mine] == [row["prompt_ids"] for row in theirs]
+        leaky = [self.rows(inputs | {"tokens": t}, tmp_path, "paper", **settings) for t in (inputs["tokens"], other)]
+        assert [row["prompt_ids"] for row in leaky[0]] != [row["prompt_ids"] for row in leaky[1]]
+
+    def test_held_out_examples_are_noised_maps_of_other_images(self, inputs, tmp_path):  # noqa: F811
+        settings = {"tasks": ["rotation"], "replacement_shares": [0.0] * 30, "images_of": {"few": 1}}
+        row = self.rows(inputs, tmp_path, "held-out", **settings)[3]  # positions 6 and 7, after a context of four
+        names = list(dict.fromkeys(pq.read_table(inputs["tokens"])["image_id"].to_pylist()))
+        others = [name for name in names if name != "0/0.png"]
+        order = rng(0, "held-out", "0/0.png").permutation(len(others))
+        assert len(others) == 23  # so seven come a second time
+        ids = np.array([ids[0] for ids in pq.read_table(inputs["vocabulary"])["token_ids"].to_pylist()])
+        maps = [
+            [tokens_of(inputs, kind, others[place]) for kind in ("rotation", "none")] for place in [*order, *order[:7]]
+        ]
+        examples = [(ids[turned[2:8]].tolist(), ids[clean[6:8]].tolist()) for turned, clean in maps]
+        query = ids[tokens_of(inputs, "rotation", "0/0.png")[2:8]].tolist()
+        tokenizer = load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))[1]
+        assert row["prompt_ids"] == RestorationPrompt(tokenizer, INSTRUCTION).ids(examples, query, 2)
+
+    def test_held_out_needs_another_image(self, inputs, tmp_path):  # noqa: F811
+        table = pq.read_table(inputs["tokens"], filters=[("image_id", "==", "0/0.png")])
+        pq.write_table(
+            pa.table(table).replace_schema_metadata(pq.read_schema(inputs["tokens"]).metadata), tmp_path / "one.parquet"
+        )
+        with pytest.raises(UserError, match="examples from other images, and the sample has one"):
+            self.rows(inputs | {"tokens": tmp_path / "one.parquet"}, tmp_path, "held-out")
+
+    def test_majority_vote_solves_paper_and_not_held_out(self, inputs, tmp_path):  # noqa: F811
+        hits = {}
+        for protocol in ("paper", "released", "held-out"):
+            rows = self.rows(inputs, tmp_path, protocol, "majority-vote", replacement_shares=[0.3] * 10)
+            pairs = [pair for row in rows for pair in zip(row["predicted_codes"], row["target_codes"], strict=True)]
+            hits[protocol] = np.mean([a == b for a, b in pairs])
+            for task in MASKED_TASKS:
+                asked = [
+                    p for row in rows if (row["task"], row["image_id"]) == (task, "0/0.png") for p in row["positions"]
+                ]
+                assert asked == mask_positions(task, (SIDE, SIDE)).tolist()
+        assert hits["paper"] > 0.95 and hits["released"] > 0.95 and hits["held-out"] < 0.2
+        assert majority_vote(np.array([[1], [1], [2]])) == [1]
+
+
+class TestReleasedClassification:
+    def test_masks_and_prompts(self, inputs, tmp_path):  # noqa: F811
+        grid = [{"ways": [3], "tokens": [3], "induction": [False, True]}]
+        path = tmp_path / "p.parquet"
+        rows = predictions(
+            inputs, path, "classification", protocol="released", classification={"grid": grid, "max_new_tokens": 8}
+        )
+        tokenizer = load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))[1]
+        for row in rows:
+            prompt = tokenizer.decode(row["prompt_ids"], skip_special_tokens=True)
+            names = [name.replace(" ", "_") for name in row["class_names"]]
+            assert prompt.endswith("Output: ") and ", " not in prompt.split("###")[-1]
+            assert all(f"Output: {name}\n" in prompt for name in names)
+            if row["induction"]:
+                assert " or ".join(f"['{name}'" for name in names) + "]" in prompt
+                ids = [tokenizer(name, add_special_tokens=False).input_ids for name in names]
+                assert len(row["output_ids"]) == max(map(len, ids))
+                for place, made in enumerate(row["output_ids"]):
+                    assert made in {name[place] for name in ids if place < len(name)} | {tokenizer.eos_token_id}
+            else:
+                assert len(row["output_ids"]) == 8  # max_new_tokens: nothing stops it
+        (_, masked) = measure_classification("few", "tiny@released", path)
+        right = [row["output"].strip().startswith(row["target"].replace(" ", "_")) for row in rows if row["induction"]]
+        assert masked.values.tolist() == right and masked.protocol == "released" and masked.keys["llm"] == "tiny"
+
+
+class TestEpisodeFiles:
+    def test_the_stage_asks_the_episodes_of_the_file(self, inputs, tmp_path):  # noqa: F811
+        (tmp_path / "2_way_1_shot.csv").write_text("0/0.png,1/1.png,1/2.png,\n2/0.png,3/0.png,2/5.png,\n")
+        settings = {
+            "grid": [{"ways": [2], "tokens": [2]}],
+            "episode_files": f"{tmp_path}/{{ways}}_way_{{inner_shots}}_shot.csv",
+        }
+        rows = predictions(inputs, tmp_path / "p.parquet", "classification", classification=settings)
+        assert [row["support_images"] for row in rows] == [["0/0.png", "1/1.png"], ["2/0.png", "3/0.png"]]
+        assert [(row["query_image"], row["target"]) for row in rows] == [("1/2.png", "name 1"), ("2/5.png", "name 2")]
+        assert all(row["query_image"] not in row["support_images"] for row in rows)
+
+    def test_an_image_that_the_sample_lacks(self, inputs, tmp_path):  # noqa: F811
+        (tmp_path / "e.csv").write_text("0/0.png,1/1.png,1/9.png,\n")
+        settings = {"grid": [{"ways": [2], "tokens": [2]}], "episode_files": f"{tmp_path}/e.csv"}
+        with pytest.raises(UserError, match="e.csv, line 1: image 1/9.png is not among the images of the sample"):
+            predictions(inputs, tmp_path / "p.parquet", "classification", classification=settings)
+
+
+def test_a_restoration_prompt_beyond_the_context_is_named(inputs, tmp_path):  # noqa: F811
+    with pytest.raises(
+        UserError, match="inpainting of 0/0.png, step 0 has .* tokens.*at most 1024.*replacement_shares"
+    ):
+        predictions(inputs, tmp_path / "p.parquet", "restoration", restoration={"replacement_shares": [0.1] * 200})

@@ -1,0 +1,76 @@
+"""How far an evaluation is: the bar on the screen, and the journal that an interrupted run goes on from."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Block = TypeVar("Block")
+Rows = list[list[int]]
+
+
+class Progress:
+    """The part of a run that one process does, as a context manager.
+
+    Finished batches are lines of `<folder>/batches.<shard>.jsonl`, named by a hash of everything they depend on. Those
+    of every file there count, so that a run may go on with another number of shards. A line that a kill cut short is
+    passed over.
+    """
+
+    def __init__(self, title: str, total: int, folder: Path | None = None, shard: int = 0, shards: int = 1):
+        self.shard, self.shards, self.shared_out = shard, shards, shards == 1
+        self._title, self._total, self._folder = title, total, folder
+        self._known: dict[str, Rows] = {}
+        self._journal = None
+
+    def __enter__(self) -> "Progress":
+        self._bar = tqdm(total=self._total, desc=self._title, disable=None)
+        if self._folder:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted(self._folder.glob("batches.*.jsonl")):
+                self._known |= dict(_lines(path.read_text()))
+            self._journal = open(self._folder / f"batches.{self.shard}.jsonl", "a")  # noqa: SIM115
+            self._journal.write("\n")  # ends a line that was cut short
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.close()
+        if self._journal:
+            self._journal.close()
+
+    def mine(self, blocks: Sequence[Block]) -> Iterator[Block]:
+        """The blocks of this shard: every `shards`-th. A block becomes one table, and no block depends on another."""
+        self.shared_out = True
+        yield from blocks[self.shard :: self.shards]
+
+    def known(self, key: str) -> Rows | None:
+        """What an earlier run answered in batch `key`, or None."""
+        rows = self._known.get(key)
+        if rows is not None:
+            self._bar.update(len(rows))
+        return rows
+
+    def add(self, key: str, rows: Rows) -> None:
+        """Keep the answers of batch `key`; after this call no kill loses them."""
+        self._bar.update(len(rows))
+        if self._journal:
+            self._known[key] = rows
+            self._journal.write(json.dumps([key, rows], separators=(",", ":")) + "\n")
+            self._journal.flush()
+            os.fsync(self._journal.fileno())
+
+    def finish(self) -> None:
+        """Move the bar to its end: predictors without a language model do not report."""
+        self._bar.update(self._bar.total - self._bar.n)
+
+
+def _lines(text: str) -> Iterator[tuple[str, Rows]]:
+    for line in text.splitlines():
+        try:
+            key, rows = json.loads(line)
+        except ValueError:
+            continue
+        yield key, rows

@@ -1,0 +1,14 @@
+"""The learning rate of a step."""
+
+import math
+
+from v2l.config_finetuning import FinetuneLLM
+from v2l.config_training import TrainTokenizer
+
+
+def learning_rate(config: TrainTokenizer | FinetuneLLM, step: int, steps: int) -> float:
+    """Rate of `step` of `steps`: linear from 0 over the warm-up, then half a cosine to 0, per step (released)."""
+    warmup = config.warmup_share * steps
+    if step < warmup:
+        return config.learning_rate * step / warmup
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))

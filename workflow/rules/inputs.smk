@@ -1,0 +1,43 @@
+"""Input files that depend on wildcards; no rules."""
+
+
+def import_codebook(wildcards):
+    """This experiment's codebook, for an imported tokenizer whose words are not published with it."""
+    entry = CONFIG.tokenizers[wildcards.tokenizer]
+    needs = entry.method == "v2l" and not entry.codebooks
+    return [f"{RESULTS}/filter_vocabulary/codebook.safetensors"] if needs else []
+
+
+def task_files(wildcards):
+    """Files of few-shot episodes, if they are not drawn."""
+    return stages.used_episode_files(CONFIG) if wildcards.task == "classification" else []
+
+
+def predictor_features(wildcards):
+    """Image features, for the one predictor that reads no tokens."""
+    needs = wildcards.predictor == "clip-prototype"
+    return [f"{RESULTS}/embed_images/{CONFIG.samples['classification'].dataset}.safetensors"] if needs else []
+
+
+def predictor_adapter(wildcards):
+    """Adapter of a language model, for the one task that it is fine-tuned for."""
+    needs = wildcards.task == "masked" and wildcards.predictor in CONFIG.llms
+    folder = f"{RESULTS}/finetune_llm/{wildcards.tokenizer}/{wildcards.predictor}"
+    return [f"{folder}/adapter_model.safetensors"] if needs else []
+
+
+def source_manifest(wildcards):
+    """Manifest of a source's sample."""
+    return f"{RESULTS}/index_images/{CONFIG.samples[source_sample(wildcards)].dataset}.parquet"
+
+
+def source_weights(wildcards):
+    """Weights whose geometry the originals are read with; images that no tokenizer made follow the first."""
+    tokenizer = wildcards.get("tokenizer") or "pixels"
+    trained = CONFIG.train_tokenizer.tokenizers[0] if tokenizer == "pixels" else tokenizer
+    return f"{RESULTS}/train_tokenizer/{trained}.safetensors"
+
+
+def shown_images(wildcards):
+    """Images that a figure puts side by side."""
+    return [f"{RESULTS}/reconstruct_images/{source}.parquet" for source in SHOWN_SOURCES[wildcards.figure]]
