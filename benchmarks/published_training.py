@@ -67,20 +67,26 @@ class PublishedTraining:
         losses |= {"adversarial": adversarial, "adaptive_weight": weight}
         return content + weights.quantizer * losses["quantizer"] + weights.adversarial * weight * adversarial
 
-    def step(self, rate: float, image_BCHW: Tensor, clip_image_BCHW: Tensor, rerun: bool = True) -> dict[str, float]:
-        """One update of both networks; with `rerun` off the discriminator sees the first pass's reconstruction."""
+    def step(self, rate: float, image_BCHW: Tensor, clip_image_BCHW: Tensor, rerun: str = "whole") -> dict[str, float]:
+        """One update of both networks.
+
+        `rerun`: what the discriminator's pass runs again after the tokenizer's update. whole: image encoder, network
+        and losses, through which 0 times their sum is differentiated (released); forward: without that; none: nothing.
+        """
         for optimizer in self.optimizers:
             optimizer.zero_grad()
             optimizer.param_groups[0]["lr"] = rate
         reconstruction_BCHW, losses = self.forward(image_BCHW, clip_image_BCHW)
         self.generator_loss(reconstruction_BCHW, losses).backward()
         self.optimizers[0].step()
-        if rerun:
-            with torch.no_grad():
-                reconstruction_BCHW, _ = self.forward(image_BCHW, clip_image_BCHW)
+        nothing = torch.zeros(())
+        if rerun != "none":
+            with torch.set_grad_enabled(rerun == "whole"):
+                reconstruction_BCHW, again = self.forward(image_BCHW, clip_image_BCHW)
+            nothing = 0 * sum(again.values())
         self.optimizers[1].zero_grad()
         real, fake = self.discriminator(image_BCHW), self.discriminator(reconstruction_BCHW.detach())
         losses["discriminator"] = 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
-        losses["discriminator"].backward()
+        (losses["discriminator"] + nothing).backward()
         self.optimizers[1].step()
         return {name: loss.item() for name, loss in losses.items()}

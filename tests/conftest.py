@@ -30,7 +30,7 @@ class Project:
         command = [sys.executable, "-m", "snakemake", *arguments, "--max-threads", "1"]
         if not any(argument.startswith("experiment=") for argument in arguments):
             command += ["--config", "experiment=tiny"]
-        kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": 900}
+        kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": 2400}
         return subprocess.run(command, cwd=self.folder, env=os.environ | environment, **kwargs)
 
     def planned(self, *arguments: str) -> dict[str, int]:
