@@ -19,12 +19,10 @@ from v2l.config_training import TrainTokenizer, merge
 from v2l.io.storage import read_tensors
 from v2l.training.loop import INTERRUPTED
 
-# Failed in part on a clean clone, see the closing note of that day; mend and take this mark away.
-pytestmark = pytest.mark.xfail(reason="comparisons across ranks fail on a clean clone, cause open", strict=False)
 STEPS = 20
 CHANGES = {
     "max_steps": STEPS,
-    "learning_rate": 2e-5,  # Adam turns rounding in tiny gradients into steps of this size
+    "learning_rate": 2e-5,  # at higher rates Adam makes steps of rounding, and a code flips within 20 steps
     "global_batch_size": 4,
     "log_every": 1,
     "match_steps": [0, 4],
@@ -62,7 +60,7 @@ def stage(toy, vgg, tmp_path):  # noqa: F811
 
 def finish(process: subprocess.Popen) -> str:
     """Wait for a run that must succeed; what it said."""
-    said = process.communicate(timeout=240)[1]
+    said = process.communicate(timeout=600)[1]
     assert process.returncode == 0, said[-3000:]
     return said
 
@@ -101,13 +99,13 @@ def test_a_signal_ends_all_ranks_after_a_step_and_a_new_start_goes_on_exactly(st
     assert "interrupted" not in whole
     process = stage(2, "stopped")
     work = stage.folder / "stopped" / "work"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (found := list(work.glob("*/progress.json"))) and time.monotonic() < deadline:
         time.sleep(0.01)
     step = json.loads(found[0].read_text())["step"]
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     os.kill(int(children[0]), number)  # one of the ranks
-    said = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=600)[1]
     assert process.returncode != 0 and f"exitcode  : {INTERRUPTED}" in said, said[-3000:]
     assert "interrupted; a checkpoint holds everything before step" in said
     assert not (stage.folder / "stopped" / "weights.safetensors").exists() and step < STEPS
@@ -130,7 +128,7 @@ def test_micro_batches_add_up_to_the_whole_batch(stage):
 
 def test_a_batch_that_the_ranks_cannot_share_is_refused(stage):
     process = stage(2, "odd", global_batch_size=5)
-    said = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=600)[1]
     assert process.returncode != 0
     assert "train_tokenizer.global_batch_size is 5, with 2 ranks. Expected: a multiple of the ranks" in said
 
