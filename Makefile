@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup assets demo test lint format lock
+.PHONY: help setup assets demo test test-slurm lint format lock
 
 help:
 	@echo "make demo    environment, demo assets, then every table and figure of the demo"
 	@echo "make test    environment, demo assets, then the test suite"
+	@echo "make test-slurm  the tests that need a cluster, on a SLURM of four nodes on this machine (Debian; needs root)"
 	@echo "make setup   the environment in .venv alone"
 	@echo "make lint    style of Python and rule files; make format applies it"
 	@echo "make lock    requirements.lock and environment.yml anew from requirements.in"
@@ -33,6 +34,13 @@ demo: assets
 test: assets
 	@$(BIN)/snakemake assets/foolbox/asset.json --config experiment=demo --quiet all
 	$(BIN)/python -m pytest
+
+# Bounded, and the cluster is stopped however the tests end.
+test-slurm: setup
+	@test "$$(id -u)" = 0 || { echo "make test-slurm needs root: it starts a SLURM of four nodes on this machine"; exit 1; }
+	@bash tests/slurm/install.sh
+	trap '$(BIN)/python -m tests.slurm.cluster stop' EXIT; \
+		OMP_NUM_THREADS=1 timeout --signal=INT --kill-after=60 1500 $(BIN)/python -m pytest -m slurm
 
 lint: setup
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import pytest
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]
+OFFLINE = ROOT / "tests" / "offline"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
@@ -70,8 +71,8 @@ def new_project(tmp_path_factory, tiny_folder) -> Callable[[], Project]:
 
 @pytest.fixture(scope="session")
 def tiny_run(new_project) -> Project:
-    """The project after `snakemake all` of the tiny experiment."""
+    """The project after `snakemake all` of the tiny experiment, with every connection to the outside refused."""
     project = new_project()
-    project.log = project.snakemake("all")
+    project.log = project.snakemake("all", PYTHONPATH=str(OFFLINE))
     assert project.log.returncode == 0, project.log.stdout[-6000:]
     return project

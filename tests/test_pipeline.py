@@ -1,12 +1,16 @@
 """One whole run of the tiny experiment: values of all five tables, not just files."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from tests.conftest import OFFLINE
 from v2l.selections import FIGURES, TABLES
 from v2l.workflow import STAGES
 
@@ -126,6 +130,13 @@ def test_restoration_keeps_the_tokens_outside_the_mask(tiny_run):
     assert set(np.concatenate(inpainting.positions.to_list())) == {5, 6, 9, 10}
     for _, row in inpainting.iterrows():
         assert list(row.target_codes) == [clean[row.image_id][position] for position in row.positions]
+
+
+def test_nothing_of_the_run_could_reach_a_network():
+    """The run's Python refuses connections, so that all stages are known to work offline."""
+    code = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)"
+    refused = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(OFFLINE)}, stderr=-1)
+    assert b"offline: look-up of 192.0.2.1 refused" in refused.stderr
 
 
 def test_rejected_image_is_listed_and_not_fatal(tiny_run):

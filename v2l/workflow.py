@@ -4,7 +4,7 @@ import ast
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, product
 from pathlib import Path
 
@@ -78,6 +78,12 @@ def stage_command(stage: str, inputs: Sequence[str], outputs: Sequence[str], mac
     files += [f"--output {name} {{output.{name}:q}}" for name in outputs]
     files += [f"--machine {name}={{resources.{name}:q}}" for name in machine]
     return " ".join(["python -m", f"v2l.{stage}", "--config {params.config:q}", *files, "--log {log:q}"])
+
+
+def launched(command: str, resources: Iterable[str]) -> str:
+    """`command` under `v2l.launch`, which starts it where and as wide as the rule's resources say."""
+    values = " ".join(f"{name}={{resources.{name}:q}}" for name in resources)
+    return f"exec python -m v2l.launch {values} -- {command}"
 
 
 def slicer(config: Config, *keys: str, **job: str) -> Callable:

@@ -9,6 +9,9 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(Path(workflow.basedir).parent))
 
 from v2l import selections, timings, workflow as stages
+from v2l.cluster import executor
+from v2l.cluster.request import Request
+from v2l.cluster.site import Site
 from v2l.errors import UserError
 from v2l.experiment import load_experiment
 from v2l.protocols import split_run
@@ -19,18 +22,22 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+executor.install()
+
 # Jobs run the Python that runs Snakemake, also when its environment is not activated.
 shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")
 ENVIRONMENT = "../../environment.yml"  # for `--sdm conda`
 RESULTS = f"results/{CONFIG.experiment}"
 LOGS = f"logs/{CONFIG.experiment}"
 
+SITE = Site(workflow, CONFIG)
 SHOWN_SOURCES = selections.shown_sources(CONFIG)
 
 slice_of = partial(stages.slicer, CONFIG)
 assets_of = partial(stages.asset_records, CONFIG)
 stage_code = stages.stage_code
 stage_command = stages.stage_command
+launched = stages.launched
 
 
 wildcard_constraints:

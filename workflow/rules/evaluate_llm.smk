@@ -24,9 +24,9 @@ rule evaluate_llm:
         ENVIRONMENT
     threads: lambda w: 8 if predictor_keys(w) else 1
     resources:
+        **SITE.predictor(),
         shards=1,
         launcher="",
-        device_map="",
     params:
         config=lambda w: slice_of(
             "seed",
@@ -41,6 +41,7 @@ rule evaluate_llm:
         )(w),
     message:
         "evaluate_llm: {wildcards.task} with {wildcards.tokenizer} tokens by {wildcards.predictor}"
+        " ({resources.gpu} GPUs, {resources.mem_mb} MB)"
     shell:
         stage_command(
             "evaluate_llm",

@@ -1,6 +1,13 @@
-"""Weights of each tokenizer variant, trained or imported; a training's checkpoints live in work/, which stays."""
+"""Weights of each tokenizer variant, trained or imported; a training's checkpoints live in work/, which stays.
+
+On a cluster a training's rule runs where Snakemake runs and only waits: v2l.launch submits it, or finds it again.
+"""
 
 IMPORTED = stages.imported(CONFIG)
+
+
+localrules:
+    train_tokenizer,
 
 
 rule train_tokenizer:
@@ -25,6 +32,8 @@ rule train_tokenizer:
     conda:
         ENVIRONMENT
     threads: 8
+    resources:
+        **SITE.training(),
     params:
         config=slice_of(
             "seed",
@@ -38,8 +47,11 @@ rule train_tokenizer:
     message:
         "train_tokenizer: {wildcards.tokenizer}"
     shell:
-        stage_command(
-            "train_tokenizer", ["manifest", "features", "codebook", "vocabulary"], ["weights", "words", "metrics"]
+        launched(
+            stage_command(
+                "train_tokenizer", ["manifest", "features", "codebook", "vocabulary"], ["weights", "words", "metrics"]
+            ),
+            Request.model_fields,
         )
 
 

@@ -1,0 +1,241 @@
+"""What is asked of SLURM and how its answers are read, on machines without it; tests/slurm has the real one."""
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+
+from tests.slurm import fake_slurm
+from tests.slurm.cluster import Cluster
+from tests.slurm.test_training import Training
+from v2l.cluster import executor
+from v2l.cluster.commands import minutes
+from v2l.cluster.request import Request
+from v2l.errors import UserError
+from v2l.launch import progress_line
+from v2l.workflow import launched
+
+PROFILE = yaml.safe_load(Path("workflow/profiles/default/profile.v9+.yaml").read_text())
+PAPER = PROFILE["set-resources"]["train_tokenizer"] | {"slurm_partition": "gpu", "slurm_account": "vision"}
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch) -> Path:
+    """The fake commands first on the PATH; the folder of their calls and jobs."""
+    folder = fake_slurm.install(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(tmp_path / "slurm"))
+    (tmp_path / "slurm").mkdir()
+    return tmp_path / "slurm"
+
+
+def calls(slurm: Path, name: str) -> list[list[str]]:
+    lines = [json.loads(line) for line in (slurm / "calls.log").read_text().splitlines()]
+    return [arguments for command, *arguments in lines if command == name]
+
+
+def test_the_papers_training_is_one_job_of_32_gpus(slurm):
+    text = Request.parse(PAPER).executor("v2l-x", Path("/w"), 256)._make_submission_file_text("python task", "")
+    assert text == (
+        "#!/bin/bash\n"
+        "\n"
+        "# Parameters\n"
+        "#SBATCH --account=vision\n"
+        "#SBATCH --cpus-per-task=8\n"
+        "#SBATCH --error=/w/%j/%j_0_log.err\n"
+        "#SBATCH --gpus-per-node=8\n"
+        "#SBATCH --job-name=v2l-x\n"
+        "#SBATCH --mem=256000M\n"
+        "#SBATCH --nodes=4\n"
+        "#SBATCH --ntasks-per-node=8\n"
+        "#SBATCH --open-mode=append\n"
+        "#SBATCH --output=/w/%j/%j_0_log.out\n"
+        "#SBATCH --partition=gpu\n"
+        "#SBATCH --requeue\n"
+        "#SBATCH --signal=USR2@180\n"
+        "#SBATCH --time=1440\n"
+        "\n"
+        "# command\n"
+        "export SUBMITIT_EXECUTOR=slurm\n"
+        "srun --unbuffered --output /w/%j/%j_%t_log.out --error /w/%j/%j_%t_log.err --kill-on-bad-exit=1 python task\n"
+    )
+
+
+def test_constraints_and_missing_accounts_reach_sbatch(slurm):
+    options = Request.parse(PAPER | {"constraint": "a100&nvlink", "slurm_account": ""}).options(256)
+    assert "--constraint='a100&nvlink'" in options and "--account" not in options and "--output" not in options
+
+
+@given(st.integers(1, 300), st.integers(1, 5), st.integers(1, 9), st.integers(1, 9))
+def test_a_batch_is_shared_evenly_and_no_gpu_gets_too_little(batch, nodes, gpus, least):
+    request = Request(nodes=nodes, gpus_per_node=gpus, images_per_gpu=least)
+    used_nodes, used_gpus = request.geometry(batch)
+    ranks = used_nodes * used_gpus
+    assert used_nodes <= nodes and used_gpus <= gpus and batch % ranks == 0
+    assert ranks == 1 or batch // ranks >= least
+
+
+def test_the_demo_takes_two_gpus_of_one_node():
+    assert Request.parse(PAPER).geometry(16) == (1, 2) and Request.parse(PAPER).geometry(256) == (4, 8)
+
+
+def test_wrong_resources_are_named():
+    with pytest.raises(UserError, match="on_interrupt: .*'stop'.*set-resources"):
+        Request.parse({"on_interrupt": "stop"})
+
+
+def test_time_limits_are_read_in_minutes():
+    limits = ["30:00", "2:00:00", "1-00:30:00", "infinite"]
+    assert [minutes(limit) for limit in limits] == [30, 120, 1470, float("inf")]
+
+
+def test_progress_says_what_is_left():
+    values = {"step": 20, "steps": 120, "pixel": 0.25, "images_per_second": 64.0}
+    assert progress_line(values, 256) == "step 20 of 120, pixel 0.25, 64 images/s, 0:06:40 left"
+
+
+def test_resources_are_no_part_of_the_stage_command():
+    text = launched("python -m v2l.train_tokenizer --config {params.config:q}", ["nodes"])
+    assert text.endswith("nodes={resources.nodes:q} -- python -m v2l.train_tokenizer --config {params.config:q}")
+
+
+# ---- the executor's answers to SLURM's silence
+
+
+class Guarded(executor.Executor):
+    """The guard around a plugin whose status rounds are given."""
+
+    def __init__(self, rounds):
+        self.rounds, self.reported, self.logger = rounds, [], logging.getLogger("test")
+        self.executor_settings = SimpleNamespace(init_seconds_before_status_checks=1)
+        self.answer, self.seen, self.answered, self.next_seconds_between_status_checks = None, {}, 0.0, 180
+
+    def report_job_success(self, job_info):
+        self.reported.append((job_info.external_jobid, "done"))
+
+    def report_job_error(self, job_info, msg=None, aux_logs=None):
+        self.reported.append((job_info.external_jobid, msg))
+
+
+async def plugin_round(self, active_jobs):
+    """As release 2.8.0: without an answer, every job is dropped."""
+    self.answer = self.rounds.pop(0)
+    for job_info in active_jobs if self.answer is not None else []:
+        if self.answer.get(job_info.external_jobid) == "COMPLETED":
+            self.report_job_success(job_info)
+        else:
+            yield job_info
+
+
+@pytest.fixture
+def rounds(monkeypatch):
+    """`go(answers, minutes between them)` -> (jobs still waited for, what was reported)."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(executor.plugin.Executor, "check_active_jobs", plugin_round)
+    monkeypatch.setattr(executor.time, "monotonic", lambda: clock.now)
+
+    def go(answers, step: float):
+        guarded = Guarded(list(answers))
+        waiting = [SubmittedJobInfo(None, external_jobid=job_id, aux={}) for job_id in ("1", "2")]
+
+        async def look(waiting):
+            return [job_info async for job_info in guarded.check_active_jobs(waiting)]
+
+        for _ in answers:
+            clock.now += 60 * step
+            waiting = asyncio.run(look(waiting))
+        return [job_info.external_jobid for job_info in waiting], guarded.reported
+
+    return go
+
+
+def test_jobs_outlive_unanswered_rounds(rounds):
+    running = {"1": "RUNNING", "2": "RUNNING"}
+    assert rounds([running, None, None, running | {"1": "COMPLETED"}], 5) == (["2"], [("1", "done")])
+
+
+def test_an_hour_of_silence_ends_the_run(rounds):
+    waiting, reported = rounds([{"1": "RUNNING"}, *[None] * 5], 13)
+    assert waiting == [] and [job_id for job_id, _ in reported] == ["1", "2"]
+    assert "SLURM has said nothing for 65 minutes; job 1 may still be running" in reported[0][1]
+
+
+def test_a_job_that_slurm_no_longer_knows_is_named(rounds):
+    waiting, reported = rounds([{"1": "RUNNING", "2": "RUNNING"}, *[{"1": "RUNNING"}] * 3], 4)
+    assert waiting == ["1"] and "SLURM job 2 vanished without a trace" in reported[0][1]
+
+
+# ---- the profile's whole way, through fake commands
+
+
+def test_a_stage_goes_through_the_shipped_profile(new_project, slurm):
+    project = new_project()
+    path = project.folder / "slurm" / "profile.v9+.yaml"
+    path.write_text(path.read_text().replace("status-checks: 20", "status-checks: 1"))
+    result = project.snakemake("results/tiny/index_images/imagenet.parquet", "--profile", "slurm", **os.environ)
+    assert result.returncode == 0, result.stdout
+    test_only, submitted = calls(slurm, "sbatch")
+    shown = [word for word in submitted if not word.startswith(("--wrap", "--job-name", "--output", "--comment"))]
+    text = " ".join(shown)
+    for option in ("-A default", "-p gpu", "-t 480", "--mem 16000", "--nodes=1", "--requeue"):
+        assert option in text, text
+    assert "--test-only" in test_only and (project.folder / "results/tiny/index_images/imagenet.parquet").exists()
+
+
+def test_a_training_goes_through_sbatch_and_is_collected(tmp_path, slurm):
+    training = Training(tmp_path / "project", Cluster(tmp_path / "none"))
+    said = training.finish(training.start(steps=3, images_per_gpu=8, slurm_partition="gpu", constraint="a100"), 60)
+    ((script,),) = calls(slurm, "sbatch")
+    text = (slurm / "1" / "script").read_text()
+    assert script.endswith(".sh") and "--partition=gpu" in text and "--constraint=a100" in text and "--nodes=1" in text
+    assert "submitted SLURM job 1" in said and "SLURM job 1: COMPLETED" in said
+    (looked,) = [call for call in calls(slurm, "squeue") if any(word.startswith("--name=") for word in call)]
+    assert looked[-1] == f"--name={training.name()}", "first asked whether the job is there"
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_without_a_cluster_the_same_command_is_one_process_or_several(tmp_path, ranks):
+    training = Training(tmp_path / "project", Cluster(tmp_path / "none"))
+    process = training.start(steps=3, launcher="local", local_ranks=ranks)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, said
+    (event,) = training.events()
+    assert (event["WORLD_SIZE"] or "1") == str(ranks) and (training.folder / "out/weights").read_text() == "3 steps"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"gpu"', '"fast"', ["slurm_partition is 'fast'", "one of gpu", "slurm/profile.v9+.yaml"]),
+        ('"default"', '"others"', ["slurm_account is 'others'", "one of default, friends"]),
+    ],
+)
+def test_a_wrong_name_is_said_before_anything_is_submitted(new_project, slurm, old, new, words):
+    project = new_project()
+    path = project.folder / "slurm" / "profile.v9+.yaml"
+    path.write_text(path.read_text().replace(old, new))
+    result = project.snakemake("results/tiny/index_images/imagenet.parquet", "--profile", "slurm", **os.environ)
+    assert result.returncode == 1 and all(word in result.stdout for word in words), result.stdout
+    assert not (slurm / "calls.log").exists() or not calls(slurm, "sbatch")
+
+
+def test_a_machine_without_slurm_is_told_so(new_project, tmp_path):
+    project = new_project()
+    target = "results/tiny/index_images/imagenet.parquet"
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("bash", "env", "git", "which"):
+        (bare / name).symlink_to(subprocess.check_output(["which", name], text=True).strip())
+    result = project.snakemake(target, "--profile", "slurm", PATH=f"{bare}:{Path(sys.executable).parent}")
+    assert result.returncode == 1 and "this machine has no SLURM: `sbatch` is not on the PATH" in result.stdout
+    assert "Traceback" not in result.stdout

@@ -1,0 +1,37 @@
+"""Resources of rules that follow from the site profile and from the experiment's models."""
+
+from collections.abc import Callable
+
+from v2l.cluster.request import Request
+from v2l.config import Config
+from v2l.llm import memory
+from v2l.protocols import split_run
+
+GPU_MEMORY_MB = 80000
+
+
+class Site:
+    """What the rule files ask about the machines that will run their jobs."""
+
+    def __init__(self, workflow, config: Config):
+        self.workflow, self.config = workflow, config
+        defaults = workflow.resource_settings._parsed_default_resources
+        self.defaults = {name: resource.raw for name, resource in defaults.items()}
+
+    def training(self) -> dict[str, int | str | Callable]:
+        """What `v2l.launch` needs to know, where neither profile says it; the launcher follows the executor."""
+        missing = {name: field.default for name, field in Request.model_fields.items() if name not in self.defaults}
+        return missing | {"launcher": lambda wildcards: "local" if self.workflow.local_exec else "slurm"}
+
+    def predictor(self) -> dict[str, Callable]:
+        """GPUs that hold a predictor, how it is spread over them, and memory of the node that it passes through."""
+        spread = lambda wildcards: "auto" if self._gpus(wildcards) > 1 else ""  # noqa: E731
+        return {"gpu": self._gpus, "device_map": spread, "mem_mb": self._memory_mb}
+
+    def _gpus(self, wildcards) -> int:
+        entry = self.config.llms.get(split_run(wildcards.predictor)[0])
+        return memory.gpus(entry, int(self.defaults.get("gpu_memory_mb") or GPU_MEMORY_MB)) if entry else 0
+
+    def _memory_mb(self, wildcards) -> int:
+        entry = self.config.llms.get(split_run(wildcards.predictor)[0])
+        return 16000 + (memory.megabytes(entry) or 16000) if entry else 16000
