@@ -25,6 +25,13 @@ class Project:
         for name in ("v2l", "workflow", "config", "slurm"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
 
+    def copy(self, folder: Path) -> "Project":
+        """The project with its results and Snakemake's memory of them, in a new folder."""
+        copied = object.__new__(Project)
+        copied.folder = folder / "copy"
+        shutil.copytree(self.folder, copied.folder, symlinks=True)
+        return copied
+
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         """Run `snakemake ARGUMENTS` for the tiny experiment, jobs side by side; both output streams as `stdout`."""
         command = [sys.executable, "-m", "snakemake", *arguments, "--max-threads", "1"]

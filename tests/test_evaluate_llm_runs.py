@@ -140,15 +140,6 @@ def test_shards_are_processes_behind_a_launcher(inputs, tmp_path, monkeypatch): 
     assert bytes_of(inputs, tmp_path / "merged.parquet", config) == whole
 
 
-def test_a_failed_shard_is_named_and_the_others_are_kept(inputs, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
-    config = job(
-        inputs, "classification", tmp_path / "work", {"shards": "2", "launcher": "false"}, classification=SMALL
-    )
-    with pytest.raises(UserError, match="shards 0, 1 of 2 failed.*run again"):
-        bytes_of(inputs, tmp_path / "p.parquet", config)
-
-
 def test_100_predictions_do_not_depend_on_the_batch_size(inputs, tmp_path):  # noqa: F811
     grid = [{"ways": [2, 3], "tokens": [2, 3], "induction": [False, True], "inner_shots": [1, 2], "repeats": [0, 1]}]
 

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from v2l import filter_vocabulary
 from v2l.errors import UserError
-from v2l.filter_vocabulary import count_top_entries
+from v2l.filter_vocabulary import top_entries
 from v2l.io.storage import parquet_facts, read_tensors, write_parquet, write_tensors
 from v2l.manifest import SCHEMA
 from v2l.stage import StageConfig
@@ -126,6 +126,13 @@ def test_facts_hashes_and_provenance(stage):
     }
 
 
+def counted(embedding_VD, feature_ND, rows, top_k, batch_size):
+    """How many images have each entry among their top-k, by the stage's own search in batches."""
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    best = np.concatenate(list(top_entries(embedding_VD, feature_ND, batches, top_k)))
+    return np.bincount(best, minlength=len(embedding_VD))
+
+
 def by_sorting(embedding_VD, feature_ND, rows, top_k):
     """The same counts from a stable sort of all scores."""
     order = np.argsort(-(feature_ND[rows] @ embedding_VD.T), axis=1, kind="stable")[:, :top_k]
@@ -139,7 +146,7 @@ small = hnp.arrays(np.float32, st.tuples(st.integers(5, 12), st.just(3)), elemen
 @given(embedding=small, feature=small, top_k=st.integers(1, 5), batch=st.integers(1, 13))
 def test_counts_with_ties_equal_a_stable_sort_at_any_batch_size(embedding, feature, top_k, batch):
     rows = np.arange(0, len(feature), 2)
-    counts = count_top_entries(torch.from_numpy(embedding), torch.from_numpy(feature), rows, top_k, batch)
+    counts = counted(torch.from_numpy(embedding), torch.from_numpy(feature), rows, top_k, batch)
     assert counts.sum() == len(rows) * top_k
     assert counts.tolist() == by_sorting(embedding, feature, rows, top_k).tolist()
 
@@ -150,7 +157,7 @@ def test_copies_of_an_entry_do_not_depend_on_the_batch(seed, batch):
     generator = torch.Generator().manual_seed(seed)
     embedding_VD = torch.randn(20, 64, generator=generator)[torch.arange(60) % 20]
     feature_ND = torch.randn(30, 64, generator=generator)
-    counts = count_top_entries(embedding_VD, feature_ND, np.arange(30), 5, batch)
+    counts = counted(embedding_VD, feature_ND, np.arange(30), 5, batch)
     assert counts.sum() == 150
     # The best text's three copies fill places 1 to 3, the second best's lower two copies places 4 and 5.
     best_N = (feature_ND.double() @ embedding_VD[:20].double().T).argmax(dim=1)

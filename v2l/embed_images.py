@@ -1,17 +1,20 @@
 """Stage embed_images: one image feature for every row of a data set's manifest."""
 
 import logging
+from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
 import torch
 from tqdm import tqdm
 
 from v2l.encoders import load_encoder
 from v2l.io.provenance import provenance
-from v2l.io.storage import write_tensors
+from v2l.io.storage import matrix, vectors, write_tensors
 from v2l.loading import load_batches
 from v2l.manifest import Manifest
 from v2l.runtime import device
+from v2l.shards import shared_out
 from v2l.stage import Paths, StageConfig, run_stage
 
 
@@ -20,20 +23,24 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
 
     Raises UserError on an image that has become unreadable since it was indexed.
     """
-    manifest = Manifest.read(inputs["manifest"])
-    encoder = load_encoder(config.encoders[config.encoder], device())
-    rows = np.arange(len(manifest.image_id))
-    feature_ND = torch.empty(len(rows), encoder.dimension)
-    batches = load_batches(
-        manifest, rows, lambda image, row: encoder.square(image, manifest.fit), config.embed_images.batch_size
-    )
-    with tqdm(total=len(rows), unit="image", disable=None) as progress:
-        for batch, squares in batches:
-            feature_ND[batch] = encoder.encode_squares(np.stack(squares)).cpu()
-            progress.update(len(batch))
-    facts = {"encoder": config.encoder}
-    write_tensors(outputs["features"], {"feature_ND": feature_ND}, provenance(config, inputs), facts)
-    logging.info("embedded %d images of %s, %d channels", len(rows), config.job["dataset"], encoder.dimension)
+    manifest, size = Manifest.read(inputs["manifest"]), config.embed_images.batch_size
+    count = len(manifest.image_id)
+    blocks = [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def features(blocks: list[np.ndarray]) -> Iterator[pa.Table]:
+        encoder = load_encoder(config.encoders[config.encoder], device())
+        rows = np.concatenate(blocks)
+        batches = load_batches(manifest, rows, lambda image, row: encoder.square(image, manifest.fit), size)
+        with tqdm(total=len(rows), unit="image", disable=None) as progress:
+            for batch, squares in batches:
+                yield pa.table({"feature": vectors(encoder.encode_squares(np.stack(squares)))})
+                progress.update(len(batch))
+
+    record = provenance(config, inputs)
+    table = pa.concat_tables(shared_out(config, record, inputs, outputs, blocks, features))
+    feature_ND = torch.tensor(matrix(table["feature"]))
+    write_tensors(outputs["features"], {"feature_ND": feature_ND}, record, {"encoder": config.encoder})
+    logging.info("embedded %d images of %s, %d channels", count, config.job["dataset"], feature_ND.shape[1])
 
 
 if __name__ == "__main__":

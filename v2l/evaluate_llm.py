@@ -40,8 +40,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     rows = 0
     with parquet_writer(outputs["predictions"], schema, record, facts) as writer:
         if folder and shards > 1 and shard is None:
-            parts = merged(run_shards(config, inputs, folder, shards, config.machine.get("launcher", "")))
-            for table in parts:
+            for table in merged(run_shards(config, inputs, folder, shards, "predictions")):
                 writer.write_table(table.cast(writer.schema))
                 rows += len(table)
         else:

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +17,13 @@ from v2l.encoders import load_encoder
 from v2l.errors import UserError
 from v2l.io.images import to_tensor
 from v2l.io.provenance import provenance
-from v2l.io.storage import ROWS_PER_GROUP, parquet_facts, parquet_writer
+from v2l.io.storage import ROWS_PER_GROUP, parquet_facts, parquet_writer, regrouped, vectors
 from v2l.loading import load_batches, load_features
 from v2l.manifest import Manifest
 from v2l.models.base import Codes, VisionTokenizer
 from v2l.models.tokenizer import load_tokenizer
 from v2l.runtime import device
+from v2l.shards import shared_out
 from v2l.stage import Paths, StageConfig, run_stage
 from v2l.tokens import schema
 
@@ -50,20 +53,28 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
             "features of the encoder that its codebook was made with",
             "set `encoder` to that encoder; the authors' weights need CLIP ViT-L/14",
         )
-    extractor = Extractor(config, manifest, tokenizer, feature_ND)
+    size = config.extract_tokens.batch_size
+    starts = range(0, len(rows), size)
+    blocks = [(corruption, rows[start : start + size]) for corruption in sample.corruptions for start in starts]
     grid = [tokenizer.geometry.grid] * 2
     columns = schema(grid[0] * grid[1], tokenizer.global_tokens)
     facts = {"tokenizer": tokenizer.facts, "grid": grid, "vocabulary": parquet_facts(inputs["words"])["vocabulary"]}
     used = np.zeros(tokenizer.facts["codebooks"]["local_size"], dtype=bool)
-    with (
-        parquet_writer(outputs["tokens"], columns, provenance(config, inputs), facts) as writer,
-        tqdm(total=len(rows) * len(sample.corruptions), unit="image", disable=None) as progress,
-    ):
-        for corruption in sample.corruptions:
-            for table in extractor.tables(rows, corruption, columns):
-                writer.write_table(table)
-                used[table["local_ids"].combine_chunks().flatten().to_numpy()] = True
-                progress.update(table.num_rows)
+    record = provenance(config, inputs)
+
+    def extracted(blocks: list[tuple[str, np.ndarray]]) -> Iterator[pa.Table]:
+        extractor = Extractor(config, manifest, tokenizer, feature_ND)
+        with tqdm(total=sum(len(batch) for _, batch in blocks), unit="image", disable=None) as progress:
+            for corruption, group in groupby(blocks, itemgetter(0)):
+                for table in extractor.tables(np.concatenate([batch for _, batch in group]), corruption, columns):
+                    yield table
+                    progress.update(table.num_rows)
+
+    tables = shared_out(config, record, inputs, outputs, blocks, extracted)
+    with parquet_writer(outputs["tokens"], columns, record, facts) as writer:
+        for table in regrouped(tables, ROWS_PER_GROUP):
+            writer.write_table(table.cast(writer.schema))
+            used[table["local_ids"].combine_chunks().flatten().to_numpy()] = True
     logging.info(
         "%s: %d images, %d corruption(s); %d of %d local codes used",
         *(config.job["tokenizer"], len(rows), len(sample.corruptions), used.sum(), len(used)),
@@ -81,7 +92,7 @@ class Extractor:
         self.encoder = load_encoder(config.encoders[config.encoder], device()) if needs_encoder else None
 
     def tables(self, rows: np.ndarray, corruption: str, columns: pa.Schema) -> Iterator[pa.Table]:
-        """Tables of at most a row group each, for `rows` under `corruption`."""
+        """A table for each batch of `rows` under `corruption`."""
 
         def transform(image: Image.Image, row: int) -> Image.Image:
             image_id = self.manifest.image_id[row]
@@ -90,23 +101,17 @@ class Extractor:
                 image, corruption, self.tokenizer.geometry, self.manifest.fit, blur, self.config.seed, image_id
             )
 
-        for start in range(0, len(rows), ROWS_PER_GROUP):
-            group = rows[start : start + ROWS_PER_GROUP]
-            batches = load_batches(self.manifest, group, transform, self.settings.batch_size)
-            codes = [self._ids(batch, images, corruption) for batch, images in batches]
-            yield pa.table(
-                [
-                    self.manifest.image_id[group],
-                    self.manifest.split[group],
-                    self.manifest.label[group],
-                    np.full(len(group), corruption),
-                    _fixed_lists([ids.global_BK for ids in codes])
-                    if self.tokenizer.has_global
-                    else pa.nulls(len(group)),
-                    _fixed_lists([ids.local_BL for ids in codes]),
-                ],
-                names=columns.names,
-            ).cast(columns)
+        for batch, images in load_batches(self.manifest, rows, transform, self.settings.batch_size):
+            codes = self._ids(batch, images, corruption)
+            values = [
+                self.manifest.image_id[batch],
+                self.manifest.split[batch],
+                self.manifest.label[batch],
+                np.full(len(batch), corruption),
+                vectors(codes.global_BK) if self.tokenizer.has_global else pa.nulls(len(batch)),
+                vectors(codes.local_BL),
+            ]
+            yield pa.table(values, names=columns.names).cast(columns)
 
     @torch.inference_mode()
     def _ids(self, rows: np.ndarray, images: list[Image.Image], corruption: str) -> Codes:
@@ -116,11 +121,6 @@ class Extractor:
             feature_BD = self.feature_ND[rows] if stored else self.encoder.encode_images(images, self.manifest.fit)
             feature_BD = feature_BD.to(device())
         return self.tokenizer.encode(to_tensor(images).to(device()), feature_BD)
-
-
-def _fixed_lists(batches: list[Tensor]) -> pa.FixedSizeListArray:
-    codes_NK = torch.cat(batches).cpu().numpy()
-    return pa.FixedSizeListArray.from_arrays(pa.array(codes_NK.astype(np.int32).ravel()), codes_NK.shape[1])
 
 
 if __name__ == "__main__":

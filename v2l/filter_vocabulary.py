@@ -2,6 +2,9 @@
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby, product
+from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +20,10 @@ from v2l.io.storage import hash_tensor, parquet_facts, read_tensors, write_parqu
 from v2l.loading import load_features
 from v2l.manifest import Manifest
 from v2l.runtime import device
+from v2l.shards import shared_out
 from v2l.stage import Paths, StageConfig, run_stage
+
+GLOBAL = ("global", "subword_global")  # codebooks that are filtered: of all entries, and of subwords alone
 
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
@@ -49,15 +55,34 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
         )
     visible_V = np.array([any(map(_visible, text)) for text in vocabulary["text"].to_pylist()])
     is_subword_V = np.arange(vocabulary.num_rows) < facts["subwords"]
-    tensors, parts = {"local_VD": embedding_VD[: facts["subwords"]]}, []
     if visible_V.sum() < settings.top_k:
         raise UserError(
             f"the vocabulary has {visible_V.sum()} entries with visible text",
             f"at least `filter_vocabulary.top_k` = {settings.top_k}",
             "lower top_k",
         )
-    for name, candidate_V in [("global", visible_V), ("subword_global", visible_V & is_subword_V)]:
-        kept, count = keep(settings, embedding_VD, np.flatnonzero(candidate_V), feature_ND, rows)
+    candidates = {
+        name: np.flatnonzero(candidate_V)
+        for name, candidate_V in zip(GLOBAL, (visible_V, visible_V & is_subword_V), strict=True)
+    }
+    batches = [rows[start : start + settings.batch_size] for start in range(0, len(rows), settings.batch_size)]
+    blocks = list(product(candidates, batches))
+
+    def tables(blocks: list[tuple[str, np.ndarray]]) -> Iterator[pa.Table]:
+        for name, group in groupby(blocks, itemgetter(0)):
+            candidate, batches = candidates[name], [batch for _, batch in group]
+            for best in top_entries(embedding_VD[candidate], feature_ND, batches, min(settings.top_k, len(candidate))):
+                yield pa.table({"entry": candidate[best]})
+
+    record = provenance(config, inputs)
+    count_V = {name: np.zeros(vocabulary.num_rows, dtype=np.int64) for name in candidates}
+    for (name, _), table in zip(blocks, shared_out(config, record, inputs, outputs, blocks, tables), strict=True):
+        count_V[name] += np.bincount(table["entry"].to_numpy(), minlength=vocabulary.num_rows)
+
+    tensors, parts = {"local_VD": embedding_VD[: facts["subwords"]]}, []
+    for name, candidate in candidates.items():
+        kept = keep(settings, count_V[name])
+        count = pa.array(count_V[name][kept], pa.int32())
         tensors |= {f"{name}_VD": embedding_VD[kept], f"{name}_entries_V": torch.from_numpy(kept)}
         entries = vocabulary.take(kept).replace_schema_metadata(None).select(["kind", "token_ids", "text"])
         columns = {"codebook": pa.array([name] * len(kept)), "entry": pa.array(kept, pa.int32())}
@@ -65,21 +90,14 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
             pa.table(columns | dict(zip(entries.column_names, entries.columns, strict=True)) | {"count": count})
         )
         kinds = ", ".join(f"{number} {kind}s" for kind, number in Counter(entries["kind"].to_pylist()).items())
-        logging.info(
-            "%s: kept %d of %d entries (%s) from %d images", name, len(kept), candidate_V.sum(), kinds, len(rows)
-        )
+        logging.info("%s: kept %d of %d entries (%s) from %d images", name, len(kept), len(candidate), kinds, len(rows))
     facts = {"vocabulary": facts, "codebooks": codebook_facts(tensors)}
-    record = provenance(config, inputs)
     write_tensors(outputs["codebook"], tensors, record, facts)
     write_parquet(outputs["entries"], pa.concat_tables(parts), record, facts)
 
 
-def keep(
-    settings: FilterVocabulary, embedding_VD: Tensor, candidates: np.ndarray, feature_ND: Tensor, rows: np.ndarray
-) -> tuple[np.ndarray, pa.Array]:
-    """Candidates (vocabulary rows) that enough images have among their top-k, ascending, and how many images each."""
-    top_k = min(settings.top_k, len(candidates))
-    count_V = count_top_entries(embedding_VD[candidates], feature_ND, rows, top_k, settings.batch_size)
+def keep(settings: FilterVocabulary, count_V: np.ndarray) -> np.ndarray:
+    """Vocabulary rows that enough images have among their top-k, ascending; `count_V` is how many images have each."""
     kept_V = count_V >= settings.min_count
     if not kept_V.any():
         raise UserError(
@@ -87,16 +105,16 @@ def keep(
             f"a count that is reached; the most frequent entry has {count_V.max()}",
             "lower min_count, or use more images",
         )
-    return candidates[kept_V], pa.array(count_V[kept_V], pa.int32())
+    return np.flatnonzero(kept_V)
 
 
-def count_top_entries(
-    embedding_VD: Tensor, feature_ND: Tensor, rows: np.ndarray, top_k: int, batch_size: int
-) -> np.ndarray:
-    """For each entry, the number of images (`rows` of feature_ND) that have it among their `top_k`, int64.
+def top_entries(
+    embedding_VD: Tensor, feature_ND: Tensor, batches: list[np.ndarray], top_k: int
+) -> Iterator[np.ndarray]:
+    """For each batch of images (rows of feature_ND), the `top_k` entries of each in turn: B * top_k rows, int64.
 
     Likeness is the dot product of unit image feature and mean text feature (released). Of equally like entries the
-    lower one wins. Memory holds `batch_size` x V scores.
+    lower one wins. Memory holds the scores of one batch.
     """
     where = device()
     distinct: dict[bytes, int] = {}
@@ -104,12 +122,9 @@ def count_top_entries(
     first_U = torch.from_numpy(np.unique(group_V.numpy(), return_index=True)[1])
     # One score for all copies of an embedding: a matrix product may round equal columns differently.
     embedding_DU, group_V = embedding_VD[first_U].T.to(where), group_V.to(where)
-    count_V = torch.zeros(len(group_V), dtype=torch.int64, device=where)
-    for start in tqdm(range(0, len(rows), batch_size), unit="batch", disable=None):
-        feature_BD = feature_ND[rows[start : start + batch_size]].to(where)
-        score_BV = (feature_BD @ embedding_DU)[:, group_V]
-        count_V += top_indices(score_BV, top_k).flatten().bincount(minlength=len(count_V))
-    return count_V.cpu().numpy()
+    for batch in tqdm(batches, unit="batch", disable=None):
+        score_BV = (feature_ND[batch].to(where) @ embedding_DU)[:, group_V]
+        yield top_indices(score_BV, top_k).flatten().cpu().numpy()
 
 
 def top_indices(score_BV: Tensor, top_k: int) -> Tensor:

@@ -7,6 +7,7 @@
 
 import json
 import logging
+from functools import partial
 
 from v2l.io.atomic import atomic_path
 from v2l.io.provenance import provenance, write_beside
@@ -15,6 +16,7 @@ from v2l.metrics.classification import measure_classification
 from v2l.metrics.rows import items_table
 from v2l.metrics.semantics import measure_semantics
 from v2l.metrics.vqa import measure_vqa
+from v2l.shards import shared_out
 from v2l.stage import Paths, StageConfig, run_stage
 
 PROTOCOL = "paper"  # of sources that no language model answered
@@ -24,6 +26,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     """Score a source; writes `metrics` (JSON, provenance beside it) and `per_item` (Parquet): see `measure_*`."""
     tokenizer, source = config.job["tokenizer"], config.job["source"]
     section = config.score_predictions
+    record = provenance(config, inputs)
     kind, _, predictor = source.partition(".")
     if kind == "classification":
         table = "table1_classification"
@@ -43,9 +46,9 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
         from v2l.metrics.image_sources import measure_images, table_of  # takes seconds that the other sources can spare
 
         table = table_of(source)
-        measurements = measure_images(section, tokenizer, source, PROTOCOL, inputs)
+        share = partial(shared_out, config, record, inputs, outputs)
+        measurements = measure_images(section, tokenizer, source, PROTOCOL, inputs, share)
     rows = [measurement.row(config.seed, section.bootstrap_samples) for measurement in measurements]
-    record = provenance(config, inputs)
     write_parquet(outputs["per_item"], items_table(measurements, table), record)
     with atomic_path(outputs["metrics"]) as temporary:
         temporary.write_text(json.dumps({"rows": rows}, indent=1, allow_nan=False) + "\n")

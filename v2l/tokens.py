@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from v2l.io.storage import parquet_facts
+from v2l.io.storage import matrix, parquet_facts
 
 
 def schema(length: int, global_tokens: int) -> pa.Schema:
@@ -62,8 +62,8 @@ class Tokens:
         has_global = table["global_ids"].null_count == 0
         return cls(
             image_id=image_id,
-            local_NL=_matrix(table["local_ids"]),
-            global_NK=_matrix(table["global_ids"]) if has_global else None,
+            local_NL=matrix(table["local_ids"]).astype(np.int64),
+            global_NK=matrix(table["global_ids"]).astype(np.int64) if has_global else None,
             tokenizer=facts["tokenizer"],
             grid=tuple(facts["grid"]),
         )
@@ -72,7 +72,3 @@ class Tokens:
     def read_NK(self) -> np.ndarray | None:
         """The codes that stand for words and are read by a language model; None if no codes of the tokenizer do."""
         return {"global": self.global_NK, "local": self.local_NL, None: None}[self.tokenizer["reads"]]
-
-
-def _matrix(column: pa.ChunkedArray) -> np.ndarray:
-    return column.combine_chunks().flatten().to_numpy().reshape(len(column), column.type.list_size).astype(np.int64)

@@ -72,7 +72,7 @@ def _source(module: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def stage_command(stage: str, inputs: Sequence[str], outputs: Sequence[str], machine: Sequence[str] = ()) -> str:
+def stage_command(stage: str, inputs: Sequence[str], outputs: Sequence[str], machine: Iterable[str] = ()) -> str:
     """The shell template of a rule: `python -m v2l.<stage>` with its named inputs, outputs and machine resources."""
     files = [f"--input {name} {{input.{name}:q}}" for name in inputs]
     files += [f"--output {name} {{output.{name}:q}}" for name in outputs]

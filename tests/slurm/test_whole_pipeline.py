@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -51,16 +50,13 @@ def for_cluster(project: Project, **training) -> Project:
     path = project.folder / "workflow" / "profiles" / "default" / "profile.v9+.yaml"
     needs = yaml.safe_load(path.read_text())
     needs["set-resources"]["train_tokenizer"] |= {"mem_mb": 2000, "cpus_per_gpu": 1} | training
+    # One stage as two processes on one node, one as two processes on two nodes, as docs/cluster.md says.
+    needs["set-resources"]["extract_tokens"] |= {"shards": 2, "gpu": 2}
+    launcher = "srun --nodes=1 --ntasks=1 --exact --gpus=1 --cpus-per-task=1 --mem=1000"
+    two_nodes = {"nodes": 2, "gpu": 2, "tasks": 2, "tasks_per_gpu": 1, "mpi": "srun", "launcher": launcher}
+    needs["set-resources"]["embed_images"] |= {"shards": 2, "mem_mb": 2000} | two_nodes
     path.write_text(yaml.safe_dump(needs))
     return project
-
-
-def copy_of(project: Project, folder: Path) -> Project:
-    """The project with its results and Snakemake's memory of them."""
-    copied = object.__new__(Project)
-    copied.folder = folder / "copy"
-    shutil.copytree(project.folder, copied.folder, symlinks=True)
-    return copied
 
 
 def test_every_table_equals_the_local_runs(local_run, new_project, cluster):
@@ -78,7 +74,7 @@ def test_training_on_two_nodes_with_two_ranks_equals_four_local_ranks(local_run,
     cases = {"local": ({"local_ranks": 4}, []), "slurm": (TWO_BY_TWO, ["--profile", "slurm"])}
     weights, metrics = {}, {}
     for name, (training, arguments) in cases.items():
-        project = for_cluster(copy_of(local_run, tmp_path / name), **training)
+        project = for_cluster(local_run.copy(tmp_path / name), **training)
         result = project.snakemake(WEIGHTS, "-R", "train_tokenizer", *arguments, **cluster.environment)
         assert result.returncode == 0, result.stdout[-6000:]
         weights[name] = read_tensors(project.folder / WEIGHTS)[0]
@@ -89,7 +85,7 @@ def test_training_on_two_nodes_with_two_ranks_equals_four_local_ranks(local_run,
 
 
 def test_a_snakemake_that_was_killed_and_started_again_has_one_job(local_run, tmp_path, cluster):
-    project = for_cluster(copy_of(local_run, tmp_path), **TWO_BY_TWO)
+    project = for_cluster(local_run.copy(tmp_path), **TWO_BY_TWO)
     shutil.copy("tests/slurm/stand_in.py", project.folder / "v2l" / "train_tokenizer.py")
     arguments = [
         WEIGHTS,

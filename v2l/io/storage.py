@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -34,6 +35,19 @@ def write_parquet(path: Path, table: pa.Table, record: dict, facts: dict | None 
     """Write `table` at once; see `parquet_writer`."""
     with parquet_writer(path, table.schema, record, facts) as writer:
         writer.write_table(table.cast(writer.schema), row_group_size=ROWS_PER_GROUP)
+
+
+def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `rows` each, the last one less: what a row group should hold."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        while sum(map(len, waiting)) >= rows:
+            together = pa.concat_tables(waiting)
+            yield together[:rows]
+            waiting = [together[rows:]]
+    if sum(map(len, waiting)):
+        yield pa.concat_tables(waiting)
 
 
 def parquet_facts(path: Path) -> dict:
@@ -71,6 +85,17 @@ def tensor_facts(path: Path) -> dict:
     """The facts of a safetensors file alone, without its tensors."""
     with safe_open(path, framework="pt") as file:
         return _facts(file)
+
+
+def vectors(tensor_NK: torch.Tensor) -> pa.FixedSizeListArray:
+    """A Parquet column of N vectors of K values."""
+    values_NK = tensor_NK.detach().cpu().numpy()
+    return pa.FixedSizeListArray.from_arrays(pa.array(values_NK.ravel()), values_NK.shape[1])
+
+
+def matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """The N x K values of a column of vectors."""
+    return column.combine_chunks().flatten().to_numpy().reshape(len(column), column.type.list_size)
 
 
 def hash_tensor(tensor: torch.Tensor) -> str:

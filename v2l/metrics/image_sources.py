@@ -1,11 +1,13 @@
 """Tables 3 and 4: decoded or corrupted images against their originals."""
 
-from collections import defaultdict
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, groupby, islice, repeat
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
@@ -15,10 +17,10 @@ from v2l.config import ScorePredictions
 from v2l.config_training import Geometry
 from v2l.errors import UserError
 from v2l.io.images import decode_png, tokenizer_image
-from v2l.io.storage import parquet_facts
+from v2l.io.storage import matrix, parquet_facts, vectors
 from v2l.loading import load_batches
 from v2l.manifest import Manifest
-from v2l.metrics.frechet import METRIC_NAMES, MIN_IMAGES, FeatureNetwork, frechet_distance, load_feature_network
+from v2l.metrics.frechet import METRIC_NAMES, MIN_IMAGES, frechet_distance, load_feature_network
 from v2l.metrics.image_quality import LPIPS_MIN_SIDE, pair_metrics
 from v2l.metrics.lpips_network import load_lpips
 from v2l.metrics.rows import TABLE_KEYS, Measurement, joined
@@ -43,6 +45,10 @@ LLM_NOTES = {
     "masked": "language model fine-tuned with LoRA on training images",
 }
 
+METRICS = ("lpips", "psnr", "ssim")
+IMAGE, ORIGINAL = "image", "original"
+Block = tuple[str, slice]  # images of an images file, or distinct originals
+
 
 def table_of(source: str) -> str:
     """The table that an image source belongs to."""
@@ -66,7 +72,7 @@ def source_keys(tokenizer: str, source: str, global_tokens: int) -> tuple[dict[s
 
 
 def measure_images(
-    config: ScorePredictions, tokenizer: str, source: str, protocol: str, inputs: Paths
+    config: ScorePredictions, tokenizer: str, source: str, protocol: str, inputs: Paths, share: Callable
 ) -> list[Measurement]:
     """LPIPS, PSNR, SSIM (table 3 only) and the Frechet distance of every task in an images file.
 
@@ -82,18 +88,15 @@ def measure_images(
             f"at least {LPIPS_MIN_SIDE}: LPIPS has no value for smaller images",
             "raise the key",
         )
-    lpips_network = load_lpips("alex", Path(config.lpips_weights)).to(device())
-    feature_network = load_feature_network(config.frechet, Path(config.frechet_weights), device())
     keys, note = source_keys(tokenizer, source, facts["global_tokens"])
     if tokenizer != "pixels":
         note = joined(note, facts["note"])
     table = table_of(source)
-    metrics = ("lpips", "psnr", "ssim") if table == "table3_reconstruction" else ("lpips", "psnr")
+    metrics = METRICS if table == "table3_reconstruction" else METRICS[:2]
     protocol = parquet_facts(inputs["images"]).get("protocol", protocol)
 
-    collected = _collect(inputs, geometry, config.batch_size, lpips_network, feature_network)
     measurements = []
-    for task, (images, values, feature_ND, original_ND) in collected.items():
+    for task, (images, values, feature_ND, original_ND) in _collect(config, geometry, inputs, share).items():
         cell = keys | ({"task": task} if "task" in TABLE_KEYS[table] else {})
         measurements += [Measurement(cell, metric, protocol, images, values[metric], note) for metric in metrics]
         measurements.append(_frechet(cell, config.frechet, protocol, note, feature_ND, original_ND))
@@ -114,52 +117,71 @@ def _frechet(
     return Measurement(keys, METRIC_NAMES[kind], protocol, [], np.empty(0), note, value, n)
 
 
-def _collect(
-    inputs: Paths, geometry: Geometry, batch_size: int, lpips_network: torch.nn.Module, features: FeatureNetwork
-) -> dict:
+def _collect(config: ScorePredictions, geometry: Geometry, inputs: Paths, share: Callable) -> dict:
     """Per task: image ids, values by metric (float64, N), features of the images and of their originals (N x D)."""
-    tasks: dict[str, list] = defaultdict(list)
-    known: dict[str, torch.Tensor] = {}  # features of originals, which several tasks share
-    for ids, names, image_BCHW, original_BCHW in _batches(inputs, geometry, batch_size):
-        pairs = pair_metrics(_unit(image_BCHW), _unit(original_BCHW), lpips_network)
-        values = {metric: value.double().cpu().numpy() for metric, value in pairs.items()}
-        feature_BD = features(image_BCHW)
-        new = [i for i, image_id in enumerate(ids) if image_id not in known]
-        if new:
-            known |= dict(zip([ids[i] for i in new], features(original_BCHW[new]), strict=True))
-        for i, (image_id, task) in enumerate(zip(ids, names, strict=True)):
-            tasks[task].append((image_id, {metric: value[i] for metric, value in values.items()}, feature_BD[i]))
-    if not tasks:
+    file = pq.ParquetFile(inputs["images"])
+    ids, tasks = (file.read([name])[name].to_pylist() for name in ("image_id", "task"))
+    if not ids:
         raise UserError(f"{inputs['images']} holds no images", "at least one", "delete it and run again")
+    # Several tasks share an original, whose features are made once.
+    names = {IMAGE: ids, ORIGINAL: list(dict.fromkeys(ids))}
+    blocks = [
+        (kind, slice(start, min(start + config.batch_size, len(found))))
+        for kind, found in names.items()
+        for start in range(0, len(found), config.batch_size)
+    ]
+    tables = share(blocks, partial(_measured, config, geometry, inputs, names))
+    found: dict[str, list[pa.Table]] = {kind: [] for kind in names}
+    for (kind, _), table in zip(blocks, tables, strict=True):
+        found[kind].append(table)
+    image, original = (pa.concat_tables(found[kind]) for kind in (IMAGE, ORIGINAL))
+    feature_ND, original_ND = (torch.tensor(matrix(table["feature"])) for table in (image, original))
+    row_of = {image_id: row for row, image_id in enumerate(names[ORIGINAL])}
     collected = {}
-    for task, items in tasks.items():
-        images = [image_id for image_id, _, _ in items]
-        values = {metric: np.array([value[metric] for _, value, _ in items]) for metric in items[0][1]}
-        originals = torch.stack([known[image_id] for image_id in images])
-        collected[task] = images, values, torch.stack([feature for _, _, feature in items]), originals
+    for task in dict.fromkeys(tasks):
+        rows = [row for row, name in enumerate(tasks) if name == task]
+        values = {metric: image[metric].to_numpy()[rows] for metric in METRICS}
+        own = [row_of[ids[row]] for row in rows]
+        collected[task] = [ids[row] for row in rows], values, feature_ND[rows], original_ND[own]
     return collected
 
 
-def _batches(inputs: Paths, geometry: Geometry, batch_size: int) -> Iterator[tuple]:
-    """Image ids, tasks, and uint8 image_BCHW of the images and of their originals, batch by batch in file order."""
+def _measured(
+    config: ScorePredictions, geometry: Geometry, inputs: Paths, names: dict[str, list[str]], blocks: list[Block]
+) -> Iterator[pa.Table]:
+    """For each block of images their metrics and features, for each block of originals the features alone."""
     manifest = Manifest.read(inputs["manifest"])
-    file = pq.ParquetFile(inputs["images"])
-    ids, tasks = (file.read([name])[name].to_pylist() for name in ("image_id", "task"))
-    images = (data for batch in file.iter_batches(batch_size, columns=["image"]) for data in batch["image"].to_pylist())
+    lpips_network = load_lpips("alex", Path(config.lpips_weights)).to(device())
+    features = load_feature_network(config.frechet, Path(config.frechet_weights), device())
 
     def original(image: Image.Image, row: int) -> np.ndarray:
         return np.asarray(tokenizer_image(image, geometry, manifest.fit))
 
-    start = 0
-    with tqdm(total=len(ids), desc="images", unit="image", disable=None) as progress:
-        for rows, originals in load_batches(
-            manifest, known_rows(manifest, ids, inputs["images"]), original, batch_size
-        ):
-            batch = slice(start, start + len(rows))
-            decoded = [decode_png(data) for data in islice(images, len(rows))]
-            yield ids[batch], tasks[batch], _stack(decoded), _stack(originals)
-            start = batch.stop
-            progress.update(len(rows))
+    with tqdm(total=sum(part.stop - part.start for _, part in blocks), unit="image", disable=None) as progress:
+        for kind, group in groupby(blocks, itemgetter(0)):
+            parts = [part for _, part in group]
+            rows = known_rows(manifest, [name for part in parts for name in names[kind][part]], inputs["images"])
+            images = _decoded(inputs["images"], parts) if kind == IMAGE else repeat(None)
+            batches = load_batches(manifest, rows, original, config.batch_size)
+            for (_, originals), image_BCHW in zip(batches, images, strict=kind == IMAGE):
+                original_BCHW = _stack(originals)
+                shown_BCHW = original_BCHW if image_BCHW is None else image_BCHW
+                columns = {metric: pa.nulls(len(originals), pa.float64()) for metric in METRICS}
+                if image_BCHW is not None:
+                    pairs = pair_metrics(_unit(image_BCHW), _unit(original_BCHW), lpips_network)
+                    columns |= {metric: value.double().cpu().numpy() for metric, value in pairs.items()}
+                yield pa.table(columns | {"feature": vectors(features(shown_BCHW))})
+                progress.update(len(originals))
+
+
+def _decoded(path: Path, parts: list[slice]) -> Iterator[torch.Tensor]:
+    """uint8 image_BCHW of each part of an images file, read from its beginning to its end."""
+    batches = pq.ParquetFile(path).iter_batches(columns=["image"])
+    images, position = chain.from_iterable(batch["image"] for batch in batches), 0
+    for part in parts:
+        chosen = islice(images, part.start - position, part.stop - position)
+        yield _stack([decode_png(data.as_py()) for data in chosen])
+        position = part.stop
 
 
 def _stack(images: list[np.ndarray]) -> torch.Tensor:

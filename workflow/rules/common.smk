@@ -31,6 +31,7 @@ RESULTS = f"results/{CONFIG.experiment}"
 LOGS = f"logs/{CONFIG.experiment}"
 
 SITE = Site(workflow, CONFIG)
+SHARDS = {"shards": 1, "launcher": ""}  # processes that share a stage's work, and what starts each of them
 SHOWN_SOURCES = selections.shown_sources(CONFIG)
 
 slice_of = partial(stages.slicer, CONFIG)

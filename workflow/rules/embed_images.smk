@@ -15,6 +15,8 @@ rule embed_images:
     conda:
         ENVIRONMENT
     threads: 8
+    resources:
+        **SHARDS,
     params:
         config=slice_of(
             "encoder", f"encoders.{CONFIG.encoder}", "datasets.{dataset}", "embed_images", dataset="{dataset}"
@@ -22,4 +24,4 @@ rule embed_images:
     message:
         f"embed_images: {{wildcards.dataset}} by {CONFIG.encoder}"
     shell:
-        stage_command("embed_images", ["manifest"], ["features"])
+        stage_command("embed_images", ["manifest"], ["features"], machine=SHARDS)

@@ -15,9 +15,11 @@ rule embed_vocabulary:
     conda:
         ENVIRONMENT
     threads: 8
+    resources:
+        **SHARDS,
     params:
         config=slice_of("encoder", f"encoders.{CONFIG.encoder}", "embed_vocabulary"),
     message:
         f"embed_vocabulary: text features of {CONFIG.encoder}"
     shell:
-        stage_command("embed_vocabulary", ["vocabulary"], ["embedding"])
+        stage_command("embed_vocabulary", ["vocabulary"], ["embedding"], machine=SHARDS)

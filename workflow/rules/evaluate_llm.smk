@@ -25,8 +25,7 @@ rule evaluate_llm:
     threads: lambda w: 8 if predictor_keys(w) else 1
     resources:
         **SITE.predictor(),
-        shards=1,
-        launcher="",
+        **SHARDS,
     params:
         config=lambda w: slice_of(
             "seed",
@@ -47,5 +46,5 @@ rule evaluate_llm:
             "evaluate_llm",
             ["tokens", "vocabulary", "words", "manifest", "features", "episodes", "adapter"],
             ["predictions"],
-            machine=["shards", "launcher", "device_map"],
+            machine=[*SHARDS, "device_map"],
         )

@@ -18,6 +18,8 @@ rule extract_tokens:
     conda:
         ENVIRONMENT
     threads: 8
+    resources:
+        **SHARDS,
     params:
         config=lambda w: slice_of(
             "seed",
@@ -33,4 +35,4 @@ rule extract_tokens:
     message:
         "extract_tokens: {wildcards.tokenizer} on sample {wildcards.sample}"
     shell:
-        stage_command("extract_tokens", ["manifest", "features", "weights", "words"], ["tokens"])
+        stage_command("extract_tokens", ["manifest", "features", "weights", "words"], ["tokens"], machine=SHARDS)

@@ -18,9 +18,16 @@ rule filter_vocabulary:
     conda:
         ENVIRONMENT
     threads: 8
+    resources:
+        **SHARDS,
     params:
         config=slice_of("filter_vocabulary"),
     message:
         "filter_vocabulary: words that some training image needs"
     shell:
-        stage_command("filter_vocabulary", ["vocabulary", "embedding", "manifest", "features"], ["codebook", "entries"])
+        stage_command(
+            "filter_vocabulary",
+            ["vocabulary", "embedding", "manifest", "features"],
+            ["codebook", "entries"],
+            machine=SHARDS,
+        )

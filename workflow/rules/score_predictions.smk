@@ -86,9 +86,11 @@ rule score_predictions_images:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        **SHARDS,
     params:
         config=score_slice("{source}"),
     message:
         "score_predictions: {wildcards.source} of {wildcards.tokenizer} against the originals"
     shell:
-        stage_command("score_predictions", ["images", "manifest", "weights"], ["metrics", "per_item"])
+        stage_command("score_predictions", ["images", "manifest", "weights"], ["metrics", "per_item"], machine=SHARDS)

@@ -1,0 +1,88 @@
+"""Heavy stages as several processes: the same bytes, and what a failed one leaves."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from v2l import shards
+from v2l.errors import UserError
+from v2l.shards import run_shards, shared_out
+from v2l.stage import StageConfig
+
+OUTPUTS = {
+    "embed_vocabulary": "embed_vocabulary/embedding.safetensors",
+    "embed_images": "embed_images/pictures.safetensors",
+    "filter_vocabulary": "filter_vocabulary/codebook.safetensors",
+    "extract_tokens": "extract_tokens/v2l/restoration.parquet",
+    "evaluate_llm": "evaluate_llm/v2l/tiny-llama/classification.parquet",
+    "score_predictions_images": "score_predictions/v2l/restoration.tokenizer-oracle.parquet",
+}
+
+
+@pytest.mark.pipeline
+def test_heavy_stages_give_the_same_bytes_however_many_share_the_work(tiny_run, tmp_path):
+    project = tiny_run.copy(tmp_path)
+    paths = [Path("results/tiny", name) for name in OUTPUTS.values()]
+    expected = [(project.folder / path).read_bytes() for path in paths]
+    for path in paths:
+        (project.folder / path).unlink()
+    settings = [f"{rule}:shards=3" for rule in OUTPUTS]
+    arguments = [
+        *map(str, paths),
+        "--set-resources",
+        *settings,
+        "--rerun-triggers",
+        "mtime",
+        "--allowed-rules",
+        *OUTPUTS,
+    ]
+    result = project.snakemake(*arguments)
+    assert result.returncode == 0, result.stdout[-6000:]
+    assert result.stdout.count("3 shards done") == len(OUTPUTS)
+    for path, content in zip(paths, expected, strict=True):
+        assert (project.folder / path).read_bytes() == content, path
+        assert not list((project.folder / path).parent.glob(".*")), "parts are gone"
+
+
+def squares(blocks):
+    yield from (pa.table({"square": [number**2 for number in block]}) for block in blocks)
+
+
+@pytest.fixture
+def place(tmp_path):
+    """What a stage hands over: configuration (with machine settings), record, inputs and outputs."""
+
+    def make(**machine: str):
+        config = StageConfig("embed_images", {"job": {"dataset": "d"}}, machine)
+        return config, {"inputs": {}}, {}, {"features": tmp_path / "features"}
+
+    return make
+
+
+BLOCKS = [[1, 2], [3], [4, 5], [6], [7, 8]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 9])
+def test_parts_come_back_in_the_order_of_the_blocks(place, tmp_path, monkeypatch, count):
+    def started(config, inputs, folder, count, output):
+        paths = [folder / f"{shard}.parquet" for shard in range(count)]
+        for shard, path in enumerate(paths):
+            part = place(shard=str(shard), shards=str(count))[:3]
+            with pytest.raises(SystemExit) as ended:
+                shared_out(*part, {output: path}, BLOCKS, squares)
+            assert ended.value.code == 0
+        return paths
+
+    monkeypatch.setattr(shards, "run_shards", started)
+    tables = shared_out(*place(shards=str(count)), BLOCKS, squares)
+    assert [table["square"].to_pylist() for table in tables] == [[n**2 for n in block] for block in BLOCKS]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_shard_is_named_and_finished_ones_are_kept(place, tmp_path):
+    (tmp_path / "shard-1-of-3.parquet").touch()
+    config, _, inputs, _ = place(launcher="false")
+    with pytest.raises(UserError, match="shards 0, 2 of 3 failed.*run again"):
+        run_shards(config, inputs, tmp_path, 3, "part")
+    assert (tmp_path / "shard-1-of-3.parquet").exists()
