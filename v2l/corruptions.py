@@ -2,7 +2,6 @@
 
 import numpy as np
 from PIL import Image
-from torchvision.transforms.functional import gaussian_blur
 
 from v2l.config import Corruption
 from v2l.config_training import Geometry
@@ -29,6 +28,8 @@ def corrupt(
         return _mask(image, task, geometry)
     if task == "deblurring":
         kernel = int(rng(seed, "deblurring", image_id).choice(corruption.blur_kernels))
+        from torchvision.transforms.functional import gaussian_blur  # takes seconds that other corruptions can spare
+
         return gaussian_blur(image, [kernel, kernel], [blur_sigma(kernel, corruption)] * 2)
     if task == "rotation":
         return image.transpose(Image.Transpose.ROTATE_90)

@@ -14,7 +14,6 @@ from v2l.io.provenance import provenance, write_beside
 from v2l.io.storage import write_parquet
 from v2l.metrics.classification import measure_classification
 from v2l.metrics.rows import items_table
-from v2l.metrics.semantics import measure_semantics
 from v2l.metrics.vqa import measure_vqa
 from v2l.shards import shared_out
 from v2l.stage import Paths, StageConfig, run_stage
@@ -25,6 +24,7 @@ PROTOCOL = "paper"  # of sources that no language model answered
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     """Score a source; writes `metrics` (JSON, provenance beside it) and `per_item` (Parquet): see `measure_*`."""
     tokenizer, source = config.job["tokenizer"], config.job["source"]
+    # Modules of single sources are imported there: some take seconds that the others can spare.
     section = config.score_predictions
     record = provenance(config, inputs)
     kind, _, predictor = source.partition(".")
@@ -32,6 +32,8 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
         table = "table1_classification"
         measurements = measure_classification(tokenizer, predictor, inputs["predictions"])
     elif kind == "semantics":
+        from v2l.metrics.semantics import measure_semantics
+
         table = "table2_semantics"
         measurements = measure_semantics(config, tokenizer, PROTOCOL, inputs)
     elif kind == "captioning":
@@ -43,7 +45,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
         table = "table5_captioning_vqa"
         measurements = measure_vqa(tokenizer, predictor, inputs["predictions"])
     else:
-        from v2l.metrics.image_sources import measure_images, table_of  # takes seconds that the other sources can spare
+        from v2l.metrics.image_sources import measure_images, table_of
 
         table = table_of(source)
         share = partial(shared_out, config, record, inputs, outputs)

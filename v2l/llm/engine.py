@@ -1,12 +1,14 @@
 """Batched greedy generation: the one place where prompts meet a language model."""
 
+from __future__ import annotations  # transformers takes seconds to import what is only named
+
 import copy
 import hashlib
 import os
 from collections.abc import Collection, Sequence
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
+import transformers
 
 from v2l.config import canonical_json
 from v2l.errors import UserError
@@ -18,7 +20,7 @@ Choices = Sequence[Sequence[Collection[int]] | None]
 
 @torch.inference_mode()
 def generate(
-    model: PreTrainedModel,
+    model: transformers.PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int | Sequence[int],
     batch_size: int,
@@ -68,12 +70,16 @@ class _Batches:
     """What the batches of one call have in common: the model, the shared prefix and which ids may be chosen."""
 
     def __init__(
-        self, model: PreTrainedModel, prefix: list[int], stop_ids: set[int], allowed_ids: Collection[int] | None
+        self,
+        model: transformers.PreTrainedModel,
+        prefix: list[int],
+        stop_ids: set[int],
+        allowed_ids: Collection[int] | None,
     ):
         self.model, self.prefix, self.stop_ids = model, prefix, stop_ids
         self.device = input_device(model)
         self.allowed = None if allowed_ids is None else torch.tensor(sorted(allowed_ids), device=self.device)
-        self._cache: DynamicCache | None = None
+        self._cache: transformers.DynamicCache | None = None
         settings = [len(prefix), sorted(stop_ids), None if allowed_ids is None else sorted(allowed_ids)]
         self._settings = hashlib.sha256(canonical_json(settings).encode())
 
@@ -133,12 +139,12 @@ class _Batches:
         chosen_B = logits_BV.argmax(-1) if self.allowed is None else self.allowed[logits_BV[:, self.allowed].argmax(-1)]
         return chosen_B.tolist()
 
-    def _prefix_cache(self, rows: int) -> DynamicCache:
+    def _prefix_cache(self, rows: int) -> transformers.DynamicCache:
         """The keys and values of the shared prefix for each of `rows` prompts; the model sees the prefix once."""
         if not self.prefix:
-            return DynamicCache(config=self.model.config)
+            return transformers.DynamicCache(config=self.model.config)
         if self._cache is None:
-            self._cache = DynamicCache(config=self.model.config)
+            self._cache = transformers.DynamicCache(config=self.model.config)
             prefix_1S = torch.tensor([self.prefix], device=self.device)
             self.model(prefix_1S, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
         cache = copy.deepcopy(self._cache)
@@ -146,7 +152,7 @@ class _Batches:
         return cache
 
 
-def input_device(model: PreTrainedModel) -> torch.device:
+def input_device(model: transformers.PreTrainedModel) -> torch.device:
     """Where token ids go: the device of the embedding, or the one it is brought to when it is needed (device_map)."""
     embedding = model.get_input_embeddings()
     hook = getattr(embedding, "_hf_hook", None)
@@ -160,7 +166,7 @@ def _step(steps: Sequence[Collection[int]] | None, number: int) -> list[int] | N
 
 
 def _require_context(
-    model: PreTrainedModel,
+    model: transformers.PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     limits: list[int],
     names: Sequence[str] | None,

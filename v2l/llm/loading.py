@@ -1,12 +1,14 @@
 """A frozen causal language model and its tokenizer from a local Hugging Face folder or GGUF file."""
 
+from __future__ import annotations  # transformers takes seconds to import what is only named
+
 import json
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+import transformers
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from v2l.errors import UserError
@@ -33,7 +35,7 @@ def load_llm(
     device_map: str = "",
     offload: Path | None = None,
     adapter: Path | None = None,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     """The model of registry entry `llms.<name>` in evaluation mode on `device`, and its tokenizer.
 
     `entry.path` is a folder or a GGUF file, whose weights are expanded to `entry.dtype`. `device_map` spreads the
@@ -51,8 +53,8 @@ def load_llm(
     _require_files(path, key)
     placed = {"device_map": _device_map(device_map), "offload_folder": offload} if device_map else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=DTYPES[entry.dtype], output_loading_info=True, **options, **placed
         )
         problem = f"lacks weights {', '.join(sorted(info['missing_keys'])[:3])}" if info["missing_keys"] else None
@@ -109,7 +111,7 @@ def _device_map(text: str) -> str | dict[str, str | int]:
         ) from None
 
 
-def _with_adapter(model: PreTrainedModel, adapter: Path, key: str) -> PreTrainedModel:
+def _with_adapter(model: transformers.PreTrainedModel, adapter: Path, key: str) -> transformers.PreTrainedModel:
     from peft import PeftModel  # takes seconds that models without an adapter can spare
 
     try:
@@ -124,7 +126,7 @@ def _with_adapter(model: PreTrainedModel, adapter: Path, key: str) -> PreTrained
 
 def llm_of(
     config: StageConfig, inputs: Paths, dtype: str | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Words]:
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase, Words]:
     """Model, tokenizer and words of `job.predictor`, whose vocabulary must be that of the tokens.
 
     With an input `adapter`, a file of a PEFT folder, the model has that adapter. `dtype` overrides the registry's.

@@ -1,9 +1,11 @@
 """Prompts of the tasks: classification, captions and answers as text, restoration as spliced token ids."""
 
+from __future__ import annotations  # transformers takes seconds to import what is only named
+
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+import transformers
 
 SEPARATOR = ", "
 
@@ -73,7 +75,7 @@ class RestorationPrompt:
     Paper section 3.3: an instruction, ten times "Input: ids, output: ids", then the input whose output is asked for.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, instruction: str):
+    def __init__(self, tokenizer: transformers.PreTrainedTokenizerBase, instruction: str):
         self._tokenizer, self._instruction = tokenizer, instruction
         self._input, self._output, self._end = map(self._piece, ("Input:", ", output:", "\n"))
 
@@ -99,7 +101,7 @@ class MaskedPrompt:
 
     REMEDY = "take a language model with a longer context, or lower `train_tokenizer.network.image_size`"
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: transformers.PreTrainedTokenizerBase):
         self._head = tokenizer("Picture with gaps:").input_ids
         self._middle = tokenizer("\nPicture:", add_special_tokens=False).input_ids
         self._gap = tokenizer.eos_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id

@@ -1,11 +1,13 @@
 """The words that a language model's token ids stand for, and a hash that tells two vocabularies apart."""
 
+from __future__ import annotations  # transformers takes seconds to import what is only named
+
 import hashlib
 import re
 import string
 import unicodedata
 
-from transformers import PreTrainedTokenizerBase
+import transformers
 
 from v2l.config import canonical_json
 from v2l.errors import UserError
@@ -22,7 +24,7 @@ class Words:
     released code decodes an id alone, which drops the space in one of the two families.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: transformers.PreTrainedTokenizerBase):
         self._tokenizer = tokenizer
         ids = tokenizer.get_vocab()
         self.size = max(ids.values()) + 1

@@ -1,12 +1,14 @@
 """A frozen masked language model from a local Hugging Face folder, kept whole inside a tokenizer's weights."""
 
+from __future__ import annotations  # transformers takes seconds to import what is only named
+
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Self
 
+import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from v2l.errors import UserError
@@ -40,11 +42,11 @@ class FrozenMaskedLM(nn.Module):
         level = logging.get_verbosity()
         logging.set_verbosity_error()  # a missing head is no fault to warn of
         try:
-            for kind in (AutoModelForMaskedLM, AutoModel):
+            for kind in (transformers.AutoModelForMaskedLM, transformers.AutoModel):
                 model, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
                 missing = [key for key in sorted(info["missing_keys"]) if not key.startswith("pooler.")]
                 if not missing:
-                    return cls(model, kind is AutoModelForMaskedLM, mask_id)
+                    return cls(model, kind is transformers.AutoModelForMaskedLM, mask_id)
         except FAILURES as error:
             raise _unreadable(folder, error) from None
         finally:
@@ -54,8 +56,8 @@ class FrozenMaskedLM(nn.Module):
     @classmethod
     def rebuild(cls, build: dict) -> Self:
         """The model of `build` with random weights."""
-        config = AutoConfig.for_model(**build["config"])
-        kind = AutoModelForMaskedLM if build["has_head"] else AutoModel
+        config = transformers.AutoConfig.for_model(**build["config"])
+        kind = transformers.AutoModelForMaskedLM if build["has_head"] else transformers.AutoModel
         return cls(kind.from_config(config), build["has_head"], build["mask_id"])
 
     @property
@@ -98,7 +100,7 @@ class FrozenMaskedLM(nn.Module):
         return hasattr(getattr(self.model.base_model, "embeddings", None), "create_position_ids_from_input_ids")
 
 
-def load_lm_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_lm_tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer of a masked language model; raises UserError if there is none or it has no mask token."""
     if not folder.is_dir():
         raise UserError(
@@ -107,7 +109,7 @@ def load_lm_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             "run `snakemake fetch_assets`, or set the path to where the model lies",
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except FAILURES as error:
         raise _unreadable(folder, error) from None
     if tokenizer.mask_token_id is None:
@@ -121,7 +123,7 @@ def load_lm_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def lm_words(folder: Path) -> list[str]:
     """The text of every id that a masked language model embeds; empty where its tokenizer has no token."""
-    ids = range(AutoConfig.from_pretrained(folder, local_files_only=True).vocab_size)
+    ids = range(transformers.AutoConfig.from_pretrained(folder, local_files_only=True).vocab_size)
     return load_lm_tokenizer(folder).batch_decode([[number] for number in ids], clean_up_tokenization_spaces=False)
 
 

@@ -1,5 +1,7 @@
 """Few-shot classification from global tokens (paper section 4.2, table 1)."""
 
+from __future__ import annotations  # transformers takes seconds to import what is only named
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -8,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from transformers import PreTrainedTokenizerBase
+import transformers
 
 from v2l.baselines import clip_prototype, token_overlap
 from v2l.config_tasks import Classification
@@ -157,7 +159,9 @@ def _llm_predictor(config: StageConfig, inputs: Paths, images: Images, progress:
     return predict
 
 
-def name_choices(tokenizer: PreTrainedTokenizerBase, cell: Cell, episode: Episode, limit: int) -> list[set[int]] | None:
+def name_choices(
+    tokenizer: transformers.PreTrainedTokenizerBase, cell: Cell, episode: Episode, limit: int
+) -> list[set[int]] | None:
     """Ids that may come at each place (released): the class names' ids there and the end token; None: any id.
 
     Only prompts with task induction are masked. The mask does not follow one name, so that names may mix.
