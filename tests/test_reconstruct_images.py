@@ -15,7 +15,7 @@ from v2l.manifest import Manifest
 from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
 from v2l.registries import TASKS
 from v2l.restoration import image_mask, mask_positions, steps
-from v2l.tokens import schema
+from v2l.tokens import Tokens, schema
 
 IMAGES = [f"val/{number}.png" for number in range(3, 7)]
 KEYS = ["seed", "reconstruct_images", "evaluate_llm", "extract_tokens", "train_tokenizer", "samples.reconstruction"]
@@ -132,6 +132,36 @@ def test_predictions_fill_the_mask_alone(files, tmp_path):
             expected[mask_positions(task, (4, 4))] = 9
             pixels = decode(files, "v2l", expected.tolist(), global_ids)
             assert np.abs(restored[image_id, task].astype(int) - pixels).max() <= 1
+
+
+def test_held_out_shows_the_global_codes_of_the_corrupted_image(files, tmp_path):
+    """And its own local codes wherever nothing is predicted: here everything is, with the clean image's or with 9."""
+    rows = pq.read_table(files["tokens.v2l"]).to_pylist()
+    rotated = {row["image_id"]: row["global_ids"] for row in rows if row["corruption"] == "rotation"}
+    only = {"evaluate_llm": {"restoration": {"tasks": ["rotation"], "held_out": {"images": 3}}}}
+    nines = predict(tmp_path / "p.parquet", lambda image_id: [9] * 16, ["rotation"], IMAGES[:3])
+    oracle = reconstruct(files, tmp_path / "o.parquet", "restoration.tokenizer-oracle@held-out", **only)
+    restored = reconstruct(files, tmp_path / "r.parquet", "restoration.llm@held-out", predictions=nines, **only)
+    assert list(oracle) == list(restored) == [(image_id, "rotation") for image_id in IMAGES[:3]]
+    for image_id in IMAGES[:3]:
+        local_ids, global_ids = clean(files)[image_id]
+        assert rotated[image_id] != global_ids
+        for images, codes in ((oracle, local_ids), (restored, [9] * 16)):
+            pixels = decode(files, "v2l", codes, rotated[image_id])
+            assert np.abs(images[image_id, "rotation"].astype(int) - pixels).max() <= 1
+
+
+def test_held_out_keeps_the_corrupted_maps_codes_outside_the_mask(files, tmp_path):
+    given = Tokens.read(files["tokens.v2l"], "rotation")
+    path = predict(tmp_path / "p.parquet", lambda image_id: [9] * 16, ["inpainting"])
+    positions = mask_positions("inpainting", (4, 4))
+    maps = list(
+        reconstruct_images.restored_maps(path, {"inpainting": given}, np.arange(4), lambda task, image_id: positions)
+    )
+    assert len(maps) == 1 and maps[0][2] is given and maps[0][3] == ["inpainting"]
+    expected_NL = given.local_NL.copy()
+    expected_NL[:, positions] = 9
+    assert np.array_equal(maps[0][1], expected_NL)
 
 
 def gaps(image_id):

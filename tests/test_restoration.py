@@ -99,6 +99,24 @@ def test_noise_replaces_the_share_at_the_same_places(length, shares, seed):
     assert codes_ML.tolist() == [[-1] * length, [-2] * length]
 
 
+@given(length=st.integers(1, 256), further=st.integers(0, 21), share=st.floats(0, 1))
+def test_released_noise_counts_the_global_tokens_too(length, further, share):
+    """int(share * 277) of 256 positions in the released code, never more than there are."""
+    variant_SL = noisy_variants(np.full(length, -1), [share], 50, np.random.default_rng(0), further)
+    assert (variant_SL != -1).sum() == min(int(share * (length + further)), length)
+
+
+def test_released_noise_golden():
+    """0.50 ... 0.23 of the paper's 256 local and 21 global tokens."""
+    shares = [0.50, 0.47, 0.44, 0.41, 0.38, 0.35, 0.32, 0.29, 0.26, 0.23]
+    for further, counts in [
+        (0, [128, 120, 112, 104, 97, 89, 81, 74, 66, 58]),
+        (21, [138, 130, 121, 113, 105, 96, 88, 80, 72, 63]),
+    ]:
+        variants_SL = noisy_variants(np.full(256, -1), shares, 32000, np.random.default_rng(0), further)
+        assert (variants_SL != -1).sum(axis=1).tolist() == counts
+
+
 def test_noise_of_one_map_is_that_of_a_stack():
     one_SL = noisy_variants(np.arange(30), [0.5, 0.3], 9, np.random.default_rng(4))
     both_SML = noisy_variants(np.stack([np.arange(30)] * 2), [0.5, 0.3], 9, np.random.default_rng(4))
