@@ -117,6 +117,19 @@ def test_another_configuration_never_continues_an_old_run(inputs, tmp_path, monk
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
 
 
+def test_other_weights_at_the_same_path_never_continue_an_old_run(inputs, tmp_path):  # noqa: F811
+    config = job(inputs, "classification", tmp_path, classification=SMALL)
+    weights = next(Path(config.llms["tiny"].path).glob("*.safetensors"))
+    record = {"inputs": {}}
+    before, times = run_key(config, record), weights.stat()
+    try:
+        os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+        assert run_key(config, record) != before
+    finally:
+        os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run_key(config, record) == before
+
+
 @pytest.mark.parametrize("task", ["classification", "restoration"])
 def test_merged_shards_are_the_unsharded_bytes(inputs, tmp_path, task):  # noqa: F811
     changes = {"classification": SMALL, "restoration": {"batch_size": 2, "images_of": {"few": 7}}}

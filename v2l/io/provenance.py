@@ -38,10 +38,19 @@ def provenance(config: StageConfig, inputs: Paths) -> dict:
 
 
 def run_key(config: StageConfig, record: dict) -> str:
-    """Hash of all that decides the result: the configuration without its folders, and the inputs' contents."""
+    """Hash of all that decides the result: the configuration without its folders, and the inputs' contents.
+
+    Of language models, which are too big to be read for it, names, sizes and times of their files.
+    """
     job = {key: value for key, value in config.job.items() if key not in ("work", "logs")}
     hashes = {name: [file["sha256"] for file in files] for name, files in record["inputs"].items()}
-    return hashlib.sha256(canonical_json([config.data | {"job": job}, hashes]).encode()).hexdigest()[:16]
+    models = {name: _listing(Path(entry["path"])) for name, entry in config.data.get("llms", {}).items()}
+    return hashlib.sha256(canonical_json([config.data | {"job": job}, hashes, models]).encode()).hexdigest()[:16]
+
+
+def _listing(path: Path) -> list[list]:
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return [[str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def write_beside(path: Path, record: dict) -> Path:
