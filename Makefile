@@ -28,10 +28,11 @@ assets: setup
 	@$(BIN)/python -m v2l.fetch_assets announce demo
 	@$(BIN)/snakemake fetch_assets --config experiment=demo --quiet all
 
-# Two jobs side by side with half of the cores each are faster than one after the other with all.
+# Two heavy jobs side by side with half of the cores each are faster than one after the other with all.
 demo: assets
-	@$(BIN)/snakemake all_tables all_figures --config experiment=demo \
-		--max-threads $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 ))
+	@half=$$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )); \
+		$(BIN)/snakemake all_tables all_figures --config experiment=demo \
+		--set-threads train_tokenizer=$$half extract_tokens=$$half finetune_llm=$$half evaluate_llm=$$half
 
 test: assets
 	@$(BIN)/snakemake assets/foolbox/asset.json --config experiment=demo --quiet all
