@@ -18,7 +18,7 @@ from v2l.restoration import image_mask, mask_positions, steps
 from v2l.tokens import Tokens, schema
 
 IMAGES = [f"val/{number}.png" for number in range(3, 7)]
-KEYS = ["seed", "reconstruct_images", "evaluate_llm", "extract_tokens", "train_tokenizer", "samples.reconstruction"]
+KEYS = ["seed", "reconstruct_images", "evaluate_llm", "extract_tokens", "samples.reconstruction"]
 STEP = [("task", pa.string()), ("image_id", pa.string())]
 STEP += [(name, pa.list_(pa.int32())) for name in ("positions", "predicted_codes")]
 
@@ -44,11 +44,11 @@ def files(tmp_path_factory):
     return names
 
 
-def reconstruct(files, path, source, tokenizer="v2l", predictions=None, **overrides):
+def reconstruct(files, path, source, tokenizer="v2l", predictions=None, training_split="train", **overrides):
     config = stage_config(
         "reconstruct_images",
         [*KEYS, "samples.restoration"],
-        {"tokenizer": tokenizer, "source": source},
+        {"tokenizer": tokenizer, "source": source, "training_split": training_split},
         **overrides,
     )
     inputs = {"manifest": files["manifest"], "train_manifest": files["manifest"], "weights": files["weights.v2l"]}
@@ -240,7 +240,7 @@ def test_mean_image(files, tmp_path):
 
 def test_mean_image_without_training_images(files, tmp_path):
     with pytest.raises(UserError, match=r"train_tokenizer.split` is 'all'.*\['train', 'val'\]"):
-        reconstruct(files, tmp_path / "m.parquet", "mean-image", "pixels", train_tokenizer={"split": "all"})
+        reconstruct(files, tmp_path / "m.parquet", "mean-image", "pixels", training_split="all")
 
 
 def test_corrupted_input(files, tmp_path):

@@ -142,7 +142,7 @@ def mean_image(config: StageConfig, inputs: Paths) -> Iterator[Row]:
     """The rounded mean of the training split's tokenizer images, once for each image of sample `reconstruction`."""
     geometry = Geometry.model_validate(tokenizer_facts(inputs["weights"])["geometry"])
     training = Manifest.read(inputs["train_manifest"])
-    split = config.train_tokenizer.split
+    split = config.job["training_split"]
     rows = np.flatnonzero(training.split == split)
     if not len(rows):
         raise UserError(

@@ -78,10 +78,10 @@ rule reconstruct_images_pixels:
             "reconstruct_images",
             "extract_tokens",
             "evaluate_llm.restoration",
-            "train_tokenizer",
             f"samples.{source_sample(w)}",
             tokenizer="pixels",
             source="{source}",
+            training_split=CONFIG.train_tokenizer.split,
         )(w),
     message:
         "reconstruct_images: {wildcards.source}, which no tokenizer made"
