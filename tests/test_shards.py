@@ -1,5 +1,6 @@
 """Heavy stages as several processes: the same bytes, and what a failed one leaves."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from v2l.stage import StageConfig
 
 OUTPUTS = {
     "embed_vocabulary": "embed_vocabulary/embedding.safetensors",
-    "embed_images": "embed_images/pictures.safetensors",
+    "embed_images": "embed_images/imagenet.safetensors",
     "filter_vocabulary": "filter_vocabulary/codebook.safetensors",
     "extract_tokens": "extract_tokens/v2l/restoration.parquet",
     "evaluate_llm": "evaluate_llm/v2l/tiny-llama/classification.parquet",
@@ -20,29 +21,38 @@ OUTPUTS = {
 }
 
 
+# Small batches, for the toy data has to make several.
+BATCHES = {
+    "embed_vocabulary": {"batch_size": 32},
+    "embed_images": {"batch_size": 2},
+    "filter_vocabulary": {"batch_size": 2},
+    "extract_tokens": {"batch_size": 2},
+    "evaluate_llm": {"classification": {"batch_size": 2}},
+    "score_predictions": {"batch_size": 2},
+}
+
+
 @pytest.mark.pipeline
 def test_heavy_stages_give_the_same_bytes_however_many_share_the_work(tiny_run, tmp_path):
     project = tiny_run.copy(tmp_path)
     paths = [Path("results/tiny", name) for name in OUTPUTS.values()]
-    expected = [(project.folder / path).read_bytes() for path in paths]
-    for path in paths:
-        (project.folder / path).unlink()
-    settings = [f"{rule}:shards=3" for rule in OUTPUTS]
-    arguments = [
-        *map(str, paths),
-        "--set-resources",
-        *settings,
-        "--rerun-triggers",
-        "mtime",
-        "--allowed-rules",
-        *OUTPUTS,
-    ]
-    result = project.snakemake(*arguments)
-    assert result.returncode == 0, result.stdout[-6000:]
-    assert result.stdout.count("3 shards done") == len(OUTPUTS)
-    for path, content in zip(paths, expected, strict=True):
-        assert (project.folder / path).read_bytes() == content, path
-        assert not list((project.folder / path).parent.glob(".*")), "parts are gone"
+    config = ["experiment=tiny", *[f"{section}={json.dumps(values)}" for section, values in BATCHES.items()]]
+
+    def made(*arguments: str) -> tuple[list[bytes], str]:
+        for path in paths:
+            (project.folder / path).unlink()
+        options = ["--rerun-triggers", "mtime", "--allowed-rules", *OUTPUTS, "--config", *config]
+        result = project.snakemake(*map(str, paths), *arguments, *options)
+        assert result.returncode == 0, result.stdout[-6000:]
+        assert not list(project.folder.glob("results/tiny/**/.*")), "parts are gone"
+        return [(project.folder / path).read_bytes() for path in paths], result.stdout
+
+    whole, said = made()
+    assert "shards done" not in said
+    shared, said = made("--set-resources", *[f"{rule}:shards=3" for rule in OUTPUTS])
+    assert said.count("3 shards done") == len(OUTPUTS), said[-6000:]
+    for path, one, other in zip(paths, whole, shared, strict=True):
+        assert one == other, path
 
 
 def squares(blocks):
