@@ -43,7 +43,7 @@ test-slurm: setup
 	@test "$$(id -u)" = 0 || { echo "make test-slurm needs root: it starts a SLURM of four nodes on this machine"; exit 1; }
 	@bash tests/slurm/install.sh
 	trap '$(BIN)/python -m tests.slurm.cluster stop' EXIT; \
-		OMP_NUM_THREADS=1 timeout --signal=INT --kill-after=60 1500 $(BIN)/python -m pytest -m slurm
+		OMP_NUM_THREADS=1 timeout --signal=INT --kill-after=60 2100 $(BIN)/python -m pytest -m slurm
 
 lint: setup
 	$(BIN)/ruff check .
