@@ -23,8 +23,6 @@ from v2l.runtime import device
 from v2l.shards import shared_out
 from v2l.stage import Paths, StageConfig, run_stage
 
-GLOBAL = ("global", "subword_global")  # codebooks that are filtered: of all entries, and of subwords alone
-
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     """Write the codebooks and the entries of the global ones.
@@ -61,10 +59,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
             f"at least `filter_vocabulary.top_k` = {settings.top_k}",
             "lower top_k",
         )
-    candidates = {
-        name: np.flatnonzero(candidate_V)
-        for name, candidate_V in zip(GLOBAL, (visible_V, visible_V & is_subword_V), strict=True)
-    }
+    candidates = {"global": np.flatnonzero(visible_V), "subword_global": np.flatnonzero(visible_V & is_subword_V)}
     batches = [rows[start : start + settings.batch_size] for start in range(0, len(rows), settings.batch_size)]
     blocks = list(product(candidates, batches))
 
