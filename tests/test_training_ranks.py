@@ -16,8 +16,8 @@ from torch import nn
 from tests.test_train_tokenizer import SECTION, toy, vgg  # noqa: F401
 from v2l.config import canonical_json
 from v2l.config_training import TrainTokenizer, merge
+from v2l.errors import INTERRUPTED
 from v2l.io.storage import read_tensors
-from v2l.training.loop import INTERRUPTED
 
 STEPS = 20
 CHANGES = {

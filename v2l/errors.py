@@ -1,4 +1,6 @@
-"""The one exception that users meet."""
+"""The one exception that users meet, and the exit status that asks for another start."""
+
+INTERRUPTED = 75  # exit status (EX_TEMPFAIL): stopped with a checkpoint, start again to go on
 
 
 class UserError(Exception):

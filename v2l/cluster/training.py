@@ -12,9 +12,9 @@ from pathlib import Path
 from submitit import JobEnvironment
 from submitit.helpers import TorchDistributedEnvironment
 
+from v2l.errors import INTERRUPTED
 from v2l.io.atomic import atomic_path
 
-STOPPED = 75  # the stage's exit code after a checkpoint on request (EX_TEMPFAIL)
 LINES = 15
 
 
@@ -45,7 +45,7 @@ class TrainingTask:
                 with atomic_path(self.folder / "done.json") as temporary:
                     temporary.write_text(json.dumps({"job_id": job.job_id, "restarts": restart}))
             return
-        if self.received and code in (STOPPED, -signal.SIGUSR2, -signal.SIGTERM):
+        if self.received and code in (INTERRUPTED, -signal.SIGUSR2, -signal.SIGTERM):
             if signal.SIGUSR2 in self.received and job.global_rank == 0:
                 subprocess.run(["scontrol", "requeue", job.job_id], timeout=60)
             # SLURM ends this process: now for a requeue, at the end of the grace time for a preemption. An exit code

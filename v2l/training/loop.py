@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from v2l.errors import UserError
+from v2l.errors import INTERRUPTED, UserError
 from v2l.io.checkpoints import newest_checkpoint, save_checkpoint
 from v2l.models.base import Batch, VisionTokenizer
 from v2l.runtime import rng
@@ -18,7 +18,6 @@ from v2l.training.data import BatchOrder, TrainingImages, loader
 from v2l.training.log import TrainingLog
 from v2l.training.trainer import Trainer
 
-INTERRUPTED = 75  # exit status: stopped with a checkpoint, start again to go on
 SHOWN = 8  # images in the sample grids
 
 
