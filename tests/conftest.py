@@ -83,3 +83,22 @@ def tiny_run(new_project) -> Project:
     project.log = project.snakemake("all", PYTHONPATH=str(OFFLINE))
     assert project.log.returncode == 0, project.log.stdout[-6000:]
     return project
+
+
+@pytest.fixture
+def interrupt(monkeypatch) -> Callable[[type], list[int]]:
+    """`interrupt(trainer class)` makes its step 5 fail once; returns the list of all steps that are begun."""
+
+    def patch(trainer: type) -> list[int]:
+        original, begun = trainer.step, []
+
+        def step(self, number, *batch):
+            begun.append(number)
+            if number == 5 and begun.count(5) == 1:
+                raise InterruptedError
+            return original(self, number, *batch)
+
+        monkeypatch.setattr(trainer, "step", step)
+        return begun
+
+    return patch

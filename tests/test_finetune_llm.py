@@ -93,18 +93,10 @@ def test_metrics_tell_what_was_reached_before_during_and_after(go):
 
 
 @pytest.mark.parametrize(("survivor", "dropout"), [(4, 0.0), (2, 0.0), (4, 0.3)])
-def test_interrupted_and_resumed_training_equals_uninterrupted(go, tmp_path, monkeypatch, survivor, dropout):
+def test_interrupted_and_resumed_training_equals_uninterrupted(go, tmp_path, interrupt, survivor, dropout):
     settings = {"lora": {"dropout": dropout}}
     expected = {name: path.read_bytes() for name, path in go("whole", **settings).items()}
-    original, taken = Tuner.step, []
-
-    def failing(self, step, *batch):
-        taken.append(step)
-        if step == 5 and taken.count(5) == 1:
-            raise InterruptedError
-        return original(self, step, *batch)
-
-    monkeypatch.setattr(Tuner, "step", failing)
+    taken = interrupt(Tuner)
     with pytest.raises(InterruptedError):
         go("resumed", **settings)
     checkpoints = sorted((tmp_path / "work").glob("*/step-*.pt"))
@@ -122,16 +114,9 @@ def test_dropout_changes_training(go):
     assert any(not torch.equal(tensors[0][name], tensor) for name, tensor in tensors[1].items())
 
 
-def test_a_changed_configuration_does_not_continue_an_old_run(go, tmp_path, monkeypatch):
-    original = Tuner.step
-
-    def failing(self, step, *batch):
-        if step == 5:
-            raise InterruptedError
-        return original(self, step, *batch)
-
-    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr(Tuner, "step", failing)
+def test_a_changed_configuration_does_not_continue_an_old_run(go, tmp_path, interrupt):
+    interrupt(Tuner)
+    with pytest.raises(InterruptedError):
         go()
     old = {path.name for path in (tmp_path / "work").iterdir()}
     assert lines_of(go(learning_rate=0.01))[0]["step"] == 0

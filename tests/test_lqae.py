@@ -255,7 +255,7 @@ def test_words_are_the_texts_of_the_language_models_ids(roberta):
 
 
 @pytest.mark.parametrize("kind", ["roberta", "headless"])
-def test_the_stage_trains_it_and_resumes_exactly(toy, request, kind, monkeypatch):  # noqa: F811
+def test_the_stage_trains_it_and_resumes_exactly(toy, request, kind, interrupt):  # noqa: F811
     made = {"language_model": str(request.getfixturevalue(kind))} | SIZES
     changes = {"loss": LOSS, "augmentation": "random-resized-crop"}
     outputs = toy("lqae", made, **changes)
@@ -265,15 +265,7 @@ def test_the_stage_trains_it_and_resumes_exactly(toy, request, kind, monkeypatch
     frozen = FrozenMaskedLM.load(Path(made["language_model"])).embedding_VD
     key = next(key for key in expected if key.endswith("word_embeddings.weight"))
     assert torch.equal(expected[key], frozen)
-    original, failed = Trainer.step, []
-
-    def failing(self, step, *batch):
-        if step == 5 and not failed:
-            failed.append(step)
-            raise InterruptedError
-        return original(self, step, *batch)
-
-    monkeypatch.setattr(Trainer, "step", failing)
+    interrupt(Trainer)
     with pytest.raises(InterruptedError):
         toy("lqae", made, **changes)
     found = read_tensors(toy("lqae", made, **changes)["weights"])[0]

@@ -310,19 +310,11 @@ def test_training_writes_losses_words_and_frozen_codes(toy):  # noqa: F811
     assert words["code"].to_pylist() == words["entry"].to_pylist() == list(range(30))
 
 
-def test_interrupted_and_resumed_training_equals_uninterrupted(toy, monkeypatch):  # noqa: F811
+def test_interrupted_and_resumed_training_equals_uninterrupted(toy, interrupt):  # noqa: F811
     expected_lines = (outputs := toy("spae", ENTRY))["metrics"].read_bytes()
     expected = read_tensors(outputs["weights"])[0]
     outputs["weights"].unlink()
-    original, taken = Trainer.step, []
-
-    def failing(self, step, *batch):
-        taken.append(step)
-        if step == 5 and taken.count(5) == 1:
-            raise InterruptedError
-        return original(self, step, *batch)
-
-    monkeypatch.setattr(Trainer, "step", failing)
+    taken = interrupt(Trainer)
     with pytest.raises(InterruptedError):
         toy("spae", ENTRY)
     toy("spae", ENTRY)

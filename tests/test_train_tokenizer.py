@@ -144,19 +144,11 @@ def test_training_leaves_frozen_codebooks_as_they_were(toy):
 
 
 @pytest.mark.parametrize(("method", "survivor"), [("v2l", 4), ("vqgan", 4), ("v2l", 2)])
-def test_interrupted_and_resumed_training_equals_uninterrupted(toy, monkeypatch, method, survivor):
+def test_interrupted_and_resumed_training_equals_uninterrupted(toy, interrupt, method, survivor):
     expected_lines = (outputs := toy(method))["metrics"].read_bytes()
     expected = read_tensors(outputs["weights"])[0]
     outputs["weights"].unlink()
-    original, taken = Trainer.step, []
-
-    def failing(self, step, *batch):
-        taken.append(step)
-        if step == 5 and taken.count(5) == 1:
-            raise InterruptedError
-        return original(self, step, *batch)
-
-    monkeypatch.setattr(Trainer, "step", failing)
+    taken = interrupt(Trainer)
     with pytest.raises(InterruptedError):
         toy(method)
     assert not outputs["weights"].exists()
@@ -171,16 +163,9 @@ def test_interrupted_and_resumed_training_equals_uninterrupted(toy, monkeypatch,
     assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-def test_a_changed_configuration_does_not_continue_an_old_run(toy, monkeypatch):
-    original = Trainer.step
-
-    def failing(self, step, *batch):
-        if step == 5:
-            raise InterruptedError
-        return original(self, step, *batch)
-
-    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr(Trainer, "step", failing)
+def test_a_changed_configuration_does_not_continue_an_old_run(toy, interrupt):
+    interrupt(Trainer)
+    with pytest.raises(InterruptedError):
         toy()
     old = {path.parent.name for path in (toy.folder / "work").glob("*/step-*.pt")}
     outputs = toy(learning_rate=2e-4)
