@@ -1,4 +1,6 @@
-"""The one exception that users meet, and the exit status that asks for another start."""
+"""The one exception that users meet, a check that raises it, and the exit status that asks for another start."""
+
+import math
 
 INTERRUPTED = 75  # exit status (EX_TEMPFAIL): stopped with a checkpoint, start again to go on
 
@@ -13,3 +15,10 @@ class UserError(Exception):
         self.problem, self.expected, self.remedy = problem, expected, remedy
         stop = "" if problem.endswith("\n") else ". "
         super().__init__(f"{problem}{stop}Expected: {expected}. What to do: {remedy}.")
+
+
+def check_finite(what: str, step: int, losses: dict[str, float], remedy: str) -> None:
+    """Raises UserError when a loss of a step of `what` (`training of v2l`) is infinite or not a number."""
+    if not all(math.isfinite(value) for value in losses.values()):
+        found = ", ".join(f"{key} {value:.4g}" for key, value in losses.items())
+        raise UserError(f"{what} diverged at step {step} ({found})", "finite losses", remedy)

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from v2l.config import canonical_json
 from v2l.config_finetuning import FinetuneLLM, LoRA
-from v2l.errors import UserError
+from v2l.errors import UserError, check_finite
 from v2l.io.atomic import atomic_path
 from v2l.io.checkpoints import newest_checkpoint, save_checkpoint
 from v2l.io.provenance import provenance, run_key, write_beside
@@ -207,7 +207,8 @@ def train(tuner: Tuner, local_NL: np.ndarray, seed: int, folder: Path, state: di
     progress = tqdm(order, f"finetune {name}", section.steps, initial=state["step"], disable=None)
     for step, places in enumerate(progress, start=state["step"]):
         window.append(tuner.step(step, local_NL[np.array(places) % len(local_NL)], seed))
-        check_finite(name, step, window[-1])
+        remedy = "lower `finetune_llm.learning_rate`, or use precision float32"
+        check_finite(f"fine-tuning of {name}", step, window[-1], remedy)
         last = step == section.steps - 1
         if (step + 1) % section.log_every == 0 or last:
             means = {key: sum(values[key] for values in window) / len(window) for key in window[0]}
@@ -228,17 +229,6 @@ def frequencies(training_NL: np.ndarray, target_N: np.ndarray, codes: int) -> di
         "frequency_accuracy": float((target_N == count_V.argmax()).mean()),
         "chance_loss": math.log(codes),
     }
-
-
-def check_finite(name: str, step: int, values: dict[str, float]) -> None:
-    """Raises UserError when a loss is infinite or not a number."""
-    if not all(math.isfinite(value) for value in values.values()):
-        found = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
-        raise UserError(
-            f"fine-tuning of {name} diverged at step {step} ({found})",
-            "finite values",
-            "lower `finetune_llm.learning_rate`, or use precision float32",
-        )
 
 
 def write_adapter(model: PeftModel, path: Path, config_path: Path, record: dict) -> None:

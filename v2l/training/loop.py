@@ -1,7 +1,6 @@
 """The training loop: batches in order, lines and grids, checkpoints, and a clean stop when a signal asks for it."""
 
 import logging
-import math
 import signal
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from v2l.errors import INTERRUPTED, UserError
+from v2l.errors import INTERRUPTED, check_finite
 from v2l.io.checkpoints import newest_checkpoint, save_checkpoint
 from v2l.models.base import Batch, VisionTokenizer
 from v2l.runtime import rng
@@ -19,6 +18,7 @@ from v2l.training.log import TrainingLog
 from v2l.training.trainer import Trainer
 
 SHOWN = 8  # images in the sample grids
+REMEDY = "lower train_tokenizer.learning_rate or the weights in train_tokenizer.loss, or use precision float32"
 
 
 def train(
@@ -42,7 +42,7 @@ def train(
         for step, (pixels_BCHW, index_B) in enumerate(progress, start=first_step):
             batch = training_batch(trainer, step, seed, pixels_BCHW, feature_ND[index_B])
             losses, ids_BL = trainer.step(step, batch)
-            check_finite(tokenizer.name, step, losses)
+            check_finite(f"training of {tokenizer.name}", step, losses, REMEDY)
             counts_V = ranks.sum(torch.bincount(ids_BL.flatten(), minlength=tokenizer.local_size))
             log.add(losses, counts_V, config.global_batch_size)
             epoch, position = divmod(step, order.steps_per_epoch)
@@ -103,14 +103,3 @@ def samples(tokenizer: VisionTokenizer, images: TrainingImages, feature_ND: Tens
     reconstruction_BCHW = tokenizer.decode(*codes)
     tokenizer.train()
     return image_BCHW.cpu(), reconstruction_BCHW.cpu()
-
-
-def check_finite(name: str, step: int, losses: dict[str, float]) -> None:
-    """Raises UserError when a loss is infinite or not a number."""
-    if not all(math.isfinite(value) for value in losses.values()):
-        found = ", ".join(f"{key} {value:.4g}" for key, value in losses.items())
-        raise UserError(
-            f"training of {name} diverged at step {step} ({found})",
-            "finite losses",
-            "lower train_tokenizer.learning_rate or the weights in train_tokenizer.loss, or use precision float32",
-        )
