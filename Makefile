@@ -1,6 +1,9 @@
 # Two commands for a fresh machine: `make demo` and `make test`. Neither needs root; both do only what is missing.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests run in one process for each core, with one thread each: most of their time is waiting for imports and processes.
+WORKERS := -n logical --maxprocesses 4 --no-loadscope-reorder
+SIDE_BY_SIDE := OMP_NUM_THREADS=1
 .DEFAULT_GOAL := help
 .PHONY: help setup assets demo test test-slurm lint format lock
 
@@ -36,14 +39,14 @@ demo: assets
 
 test: assets
 	@$(BIN)/snakemake assets/foolbox/asset.json --config experiment=demo --quiet all
-	$(BIN)/python -m pytest
+	$(SIDE_BY_SIDE) $(BIN)/python -m pytest $(WORKERS)
 
-# Bounded, and the cluster is stopped however the tests end.
+# Bounded, and the clusters are stopped however the tests end.
 test-slurm: setup
 	@test "$$(id -u)" = 0 || { echo "make test-slurm needs root: it starts a SLURM of four nodes on this machine"; exit 1; }
 	@bash tests/slurm/install.sh
 	trap '$(BIN)/python -m tests.slurm.cluster stop' EXIT; \
-		OMP_NUM_THREADS=1 timeout --signal=INT --kill-after=60 2100 $(BIN)/python -m pytest -m slurm
+		$(SIDE_BY_SIDE) timeout --signal=INT --kill-after=60 1500 $(BIN)/python -m pytest $(WORKERS) -m slurm
 
 lint: setup
 	$(BIN)/ruff check .

@@ -8,12 +8,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]
 OFFLINE = ROOT / "tests" / "offline"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+class Scheduling(LoadFileScheduling):
+    """Of tests that run side by side, those of one file share a process, and so do all that look at the tiny run."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        name = nodeid.split("::", 1)[0].rpartition("/")[2]
+        return "tiny run" if name in ("test_pipeline.py", "test_rerun.py", "test_shards.py") else name
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Whole runs take longest: they begin first."""
+    items.sort(key=lambda item: not item.get_closest_marker("pipeline"))
 
 
 class Project:

@@ -1,8 +1,8 @@
 """A real SLURM on one machine: one controller and four nodes with eight pretended GPUs each; needs root.
 
 Every node is a slurmd in namespaces of its own, so that it has its own host name and sees the cluster's /etc/slurm;
-nothing global on the machine changes, and everything lives in one folder. `python -m tests.slurm.cluster start|stop`
-does by hand what the fixture does.
+nothing global on the machine changes, and everything lives in one folder. `python -m tests.slurm.cluster start` does
+by hand what the fixture does; `stop` ends that cluster and all that tests left behind.
 """
 
 import os
@@ -18,6 +18,7 @@ from pathlib import Path
 
 FOLDER = Path(os.environ.get("V2L_SLURM_FOLDER", "/tmp/v2l-slurm"))  # short: a UNIX socket's path has 108 characters
 PORT = int(os.environ.get("V2L_SLURM_PORT", "21817"))
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # each has a cluster of its own
 NODES, GPUS, CPUS, MEMORY_MB = 4, 8, 16, 64000
 
 CONFIGURATION = """\
@@ -74,7 +75,7 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE DefaultTime=10 PriorityTier=10 P
 class Cluster:
     """The cluster in `folder`; `environment` is what clients and Snakemake need to find it."""
 
-    def __init__(self, folder: Path = FOLDER, port: int = PORT):
+    def __init__(self, folder: Path = FOLDER / str(WORKER), port: int = PORT + (NODES + 1) * WORKER):
         self.folder, self.port = folder, port
         self.names = [f"node{number}" for number in range(1, NODES + 1)]
         os.environ["PATH"] += os.pathsep + os.pathsep.join(["/usr/sbin", "/sbin"])
@@ -218,6 +219,8 @@ class Cluster:
 
 
 if __name__ == "__main__":
-    cluster = Cluster()
-    {"start": cluster.start, "stop": cluster.stop}[sys.argv[1]]()
-    print(f"export SLURM_CONF={cluster.environment['SLURM_CONF']}" if sys.argv[1] == "start" else "stopped")
+    if sys.argv[1] == "start":
+        print(f"export SLURM_CONF={Cluster().start().environment['SLURM_CONF']}")
+    else:
+        for folder in FOLDER.glob("[0-9]*"):
+            Cluster(folder).stop()

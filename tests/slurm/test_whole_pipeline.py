@@ -13,7 +13,7 @@ from tests.conftest import Project
 from v2l.io.storage import read_tensors
 from v2l.selections import TABLES
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1400)]
+pytestmark = [pytest.mark.slurm, pytest.mark.pipeline, pytest.mark.timeout(1400)]
 WEIGHTS = "results/tiny/train_tokenizer/v2l.safetensors"
 METRICS = "results/tiny/train_tokenizer/v2l.metrics.jsonl"
 TWO_BY_TWO = {"nodes": 2, "gpus_per_node": 2, "images_per_gpu": 1, "cpus_per_gpu": 1, "mem_mb": 2000, "runtime": 30}
@@ -61,6 +61,11 @@ def for_cluster(project: Project, **training) -> Project:
     return project
 
 
+def training_jobs(project: Project) -> list[str]:
+    """Every SLURM job that was ever submitted for the training."""
+    return [path.name for path in project.folder.glob("work/tiny/train_tokenizer/v2l/*.slurm/[0-9]*")]
+
+
 def test_every_table_equals_the_local_runs(local_run, new_project, cluster):
     project = for_cluster(with_one_tokenizer(new_project()))
     result = project.snakemake("all_tables", "--profile", "slurm", **cluster.environment)
@@ -68,8 +73,7 @@ def test_every_table_equals_the_local_runs(local_run, new_project, cluster):
     for table in TABLES:
         name = f"results/{table}.csv"
         assert (project.folder / name).read_bytes() == (local_run.folder / name).read_bytes(), table
-    trained = cluster.jobs(columns="%j %T")
-    assert sum(line.startswith("v2l-") and line.endswith("COMPLETED") for line in trained) == 1
+    assert len(training_jobs(project)) == 1
 
 
 def test_training_on_two_nodes_with_two_ranks_equals_four_local_ranks(local_run, tmp_path, cluster):
@@ -111,5 +115,5 @@ def test_a_snakemake_that_was_killed_and_started_again_has_one_job(local_run, tm
     result = project.snakemake(*arguments, **cluster.environment)
     assert result.returncode == 0, result.stdout[-6000:]
     assert "re-attached to SLURM job" in (project.folder / "logs/tiny/train_tokenizer/v2l.log").read_text()
-    assert len(list(project.folder.glob("work/tiny/train_tokenizer/v2l/*.slurm/[0-9]*"))) == 1
+    assert len(training_jobs(project)) == 1
     assert (project.folder / WEIGHTS).read_text() == "200 steps"
