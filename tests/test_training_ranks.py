@@ -20,7 +20,7 @@ from v2l.errors import INTERRUPTED
 from v2l.io.storage import read_tensors
 
 STEPS = 20
-LOSSES = ["pixel", "perceptual", "quantizer", "adversarial", "discriminator"]
+LOSSES = {"pixel", "perceptual", "quantizer", "adversarial", "discriminator"}
 CHANGES = {
     "max_steps": STEPS,
     "learning_rate": 2e-5,  # at higher rates Adam makes steps of rounding, and a code flips within 20 steps
@@ -70,9 +70,10 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def largest_difference(first: list[dict], second: list[dict], names: list[str]) -> float:
+def largest_difference(first: list[dict], second: list[dict], names: set[str]) -> float:
     """Largest difference of any of `names` in any step, relative where a value is above 1."""
     assert [line.keys() for line in first] == [line.keys() for line in second] and len(first) == STEPS
+    assert names <= first[-1].keys()
     return max(
         abs(a[name] - b[name]) / max(1, abs(a[name]))
         for a, b in zip(first, second, strict=True)
@@ -86,8 +87,8 @@ def test_two_ranks_have_the_losses_of_one_and_each_rank_alone_has_not(stage):
         finish(stage(ranks, folder, **changes))
     one, two, each = (lines(stage.folder / name) for name in ("one", "two", "each"))
     assert largest_difference(one, two, LOSSES) < 1e-4
-    # Gradients jump where a ReLU is at zero: another number of threads moves one rank's as far.
-    assert largest_difference(one, two, ["adaptive_weight"]) < 1e-3
+    # A ratio of gradients, no loss: rounding alone moves it by 2e-4 (one rank with two threads instead of one).
+    assert largest_difference(one, two, {"adaptive_weight"}) < 1e-3
     assert [line["codes_used"] for line in one] == [line["codes_used"] for line in two]
     assert largest_difference(one, each, LOSSES) > 1e-3, "statistics of half a batch are others"
     first, second = (read_tensors(stage.folder / name / "weights.safetensors")[0] for name in ("one", "two"))
