@@ -36,6 +36,8 @@ from v2l.tokens import Tokens
 from v2l.training.data import BatchOrder
 from v2l.training.schedule import learning_rate
 
+REMEDY = "lower `finetune_llm.learning_rate`, or use precision float32"
+
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     """inputs tokens, vocabulary; job tokenizer, predictor, work -> adapter and adapter_config (a PEFT folder), metrics.
@@ -207,8 +209,7 @@ def train(tuner: Tuner, local_NL: np.ndarray, seed: int, folder: Path, state: di
     progress = tqdm(order, f"finetune {name}", section.steps, initial=state["step"], disable=None)
     for step, places in enumerate(progress, start=state["step"]):
         window.append(tuner.step(step, local_NL[np.array(places) % len(local_NL)], seed))
-        remedy = "lower `finetune_llm.learning_rate`, or use precision float32"
-        check_finite(f"fine-tuning of {name}", step, window[-1], remedy)
+        check_finite(f"fine-tuning of {name}", step, window[-1], REMEDY)
         last = step == section.steps - 1
         if (step + 1) % section.log_every == 0 or last:
             means = {key: sum(values[key] for values in window) / len(window) for key in window[0]}
