@@ -1,7 +1,7 @@
 # Two commands for a fresh machine: `make demo` and `make test`. Neither needs root; both do only what is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests run in one process for each core, with one thread each: most of their time is waiting for imports and processes.
+# Tests run in one process for each core, with one thread each, whole runs first.
 WORKERS := -n logical --maxprocesses 4 --no-loadscope-reorder
 SIDE_BY_SIDE := OMP_NUM_THREADS=1
 .DEFAULT_GOAL := help
