@@ -131,6 +131,17 @@ def test_code_edit_reruns_its_stage_but_never_training(tiny_run):
         assert expected <= planned and "train_tokenizer" not in planned and (expected or not planned)
 
 
+def test_new_and_renamed_modules_below_training_retrain_nothing(tiny_run, tmp_path):
+    project = tiny_run.copy(tmp_path)
+    training = project.folder / "v2l/training"
+    (training / "further.py").write_text("VALUE = 1\n")
+    (training / "window.py").rename(training / "renamed.py")
+    for path in (project.folder / "v2l").rglob("*.py"):
+        text = path.read_text().replace("v2l.training.window", "v2l.training.renamed")
+        path.write_text(text.replace("import Trainer\n", "import Trainer\nfrom v2l.training.further import VALUE  # noqa\n"))
+    assert project.planned("all") == {}
+
+
 def test_switching_experiments_keeps_the_results_of_the_first(tiny_run):
     result = tiny_run.snakemake("all_tables", "-n", "--config", "experiment=demo")
     assert result.returncode == 0 and "results/tiny" not in re.sub(r"assets/\S+", "", result.stdout)

@@ -17,8 +17,9 @@ rule train_tokenizer:
         features=f"{RESULTS}/embed_images/{CONFIG.train_tokenizer.dataset}.safetensors",
         codebook=rules.filter_vocabulary.output.codebook,
         vocabulary=rules.expand_vocabulary.output.vocabulary,
-        # A comment in the code must not cost a retraining: after a change that matters, use `-R train_tokenizer`.
-        code=ancient(stage_code("train_tokenizer")),
+        # Neither an edit of the code nor another list of modules may cost a retraining: Snakemake compares the list of
+        # inputs too, so it is this one file. After a change that matters, use `-R train_tokenizer`.
+        code=ancient("v2l/train_tokenizer.py"),
     output:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
         words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
