@@ -8,10 +8,10 @@ import time
 
 import torch
 
+from v2l.configuration.model_entries import LLM
 from v2l.expand_vocabulary import continue_subwords
-from v2l.llm.loading import load_llm
+from v2l.llm.language_model import load_llm
 from v2l.llm.vocabulary import Words
-from v2l.registries import LLM
 from v2l.runtime import device, rng
 
 

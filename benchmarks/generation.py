@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 import torch
 from transformers import DynamicCache
 
-from v2l.config_tasks import Classification, Grid, Restoration
+from v2l.configuration.evaluation import Classification, Grid, Restoration
+from v2l.configuration.model_entries import LLM
 from v2l.llm.engine import generate
-from v2l.llm.loading import load_llm
+from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import RestorationPrompt
 from v2l.llm.vocabulary import Words
-from v2l.registries import LLM
 from v2l.runtime import device, rng
 from v2l.tasks import classification, restoration
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2l.config_training import TrainTokenizer
+from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.models.discriminator import Discriminator
 from v2l.models.v2l import V2LTokenizer
 

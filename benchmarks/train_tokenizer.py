@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.published_training import PublishedTraining
-from v2l.config_training import Loss, TrainTokenizer
-from v2l.metrics.lpips_network import empty_lpips
-from v2l.models.base import Batch
+from v2l.configuration.tokenizer_training import Loss, TrainTokenizer
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss
+from v2l.models.lpips_network import empty_lpips
 from v2l.models.v2l import V2LTokenizer
+from v2l.models.vision_tokenizer import Batch
 from v2l.training.trainer import Trainer
 
 GLOBAL_CODES, LOCAL_CODES, WIDTH = 11_908, 32_000, 768

@@ -7,14 +7,14 @@ import pyarrow as pa
 import torch
 
 from tests.tiny import write_llama
-from v2l.config_finetuning import FinetuneLLM
+from v2l.configuration.llm_finetuning import FinetuneLLM
+from v2l.configuration.model_entries import LLM
+from v2l.configuration.slices import StageConfig
+from v2l.data.token_table import schema
 from v2l.io.storage import parquet_facts, write_parquet
 from v2l.llm.code_ids import all_code_ids
-from v2l.llm.loading import load_llm
+from v2l.llm.language_model import load_llm
 from v2l.llm.vocabulary import Words
-from v2l.registries import LLM
-from v2l.stage import StageConfig
-from v2l.tokens import schema
 
 SIDE, CODES, IMAGES = 4, 12, 14
 FINETUNING = {

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.test_index_images import image, index
+from v2l.data.manifest import read_annotations
 from v2l.errors import UserError
 from v2l.io.storage import parquet_facts
-from v2l.manifest import read_annotations
-from v2l.workflow import missing_paths
+from v2l.pipeline.rules import missing_paths
 
 TEN = ["red"] * 7 + ["dark red", "blue", "red "]
 

@@ -20,10 +20,10 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.test_training import Training
 from v2l.cluster import executor
 from v2l.cluster.commands import minutes
+from v2l.cluster.launch import progress_line
 from v2l.cluster.request import Request
 from v2l.errors import UserError
-from v2l.launch import progress_line
-from v2l.workflow import launched
+from v2l.pipeline.rules import launched
 
 PROFILE = yaml.safe_load(Path("workflow/profiles/default/profile.v9+.yaml").read_text())
 PAPER = PROFILE["set-resources"]["train_tokenizer"] | {"slurm_partition": "gpu", "slurm_account": "vision"}

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from v2l.config import Config, schema_text
-from v2l.config_training import merge
+from v2l.configuration.config import Config, schema_text
+from v2l.configuration.experiment import load_experiment, validate
+from v2l.configuration.tokenizer_training import merge
 from v2l.errors import UserError
-from v2l.experiment import load_experiment, validate
-from v2l.selections import TABLES, figures, shown_answers, tables
-from v2l.workflow import STAGES
+from v2l.pipeline.rules import STAGES
+from v2l.pipeline.selections import TABLES, figures, shown_answers, tables
 
 EXPERIMENTS = sorted(path.stem for path in Path("config/experiments").glob("*.yaml"))
 
@@ -23,7 +23,7 @@ def problem(**overrides) -> str:
 
 
 def test_schema_file_is_in_step_with_the_classes():
-    assert Path("config/schema.json").read_text() == schema_text(), "run `python -m v2l.config`"
+    assert Path("config/schema.json").read_text() == schema_text(), "run `python -m v2l.configuration.config`"
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

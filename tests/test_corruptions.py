@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from v2l.config import Corruption
-from v2l.config_training import Network
-from v2l.corruptions import blur_sigma, corrupt
-from v2l.registries import TASKS
-from v2l.restoration import mask_positions
+from v2l.configuration.config import Corruption
+from v2l.configuration.dataset_entries import TASKS
+from v2l.configuration.tokenizer_training import Network
+from v2l.tasks.corruptions import blur_sigma, corrupt
+from v2l.tasks.token_maps import mask_positions
 
 NETWORK = Network(image_size=16, resize_via=None, channel_multipliers=[1, 1, 1])  # 4x4 tokens of 4x4 pixels
 CORRUPTION = Corruption()

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from v2l.configuration.experiment import load_experiment
+from v2l.data.images import open_image
 from v2l.encoders import load_encoder
 from v2l.expand_vocabulary import continue_subwords
-from v2l.experiment import load_experiment
 from v2l.fetch_assets import select
-from v2l.io.images import open_image
 from v2l.llm.engine import generate
-from v2l.llm.loading import load_llm
+from v2l.llm.language_model import load_llm
 from v2l.llm.vocabulary import Words
-from v2l.metrics.lpips_network import load_lpips
+from v2l.models.lpips_network import load_lpips
 
 ASSETS = Path("assets")
 CONFIG = load_experiment({"experiment": "demo"})

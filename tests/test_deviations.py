@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from v2l.config import Config
-from v2l.config_training import TrainTokenizer
-from v2l.registries import LQAEEntry
+from v2l.configuration.config import Config
+from v2l.configuration.tokenizer_entries import LQAEEntry
+from v2l.configuration.tokenizer_training import TrainTokenizer
 
 TEXT = Path("docs/deviations.md").read_text()
 HEAD = "| key of `tokenizers.<name>` |"

@@ -11,13 +11,13 @@ from pydantic import TypeAdapter
 
 from tests import tiny
 from v2l import embed_images
+from v2l.configuration.model_entries import Encoder
+from v2l.configuration.slices import StageConfig
+from v2l.data.images import open_image
+from v2l.data.manifest import SCHEMA
 from v2l.encoders import load_encoder
 from v2l.errors import UserError
-from v2l.io.images import open_image
 from v2l.io.storage import read_tensors, write_parquet
-from v2l.manifest import SCHEMA
-from v2l.registries import Encoder
-from v2l.stage import StageConfig
 
 SIZES = {"a/0.png": (40, 30), "a/1.png": (64, 64), "b/0.png": (20, 90), "b/1.png": (33, 32), "b/2.png": (7, 9)}
 

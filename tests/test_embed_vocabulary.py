@@ -13,14 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from tests import tiny
 from v2l import embed_vocabulary
-from v2l.config import EmbedVocabulary
-from v2l.embed_vocabulary import embed_texts
+from v2l.configuration.config import EmbedVocabulary
+from v2l.configuration.model_entries import ConseEncoder, Encoder
+from v2l.configuration.slices import StageConfig
 from v2l.encoders import ImageTextEncoder, load_encoder
+from v2l.encoders.imagenet_templates import prompt_templates
+from v2l.encoders.text_embedding import embed_texts
 from v2l.errors import UserError
-from v2l.imagenet_templates import prompt_templates
 from v2l.io.storage import read_tensors, write_parquet
-from v2l.registries import ConseEncoder, Encoder
-from v2l.stage import StageConfig
 
 FACTS = {"llm": "tiny", "size": 9, "sha256": "0" * 64, "subwords": 2}
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from v2l.episode_files import read_episodes
 from v2l.errors import UserError
+from v2l.tasks.episode_files import read_episodes
 
 IMAGES = np.array(
     [f"real_name_mi/task_{n}.jpg" for n in range(4)] + [f"images/n{c}/n{c}_{n}.JPEG" for c in "123" for n in range(3)]

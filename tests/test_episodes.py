@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from v2l.episodes import sample_episodes
 from v2l.errors import UserError
+from v2l.tasks.episodes import sample_episodes
 
 
 def images(classes: int, each: int, query_each: int = 2) -> tuple[np.ndarray, np.ndarray]:

@@ -9,21 +9,22 @@ import pytest
 import torch
 
 from tests.tiny import write_llama
-from v2l.baselines import clip_prototype, majority_vote, token_overlap
-from v2l.config_tasks import Classification, Grid, Restoration
+from v2l.configuration.dataset_entries import TASKS
+from v2l.configuration.evaluation import Classification, Grid, Restoration
+from v2l.configuration.model_entries import LLM
+from v2l.configuration.slices import StageConfig
+from v2l.data.manifest import SCHEMA as MANIFEST
+from v2l.data.token_table import schema
 from v2l.errors import UserError
 from v2l.evaluate_llm import run
 from v2l.io.storage import parquet_facts, write_parquet, write_tensors
-from v2l.llm.loading import load_llm
+from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import RestorationPrompt
 from v2l.llm.vocabulary import Words
-from v2l.manifest import SCHEMA as MANIFEST
-from v2l.registries import LLM, TASKS
-from v2l.restoration import mask_positions, steps
 from v2l.runtime import rng
-from v2l.stage import StageConfig
 from v2l.tasks import classification, restoration
-from v2l.tokens import schema
+from v2l.tasks.baselines import clip_prototype, majority_vote, token_overlap
+from v2l.tasks.token_maps import mask_positions, steps
 
 CLASSES, IMAGES, SIDE, CODES, GLOBAL_TOKENS = 4, 6, 4, 40, 6
 CLASSIFICATION = {

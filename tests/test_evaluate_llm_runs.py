@@ -15,20 +15,20 @@ import pytest
 import torch
 
 from tests.test_evaluate_llm import CODES, INSTRUCTION, SIDE, entry, inputs, predictions, stage, tokens_of  # noqa: F401
-from v2l.baselines import majority_vote
+from v2l.configuration.dataset_entries import TASKS
+from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.evaluate_llm import run
-from v2l.io.provenance import provenance, run_key
 from v2l.llm import engine
 from v2l.llm.batches import BATCH_COST, plan_batches
-from v2l.llm.loading import load_llm
-from v2l.llm.progress import Progress
+from v2l.llm.journal import Progress
+from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import RestorationPrompt
-from v2l.metrics.classification import measure_classification
-from v2l.registries import TASKS
-from v2l.restoration import MASKED_TASKS, mask_positions
+from v2l.metrics.accuracy import measure_classification
+from v2l.pipeline.record import provenance, run_key
 from v2l.runtime import rng
-from v2l.stage import StageConfig
+from v2l.tasks.baselines import majority_vote
+from v2l.tasks.token_maps import MASKED_TASKS, mask_positions
 
 NAMES = ("tokens", "vocabulary", "words", "manifest", "features")
 SMALL = {"episodes": 7, "batch_size": 2, "grid": [{"ways": [2, 3], "tokens": [2], "inner_shots": [1, 2]}]}

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from tests.tiny import write_llama
+from v2l.configuration.model_entries import LLM
+from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.expand_vocabulary import SCHEMA, continue_subwords, run
 from v2l.io.storage import parquet_facts
-from v2l.llm.loading import load_llm
+from v2l.llm.language_model import load_llm
 from v2l.llm.vocabulary import Words
-from v2l.registries import LLM
-from v2l.stage import StageConfig
 
 
 @pytest.fixture(scope="module")

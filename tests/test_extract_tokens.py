@@ -9,16 +9,16 @@ from safetensors.torch import save_file
 
 from tests.token_experiment import GLOBAL_TOKENS, NETWORK, SUBWORDS, WIDTH, build, experiment, stage_config
 from v2l import extract_tokens
-from v2l.config import Corruption
-from v2l.corruptions import corrupt
+from v2l.configuration.config import Corruption
+from v2l.configuration.dataset_entries import TASKS
+from v2l.data.images import open_image, to_tensor
+from v2l.data.manifest import Manifest
+from v2l.data.token_table import Tokens
 from v2l.encoders import load_encoder
 from v2l.errors import UserError
-from v2l.io.images import open_image, to_tensor
 from v2l.io.storage import parquet_facts, read_tensors, write_tensors
-from v2l.manifest import Manifest
-from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
-from v2l.registries import TASKS
-from v2l.tokens import Tokens
+from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
+from v2l.tasks.corruptions import corrupt
 
 KEYS = ["seed", "encoder", "datasets.pictures", "extract_tokens"]
 SHIFT = Corruption(shift="translate")  # as in the demo

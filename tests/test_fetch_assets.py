@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from v2l.assets.archives import unpack
+from v2l.assets.downloads import download_url
+from v2l.assets.lock_file import select
+from v2l.configuration.experiment import load_experiment
+from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
-from v2l.experiment import load_experiment
 from v2l.fetch_assets import announce, main, missing_assets, run
-from v2l.io.archives import unpack
-from v2l.io.downloads import download_url
-from v2l.io.lock import select
-from v2l.stage import StageConfig
 
 ROOT = Path(__file__).parents[1]
 PICTURES = {"stamps/cat.png": b"cat", "stamps/cat.txt": b"A cat.\n", "stamps/cat.ogg": b"meow"}
@@ -480,7 +480,7 @@ def test_gguf_becomes_a_model_folder_with_the_same_weights(tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from tests.tiny_gguf import write_gguf
-    from v2l.io.conversions import convert_gguf
+    from v2l.assets.conversions import convert_gguf
 
     tokens, weights = write_gguf(tmp_path / "tiny.gguf")
     width, heads = 16, 2

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from v2l import filter_vocabulary
+from v2l.configuration.slices import StageConfig
+from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError
 from v2l.filter_vocabulary import top_entries
 from v2l.io.storage import parquet_facts, read_tensors, write_parquet, write_tensors
-from v2l.manifest import SCHEMA
-from v2l.stage import StageConfig
 
 VOCABULARY = {"llm": "tiny", "size": 9, "sha256": "0" * 64, "subwords": 3}
 ENTRIES = [

@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.masked_experiment import FINETUNING, SIDE, build, entry, ids_of, stage_config
-from v2l.config_finetuning import FinetuneLLM, LoRA
+from v2l.configuration.llm_finetuning import FinetuneLLM, LoRA
+from v2l.data.token_table import Tokens
 from v2l.errors import UserError
 from v2l.finetune_llm import Tuner, frequencies, run, split, with_adapter
 from v2l.io.storage import parquet_facts, read_tensors, write_parquet
-from v2l.llm.loading import load_llm
+from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import MaskedPrompt
-from v2l.restoration import random_mask
-from v2l.tokens import Tokens
+from v2l.tasks.token_maps import random_mask
 
 MEASURED = ("held_out_loss", "held_out_accuracy")
 

@@ -26,12 +26,12 @@ import yaml
 from tests import published
 from tests.conftest import Project
 from v2l import train_tokenizer
+from v2l.configuration.experiment import load_experiment
+from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
-from v2l.experiment import load_experiment
 from v2l.io.pickles import read_checkpoint, read_texts
 from v2l.io.storage import read_tensors, write_parquet, write_tensors
-from v2l.models.tokenizer import load_tokenizer
-from v2l.stage import StageConfig
+from v2l.models.tokenizer_file import load_tokenizer
 
 HEADS, TOKENS = 2, 5
 SIZE = published.Size(32, (1, 2, 2, 4), 1, latent=16, codes=60, width=24, global_codes=30, inner=16)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from v2l import index_images
+from v2l.configuration.dataset_entries import FolderDataset, ImageNetDataset, MiniImageNetDataset
+from v2l.configuration.slices import StageConfig
+from v2l.data.annotations import Listed
+from v2l.data.layouts import class_names, list_images
+from v2l.data.manifest import SCHEMA, Manifest, read_annotations
 from v2l.errors import UserError
 from v2l.index_images import _draw_splits, run
-from v2l.io.annotations import Listed
-from v2l.io.layouts import class_names, list_images
 from v2l.io.storage import parquet_facts
-from v2l.manifest import SCHEMA, Manifest, read_annotations
-from v2l.registries import FolderDataset, ImageNetDataset, MiniImageNetDataset
-from v2l.stage import StageConfig
 
 SYNSETS = "n01 red cat, felis\nn02 crane\nn03 crane\nn04 maillot\nn05 maillot, tank suit\n"
 

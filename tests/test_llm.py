@@ -9,12 +9,12 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.tiny_gguf import write_gguf
+from v2l.configuration.model_entries import LLM
 from v2l.errors import UserError
 from v2l.llm.engine import generate
-from v2l.llm.loading import load_llm
+from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import RestorationPrompt, answer_of, classification_prompt, join_words
 from v2l.llm.vocabulary import Words
-from v2l.registries import LLM
 
 
 def sentencepiece_tokenizer(extra: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from tests.conftest import Project
+from v2l.configuration.model_entries import LLM
 from v2l.llm import memory
-from v2l.registries import LLM
 
 LLAMA_70B = {
     "architectures": ["LlamaForCausalLM"],

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from v2l.assets.conversions import CONVOLUTIONS, convert_lpips, lpips_state, read_arrays
 from v2l.errors import UserError
-from v2l.io.conversions import CONVOLUTIONS, convert_lpips, lpips_state, read_arrays
-from v2l.metrics.lpips_network import empty_lpips, load_lpips
+from v2l.models.lpips_network import empty_lpips, load_lpips
 
 TRUNKS = {"alex": "AlexNet_0", "vgg": "VGG16_0"}
 FILES = {"alex": "alexnet", "vgg": "vgg16"}

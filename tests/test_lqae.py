@@ -11,15 +11,15 @@ from transformers import AutoTokenizer, BertConfig, BertModel, RobertaForMaskedL
 
 from tests.test_train_tokenizer import SECTION, lines_of, toy, vgg  # noqa: F401 fixtures
 from tests.tiny import write_roberta
-from v2l.config_training import TrainTokenizer
+from v2l.configuration.tokenizer_entries import LQAEEntry
+from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.errors import UserError
 from v2l.io.storage import read_tensors
-from v2l.models.base import Batch
 from v2l.models.lqae import NO_HEAD, LQAETokenizer
 from v2l.models.masked_lm import FrozenMaskedLM
-from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
+from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
+from v2l.models.vision_tokenizer import Batch
 from v2l.models.vit import ViTDecoder, ViTEncoder
-from v2l.registries import LQAEEntry
 from v2l.training.trainer import Trainer
 
 LOSS = {"pixel": 0.25, "pixel_norm": "l2", "perceptual": 0, "adversarial": 0, "commitment": 0.005, "codebook": 1.0}

@@ -7,14 +7,14 @@ from PIL import Image
 
 from tests.token_experiment import GLOBAL_TOKENS, build, stage_config
 from v2l import make_figures
+from v2l.configuration.dataset_entries import TASKS
+from v2l.data.images import encode_png
+from v2l.data.token_table import schema
 from v2l.errors import UserError
-from v2l.figures import image_grid, printable
-from v2l.io.images import encode_png
+from v2l.figures.drawing import image_grid, printable
 from v2l.io.storage import write_parquet
-from v2l.models.tokenizer import tokenizer_facts
+from v2l.models.tokenizer_file import tokenizer_facts
 from v2l.reconstruct_images import SCHEMA
-from v2l.registries import TASKS
-from v2l.tokens import schema
 
 IMAGES = [f"val/{number}.png" for number in range(3, 7)]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.make_tables import run
 from v2l.metrics.rows import TABLE_KEYS
-from v2l.published import COLUMNS, SELECTORS, Published
-from v2l.stage import StageConfig
+from v2l.tables.published import COLUMNS, SELECTORS, Published
 
 SHIPPED = Path(__file__).parents[1] / "config" / "published.csv"
 

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from tests.masked_experiment import IMAGES, SIDE, build, entry, ids_of, stage_config
 from v2l import evaluate_llm, finetune_llm
+from v2l.data.token_table import Tokens
 from v2l.errors import UserError
 from v2l.llm.code_ids import all_code_ids
-from v2l.llm.loading import load_llm
+from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import MaskedPrompt
 from v2l.llm.vocabulary import Words
 from v2l.metrics.image_sources import source_keys, table_of
 from v2l.models.quantizers import hide
-from v2l.restoration import image_mask, random_mask
 from v2l.tasks import restoration
 from v2l.tasks.masked import Question, frequent_predictor
-from v2l.tokens import Tokens
+from v2l.tasks.token_maps import image_mask, random_mask
 
 LENGTH = SIDE * SIDE
 MASKED = 5  # of 16: 30 %, rounded

@@ -15,9 +15,9 @@ from v2l.metrics import bootstrap
 from v2l.metrics.bootstrap import mean_interval
 from v2l.metrics.frechet import frechet_distance, load_feature_network
 from v2l.metrics.image_quality import pair_metrics
-from v2l.metrics.lpips_network import empty_lpips
 from v2l.metrics.rows import Measurement
 from v2l.metrics.semantics import semantic_scores
+from v2l.models.lpips_network import empty_lpips
 
 CPU = torch.device("cpu")
 

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import TypeAdapter
 
-from v2l.config_training import Loss, Network, TrainTokenizer
-from v2l.metrics.lpips_network import empty_lpips
+from v2l.configuration.tokenizer_entries import Tokenizer
+from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
 from v2l.models import quantizers
-from v2l.models.base import Batch, VisionTokenizer
 from v2l.models.blocks import CrossAttention, Downsample, Upsample
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight, discriminator_hinge, generator_hinge
-from v2l.models.tokenizer import METHODS, load_tokenizer, tokenizer_facts
+from v2l.models.lpips_network import empty_lpips
+from v2l.models.tokenizer_file import METHODS, load_tokenizer, tokenizer_facts
 from v2l.models.v2l import V2LTokenizer
-from v2l.registries import Tokenizer
+from v2l.models.vision_tokenizer import Batch, VisionTokenizer
 
 NETWORK = Network(
     image_size=16,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from v2l.config import Config
-from v2l.workflow import STAGES
+from v2l.configuration.config import Config
+from v2l.pipeline.rules import STAGES
 
 RULES = Path("workflow/rules")
 SHARED = {"common", "inputs", "targets"}

@@ -8,14 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from v2l.config_training import Loss, Network
+from v2l.configuration.tokenizer_entries import SPAEEntry
+from v2l.configuration.tokenizer_training import Loss, Network
 from v2l.models import quantizers
-from v2l.models.base import Batch
 from v2l.models.blocks import CrossAttention, SelfAttention
 from v2l.models.discriminator import Discriminator
 from v2l.models.spae import SPAETokenizer
 from v2l.models.v2l import V2LTokenizer
-from v2l.registries import SPAEEntry
+from v2l.models.vision_tokenizer import Batch
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import OFFLINE
-from v2l.selections import FIGURES, TABLES
-from v2l.workflow import STAGES
+from v2l.pipeline.rules import STAGES
+from v2l.pipeline.selections import FIGURES, TABLES
 
 pytestmark = pytest.mark.pipeline
 COMMON = ["experiment", "protocol", "metric", "ci_low", "ci_high", "n", "note", "published", "published_source"]

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 
 from benchmarks.published_training import PublishedTraining
 from tests.test_train_tokenizer import SECTION, WIDTH, vgg  # noqa: F401
-from v2l.config_training import TrainTokenizer
-from v2l.models.base import Batch
+from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss
 from v2l.models.v2l import V2LTokenizer
+from v2l.models.vision_tokenizer import Batch
 from v2l.training.trainer import Trainer, learning_rate
 
 GENERATOR = ("pixel", "perceptual", "quantizer", "adversarial")

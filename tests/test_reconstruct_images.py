@@ -6,16 +6,16 @@ import torch
 
 from tests.token_experiment import GLOBAL_TOKENS, NETWORK, SUBWORDS, build, stage_config
 from v2l import reconstruct_images
-from v2l.config import Corruption
-from v2l.corruptions import corrupt
+from v2l.configuration.config import Corruption
+from v2l.configuration.dataset_entries import TASKS
+from v2l.data.images import decode_png, encode_png, open_image, to_uint8, tokenizer_image
+from v2l.data.manifest import Manifest
+from v2l.data.token_table import Tokens, schema
 from v2l.errors import UserError
-from v2l.io.images import decode_png, encode_png, open_image, to_uint8, tokenizer_image
 from v2l.io.storage import parquet_facts, write_parquet
-from v2l.manifest import Manifest
-from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
-from v2l.registries import TASKS
-from v2l.restoration import image_mask, mask_positions, steps
-from v2l.tokens import Tokens, schema
+from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
+from v2l.tasks.corruptions import corrupt
+from v2l.tasks.token_maps import image_mask, mask_positions, steps
 
 IMAGES = [f"val/{number}.png" for number in range(3, 7)]
 KEYS = ["seed", "reconstruct_images", "evaluate_llm", "extract_tokens", "samples.reconstruction"]

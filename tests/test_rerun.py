@@ -138,7 +138,9 @@ def test_new_and_renamed_modules_below_training_retrain_nothing(tiny_run, tmp_pa
     (training / "window.py").rename(training / "renamed.py")
     for path in (project.folder / "v2l").rglob("*.py"):
         text = path.read_text().replace("v2l.training.window", "v2l.training.renamed")
-        path.write_text(text.replace("import Trainer\n", "import Trainer\nfrom v2l.training.further import VALUE  # noqa\n"))
+        path.write_text(
+            text.replace("import Trainer\n", "import Trainer\nfrom v2l.training.further import VALUE  # noqa\n")
+        )
     assert project.planned("all") == {}
 
 

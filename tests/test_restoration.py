@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from v2l.errors import UserError
-from v2l.restoration import TASKS, assemble, context, mask_positions, noisy_variants, steps
+from v2l.tasks.token_maps import TASKS, assemble, context, mask_positions, noisy_variants, steps
 
 grids = st.tuples(st.integers(2, 20), st.integers(2, 20))
 

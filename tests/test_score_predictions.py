@@ -11,16 +11,16 @@ from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import save_file
 
 from tests.tiny import picture
-from v2l.config_training import Network
+from v2l.configuration.slices import StageConfig
+from v2l.configuration.tokenizer_training import Network
+from v2l.data.images import encode_png, open_image, tokenizer_image
+from v2l.data.manifest import SCHEMA
+from v2l.data.token_table import WORDS_SCHEMA, schema
 from v2l.errors import UserError
-from v2l.io.images import encode_png, open_image, tokenizer_image
 from v2l.io.storage import parquet_facts, write_parquet, write_tensors
-from v2l.manifest import SCHEMA
-from v2l.metrics.lpips_network import empty_lpips
 from v2l.metrics.rows import TABLE_KEYS, VALUE_COLUMNS
+from v2l.models.lpips_network import empty_lpips
 from v2l.score_predictions import run
-from v2l.stage import StageConfig
-from v2l.tokens import WORDS_SCHEMA, schema
 
 NETWORK = Network(image_size=32, resize_via=None)
 NAMES = [f"class{label}/{number}.png" for label in range(2) for number in range(3)]

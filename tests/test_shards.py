@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from v2l import shards
+from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
-from v2l.shards import run_shards, shared_out
-from v2l.stage import StageConfig
+from v2l.pipeline import shards
+from v2l.pipeline.shards import run_shards, shared_out
 
 OUTPUTS = {
     "embed_vocabulary": "embed_vocabulary/embedding.safetensors",

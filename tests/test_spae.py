@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_train_tokenizer import SECTION, lines_of, toy, vgg  # noqa: F401
-from v2l.config_training import Loss, Network
+from v2l.configuration.experiment import load_experiment
+from v2l.configuration.tokenizer_entries import SPAEEntry
+from v2l.configuration.tokenizer_training import Loss, Network
 from v2l.errors import UserError
-from v2l.experiment import load_experiment
 from v2l.io.storage import read_tensors
-from v2l.models.base import Batch
 from v2l.models.quantizers import matching_map, transport_map
 from v2l.models.spae import SPAETokenizer, layer_positions
-from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
-from v2l.registries import SPAEEntry
-from v2l.selections import score_sources
+from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
+from v2l.models.vision_tokenizer import Batch
+from v2l.pipeline.selections import score_sources
 from v2l.training.trainer import Trainer
 
 VOCABULARY, WIDTH = 60, 12

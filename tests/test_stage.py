@@ -6,10 +6,9 @@ import sys
 
 import pytest
 
-from v2l.experiment import load_experiment
-from v2l.selections import score_sources
-from v2l.stage import StageConfig, project
-from v2l.workflow import (
+from v2l.configuration.experiment import load_experiment
+from v2l.configuration.slices import StageConfig, project
+from v2l.pipeline.rules import (
     asset_of,
     asset_records,
     missing_paths,
@@ -18,6 +17,7 @@ from v2l.workflow import (
     stage_code,
     stage_command,
 )
+from v2l.pipeline.selections import score_sources
 
 CONFIG = load_experiment({"experiment": "demo"})
 
@@ -49,8 +49,8 @@ def test_slice_text_does_not_depend_on_key_order():
 
 def test_stage_code_lists_the_module_and_what_it_imports():
     code = stage_code("expand_vocabulary")
-    assert "v2l/expand_vocabulary.py" in code and "v2l/io/storage.py" in code and "v2l/stage.py" in code
-    assert "v2l/train_tokenizer.py" not in code and "v2l/config.py" not in code
+    assert "v2l/expand_vocabulary.py" in code and "v2l/io/storage.py" in code and "v2l/pipeline/stage.py" in code
+    assert "v2l/train_tokenizer.py" not in code and "v2l/configuration/config.py" not in code
 
 
 def test_command_quotes_every_value():

@@ -7,12 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from v2l.configuration.experiment import load_experiment
+from v2l.configuration.slices import StageConfig, project
 from v2l.errors import UserError
-from v2l.experiment import load_experiment
 from v2l.io.atomic import atomic_path
-from v2l.io.provenance import hash_path, provenance, write_beside
+from v2l.io.provenance import hash_path, write_beside
 from v2l.io.storage import parquet_facts, parquet_writer, read_tensors, write_parquet, write_tensors
-from v2l.stage import StageConfig, project
+from v2l.pipeline.record import provenance
 
 
 @pytest.fixture

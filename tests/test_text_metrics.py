@@ -12,15 +12,15 @@ from pycocoevalcap.bleu.bleu import Bleu
 
 from tests.test_make_tables import make, records
 from tests.test_score_predictions import NAMES, files  # noqa: F401
+from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.storage import write_parquet, write_tensors
-from v2l.metrics import captioning
+from v2l.metrics import captions as captioning
 from v2l.metrics.bootstrap import set_interval
-from v2l.metrics.captioning import Bleu4, cider, words_of
+from v2l.metrics.captions import Bleu4, cider, words_of
 from v2l.metrics.rows import TABLE_KEYS, VALUE_COLUMNS
-from v2l.metrics.vqa import normalise, vqa_accuracy
+from v2l.metrics.vqa_accuracy import normalise, vqa_accuracy
 from v2l.score_predictions import run
-from v2l.stage import StageConfig
 
 
 @pytest.mark.parametrize(

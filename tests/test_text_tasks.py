@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from tests.test_evaluate_llm import CLASSES, IMAGES, entry, inputs  # noqa: F401
+from v2l.configuration.slices import StageConfig
+from v2l.data.manifest import SCHEMA as MANIFEST
 from v2l.errors import UserError
 from v2l.evaluate_llm import run
 from v2l.io.storage import parquet_facts, write_parquet
-from v2l.llm.loading import load_llm
+from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import answer_of
 from v2l.llm.vocabulary import Words
-from v2l.manifest import SCHEMA as MANIFEST
-from v2l.stage import StageConfig
 
 SECTION = {"support_split": "train", "query_split": "val", "in_context_examples": 2, "tokens": 3, "batch_size": 3}
 TASKS = {

@@ -1,6 +1,6 @@
 """Minutes per stage from benchmark files."""
 
-from v2l.timings import stage_minutes
+from v2l.pipeline.timings import stage_minutes
 
 
 def test_jobs_are_summed_by_stage_in_their_order(tmp_path):

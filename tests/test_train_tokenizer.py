@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from v2l import train_tokenizer
-from v2l.config_training import Network, TrainTokenizer
+from v2l.configuration.slices import StageConfig
+from v2l.configuration.tokenizer_training import Network, TrainTokenizer
+from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError
 from v2l.io.storage import read_tensors, write_parquet, write_tensors
-from v2l.manifest import SCHEMA
-from v2l.metrics.lpips_network import empty_lpips
-from v2l.models.base import Batch
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight
-from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
+from v2l.models.lpips_network import empty_lpips
+from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
 from v2l.models.v2l import V2LTokenizer
-from v2l.stage import StageConfig
-from v2l.training.data import BatchOrder
+from v2l.models.vision_tokenizer import Batch
 from v2l.training.trainer import Trainer, learning_rate
+from v2l.training.training_images import BatchOrder
 from v2l.training.window import Window
 
 IMAGES, WIDTH = 12, 8
@@ -231,7 +231,7 @@ def test_an_image_that_vanished_is_named(toy):
 
 def test_images_that_are_not_kept_are_decoded_by_the_loader(toy, monkeypatch):
     expected = toy()["metrics"].read_bytes()
-    monkeypatch.setattr("v2l.training.data.CACHE_BYTES", 0)
+    monkeypatch.setattr("v2l.training.training_images.CACHE_BYTES", 0)
     assert toy()["metrics"].read_bytes() == expected
 
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from v2l.config_training import Geometry
+from v2l.configuration.tokenizer_training import Geometry
+from v2l.data.manifest import SCHEMA, Manifest
 from v2l.io.storage import write_parquet
-from v2l.manifest import SCHEMA, Manifest
-from v2l.training.data import BatchOrder, TrainingImages, loader, random_resized_crop
+from v2l.training.training_images import BatchOrder, TrainingImages, loader, random_resized_crop
 
 GEOMETRY = Geometry(image_size=12, resize_via=None, grid=3)
 IMAGES = 6

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.test_train_tokenizer import SECTION, toy, vgg  # noqa: F401
-from v2l.config import canonical_json
-from v2l.config_training import TrainTokenizer, merge
+from v2l.configuration.tokenizer_training import TrainTokenizer, merge
 from v2l.errors import INTERRUPTED
+from v2l.io.canonical import canonical_json
 from v2l.io.storage import read_tensors
 
 STEPS = 20

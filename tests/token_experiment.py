@@ -8,16 +8,16 @@ import torch
 import yaml
 from PIL import Image
 
-from v2l.config import Config
-from v2l.config_training import Network, merge
-from v2l.experiment import validate
+from v2l.configuration.config import Config
+from v2l.configuration.dataset_entries import TASKS
+from v2l.configuration.experiment import validate
+from v2l.configuration.slices import StageConfig, project
+from v2l.configuration.tokenizer_training import Network, merge
+from v2l.data.manifest import SCHEMA
+from v2l.data.token_table import WORDS_SCHEMA
 from v2l.io.storage import write_parquet, write_tensors
-from v2l.manifest import SCHEMA
 from v2l.models.v2l import V2LTokenizer
 from v2l.models.vqgan import VQGANTokenizer
-from v2l.registries import TASKS
-from v2l.stage import StageConfig, project
-from v2l.tokens import WORDS_SCHEMA
 
 NETWORK = Network(
     image_size=16,

@@ -8,14 +8,15 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.data.image_loading import load_batches
+from v2l.data.manifest import Manifest
 from v2l.encoders import load_encoder
-from v2l.io.provenance import provenance
 from v2l.io.storage import matrix, vectors, write_tensors
-from v2l.loading import load_batches
-from v2l.manifest import Manifest
+from v2l.pipeline.record import provenance
+from v2l.pipeline.shards import shared_out
+from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
-from v2l.shards import shared_out
-from v2l.stage import Paths, StageConfig, run_stage
 
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:

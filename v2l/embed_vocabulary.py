@@ -1,22 +1,19 @@
 """Stage embed_vocabulary: the text embedding of every vocabulary entry (paper section 3.2)."""
 
 import logging
-from collections.abc import Callable, Iterator
 from functools import partial
 
-import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor
-from tqdm import tqdm
 
-from v2l.encoders import ImageTextEncoder, load_encoder
-from v2l.imagenet_templates import prompt_templates
-from v2l.io.provenance import provenance
-from v2l.io.storage import matrix, parquet_facts, vectors, write_tensors
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.encoders import load_encoder
+from v2l.encoders.imagenet_templates import prompt_templates
+from v2l.encoders.text_embedding import embed_texts
+from v2l.io.storage import parquet_facts, write_tensors
+from v2l.pipeline.record import provenance
+from v2l.pipeline.shards import shared_out
+from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
-from v2l.shards import shared_out
-from v2l.stage import Paths, StageConfig, run_stage
 
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
@@ -36,38 +33,6 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     logging.info(
         "embedded %d entries with %d templates, %d channels", *embedding_VD.shape[:1], len(templates), encoder.dimension
     )
-
-
-def embed_texts(
-    encoder: ImageTextEncoder,
-    texts: list[str],
-    templates: list[Callable[[str], str]],
-    batch_size: int,
-    share: Callable = lambda blocks, tables: tables(blocks),
-) -> Tensor:
-    """float32 embedding_VD on the CPU, rows in the order of `texts`, whose surrounding white space is left out.
-
-    Equal texts are encoded once and get bit-identical rows; batches hold texts of similar length in tokens. `share`
-    (`v2l.shards.shared_out`) may have them made by several processes.
-    """
-    stripped = [text.strip() for text in texts]
-    distinct = sorted(set(stripped))
-    counts = encoder.token_counts(distinct)
-    distinct = [text for _, text in sorted(zip(counts, distinct, strict=True))]
-    batches = [distinct[start : start + batch_size] for start in range(0, len(distinct), batch_size)]
-
-    def means(batches: list[list[str]]) -> Iterator[pa.Table]:
-        with tqdm(total=len(templates) * sum(map(len, batches)), unit="text", disable=None) as progress:
-            for batch in batches:
-                sum_BD = torch.zeros(len(batch), encoder.dimension)
-                for template in templates:
-                    sum_BD += encoder.encode_text([template(text) for text in batch]).cpu()
-                    progress.update(len(batch))
-                yield pa.table({"mean": vectors(sum_BD / len(templates))})
-
-    mean_UD = torch.tensor(matrix(pa.concat_tables(share(batches, means))["mean"]))
-    row_of = {text: row for row, text in enumerate(distinct)}
-    return mean_UD[[row_of[text] for text in stripped]]
 
 
 if __name__ == "__main__":

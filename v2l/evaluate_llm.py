@@ -7,11 +7,12 @@ import logging
 import shutil
 from pathlib import Path
 
-from v2l.io.provenance import provenance, run_key
+from v2l.configuration.slices import Paths, StageConfig
 from v2l.io.storage import parquet_facts, parquet_writer
-from v2l.llm.progress import Progress
-from v2l.shards import merged, run_shards
-from v2l.stage import Paths, StageConfig, run_stage
+from v2l.llm.journal import Progress
+from v2l.pipeline.record import provenance, run_key
+from v2l.pipeline.shards import merged, run_shards
+from v2l.pipeline.stage import run_stage
 from v2l.tasks import captioning, classification, masked, restoration, vqa
 
 PREPARE = {

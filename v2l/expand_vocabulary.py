@@ -12,12 +12,13 @@ import torch
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
-from v2l.io.provenance import provenance
+from v2l.configuration.slices import Paths, StageConfig
 from v2l.io.storage import write_parquet
-from v2l.llm.loading import load_llm
+from v2l.llm.language_model import load_llm
 from v2l.llm.vocabulary import Words
+from v2l.pipeline.record import provenance
+from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
-from v2l.stage import Paths, StageConfig, run_stage
 
 SCHEMA = pa.schema([("kind", pa.string()), ("token_ids", pa.list_(pa.int32())), ("text", pa.string())])
 KINDS = ("subword", "bigram", "trigram")

@@ -12,24 +12,25 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from v2l.corruptions import corrupt
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.data.image_loading import load_batches, load_features
+from v2l.data.images import to_tensor
+from v2l.data.manifest import Manifest
+from v2l.data.token_table import schema
 from v2l.encoders import load_encoder
 from v2l.errors import UserError
-from v2l.io.images import to_tensor
-from v2l.io.provenance import provenance
 from v2l.io.storage import ROWS_PER_GROUP, parquet_facts, parquet_writer, regrouped, vectors
-from v2l.loading import load_batches, load_features
-from v2l.manifest import Manifest
-from v2l.models.base import Codes, VisionTokenizer
-from v2l.models.tokenizer import load_tokenizer
+from v2l.models.tokenizer_file import load_tokenizer
+from v2l.models.vision_tokenizer import Codes, VisionTokenizer
+from v2l.pipeline.record import provenance
+from v2l.pipeline.shards import shared_out
+from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
-from v2l.shards import shared_out
-from v2l.stage import Paths, StageConfig, run_stage
-from v2l.tokens import schema
+from v2l.tasks.corruptions import corrupt
 
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
-    """Write the token table (`v2l.tokens.schema`): for each corruption of `job.sample`, its images in manifest order.
+    """Write the token table (`v2l.data.token_table`): for each corruption of `job.sample`, its images in order.
 
     Clean rows take the stored image features; corrupted rows run the encoder on the corrupted tokenizer image.
     Facts: `tokenizer` (the weights'), `grid` [h, w] and `vocabulary`. Raises UserError if the sample has no images, or

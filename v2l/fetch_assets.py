@@ -13,14 +13,16 @@ from pathlib import Path
 
 import yaml
 
+from v2l.assets.archives import has_members, unpack
+from v2l.assets.downloads import download_deb, download_huggingface, download_pip, download_url, wrong_hash
+from v2l.assets.lock_file import AnyAsset, select
+from v2l.configuration.experiment import load_experiment
+from v2l.configuration.slices import Paths, StageConfig
 from v2l.errors import UserError
-from v2l.experiment import load_experiment
-from v2l.io.archives import has_members, unpack
 from v2l.io.atomic import atomic_path
-from v2l.io.downloads import download_deb, download_huggingface, download_pip, download_url, wrong_hash
-from v2l.io.lock import AnyAsset, select
-from v2l.io.provenance import hash_path, provenance, write_beside
-from v2l.stage import Paths, StageConfig, run_stage
+from v2l.io.provenance import hash_path, write_beside
+from v2l.pipeline.record import provenance
+from v2l.pipeline.stage import run_stage
 
 RECORD, KEPT = "asset.json", ".asset.json"
 MEGABYTE = 1_000_000
@@ -112,7 +114,7 @@ def _fill(name: str, asset: AnyAsset, download: Path, ready: Path) -> dict:
     if source != ready:
         unpack(source, top, asset.members, ready)
     if asset.convert:
-        from v2l.io.conversions import CONVERSIONS
+        from v2l.assets.conversions import CONVERSIONS
 
         CONVERSIONS[asset.convert](ready)
     for path in ready.rglob("*"):

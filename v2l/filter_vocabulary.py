@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from v2l.config import FilterVocabulary
+from v2l.configuration.config import FilterVocabulary
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.data.image_loading import load_features
+from v2l.data.manifest import Manifest
 from v2l.errors import UserError
-from v2l.io.provenance import provenance
 from v2l.io.storage import hash_tensor, parquet_facts, read_tensors, write_parquet, write_tensors
-from v2l.loading import load_features
-from v2l.manifest import Manifest
+from v2l.pipeline.record import provenance
+from v2l.pipeline.shards import shared_out
+from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
-from v2l.shards import shared_out
-from v2l.stage import Paths, StageConfig, run_stage
 
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:

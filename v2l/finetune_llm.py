@@ -19,22 +19,24 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from v2l.config import canonical_json
-from v2l.config_finetuning import FinetuneLLM, LoRA
+from v2l.configuration.llm_finetuning import FinetuneLLM, LoRA
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.data.token_table import Tokens
 from v2l.errors import UserError, check_finite
 from v2l.io.atomic import atomic_path
+from v2l.io.canonical import canonical_json
 from v2l.io.checkpoints import newest_checkpoint, save_checkpoint
-from v2l.io.provenance import provenance, run_key, write_beside
+from v2l.io.provenance import write_beside
 from v2l.io.storage import write_tensors
 from v2l.llm.code_ids import all_code_ids
-from v2l.llm.loading import llm_of
+from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import MaskedPrompt
-from v2l.restoration import image_mask, random_mask
+from v2l.pipeline.record import provenance, run_key
+from v2l.pipeline.stage import run_stage
 from v2l.runtime import rng
-from v2l.stage import Paths, StageConfig, run_stage
-from v2l.tokens import Tokens
-from v2l.training.data import BatchOrder
+from v2l.tasks.token_maps import image_mask, random_mask
 from v2l.training.schedule import learning_rate
+from v2l.training.training_images import BatchOrder
 
 REMEDY = "lower `finetune_llm.learning_rate`, or use precision float32"
 

@@ -10,17 +10,19 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm import tqdm
 
+from v2l.configuration.dataset_entries import FolderDataset
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.data.annotations import Listed
+from v2l.data.images import open_image
+from v2l.data.layouts import class_names, list_images
+from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError
-from v2l.io.annotations import Listed
 from v2l.io.atomic import atomic_path
-from v2l.io.images import open_image
-from v2l.io.layouts import class_names, list_images
-from v2l.io.provenance import provenance, write_beside
+from v2l.io.provenance import write_beside
 from v2l.io.storage import write_parquet
-from v2l.manifest import SCHEMA
-from v2l.registries import FolderDataset
+from v2l.pipeline.record import provenance
+from v2l.pipeline.stage import run_stage
 from v2l.runtime import rng
-from v2l.stage import Paths, StageConfig, run_stage
 
 REJECTED_COLUMNS = ["dataset", "path", "reason"]
 

@@ -9,19 +9,21 @@ import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
+from v2l.configuration.dataset_entries import TASKS
+from v2l.configuration.protocols import split_run
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.data.image_loading import load_image
+from v2l.data.images import decode_png, square_image
+from v2l.data.manifest import Manifest
+from v2l.data.token_table import Tokens
 from v2l.errors import UserError
-from v2l.figures import Column, captioned_images, image_grid
+from v2l.figures.drawing import Column, captioned_images, image_grid
 from v2l.io.atomic import atomic_path
-from v2l.io.images import decode_png, square_image
-from v2l.io.provenance import provenance, write_beside
+from v2l.io.provenance import write_beside
 from v2l.io.storage import parquet_facts
-from v2l.loading import load_image
-from v2l.manifest import Manifest
-from v2l.protocols import split_run
-from v2l.registries import TASKS
+from v2l.pipeline.record import provenance
+from v2l.pipeline.stage import run_stage
 from v2l.runtime import rng
-from v2l.stage import Paths, StageConfig, run_stage
-from v2l.tokens import Tokens
 
 T = TypeVar("T")
 PHOTO_SIDE = 224  # pixels of the pictures above the global tokens

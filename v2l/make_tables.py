@@ -6,16 +6,18 @@ import logging
 import re
 from pathlib import Path
 
+from v2l.configuration.dataset_entries import TASKS
+from v2l.configuration.protocols import PAPER
+from v2l.configuration.slices import Paths, StageConfig
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
-from v2l.io.provenance import provenance, write_beside
+from v2l.io.provenance import write_beside
 from v2l.metrics.rows import TABLE_KEYS, VALUE_COLUMNS
-from v2l.protocols import PAPER
-from v2l.published import COLUMNS as PUBLISHED_COLUMNS
-from v2l.published import Published
-from v2l.registries import TASKS
-from v2l.stage import Paths, StageConfig, run_stage
-from v2l.table_views import View
+from v2l.pipeline.record import provenance
+from v2l.pipeline.stage import run_stage
+from v2l.tables.published import COLUMNS as PUBLISHED_COLUMNS
+from v2l.tables.published import Published
+from v2l.tables.views import View
 
 FRECHET = ("fid", "fd_efficientnet_lite0")
 METRICS = {

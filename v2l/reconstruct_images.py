@@ -12,20 +12,21 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from v2l.config_training import Geometry
-from v2l.corruptions import corrupt
+from v2l.configuration.protocols import HELD_OUT, split_run
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.tokenizer_training import Geometry
+from v2l.data.image_loading import load_batches
+from v2l.data.images import encode_png, to_uint8, tokenizer_image
+from v2l.data.manifest import Manifest
+from v2l.data.token_table import Tokens
 from v2l.errors import UserError
-from v2l.io.images import encode_png, to_uint8, tokenizer_image
-from v2l.io.provenance import provenance
 from v2l.io.storage import parquet_writer
-from v2l.loading import load_batches
-from v2l.manifest import Manifest
-from v2l.models.tokenizer import load_tokenizer, tokenizer_facts
-from v2l.protocols import HELD_OUT, split_run
-from v2l.restoration import assemble, image_count, image_mask, mask_positions
+from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
+from v2l.pipeline.record import provenance
+from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
-from v2l.stage import Paths, StageConfig, run_stage
-from v2l.tokens import Tokens
+from v2l.tasks.corruptions import corrupt
+from v2l.tasks.token_maps import assemble, image_count, image_mask, mask_positions
 
 SCHEMA = pa.schema([("image_id", pa.string()), ("task", pa.string()), ("image", pa.binary())])
 ROWS_PER_GROUP = 512  # images are large: about 30 kB each at 128 px

@@ -9,14 +9,16 @@ import json
 import logging
 from functools import partial
 
+from v2l.configuration.slices import Paths, StageConfig
 from v2l.io.atomic import atomic_path
-from v2l.io.provenance import provenance, write_beside
+from v2l.io.provenance import write_beside
 from v2l.io.storage import write_parquet
-from v2l.metrics.classification import measure_classification
+from v2l.metrics.accuracy import measure_classification
 from v2l.metrics.rows import items_table
-from v2l.metrics.vqa import measure_vqa
-from v2l.shards import shared_out
-from v2l.stage import Paths, StageConfig, run_stage
+from v2l.metrics.vqa_accuracy import measure_vqa
+from v2l.pipeline.record import provenance
+from v2l.pipeline.shards import shared_out
+from v2l.pipeline.stage import run_stage
 
 PROTOCOL = "paper"  # of sources that no language model answered
 
@@ -37,7 +39,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
         table = "table2_semantics"
         measurements = measure_semantics(config, tokenizer, PROTOCOL, inputs)
     elif kind == "captioning":
-        from v2l.metrics.captioning import measure_captioning
+        from v2l.metrics.captions import measure_captioning
 
         table = "table5_captioning_vqa"
         measurements = measure_captioning(config, tokenizer, predictor, inputs)

@@ -17,34 +17,36 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from v2l.config_training import TrainTokenizer, training_settings
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.tokenizer_training import TrainTokenizer, training_settings
+from v2l.data.image_loading import load_features
+from v2l.data.manifest import Manifest
+from v2l.data.token_table import WORDS_SCHEMA
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
-from v2l.io.provenance import provenance, run_key, write_beside
+from v2l.io.provenance import write_beside
 from v2l.io.storage import parquet_facts, read_tensors, write_parquet
-from v2l.loading import load_features
-from v2l.manifest import Manifest
-from v2l.metrics.lpips_network import load_lpips
-from v2l.models.base import VisionTokenizer, Words
 from v2l.models.discriminator import Discriminator
 from v2l.models.imports import import_tokenizer
 from v2l.models.losses import PerceptualLoss
-from v2l.models.tokenizer import METHODS
+from v2l.models.lpips_network import load_lpips
+from v2l.models.tokenizer_file import METHODS
+from v2l.models.vision_tokenizer import VisionTokenizer, Words
+from v2l.pipeline.record import provenance, run_key
+from v2l.pipeline.stage import run_stage
 from v2l.runtime import device, rng
-from v2l.stage import Paths, StageConfig, run_stage
-from v2l.tokens import WORDS_SCHEMA
-from v2l.training.data import TrainingImages
 from v2l.training.log import TrainingLog
 from v2l.training.loop import train
 from v2l.training.ranks import Ranks
 from v2l.training.trainer import Trainer
+from v2l.training.training_images import TrainingImages
 from v2l.training.window import Window
 
 
 def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     """inputs manifest, features, codebook, vocabulary; job tokenizer, work, logs -> weights, words, metrics.
 
-    Words: `v2l.tokens.WORDS_SCHEMA`, the texts of the codes that a language model reads. Metrics: a JSON line every
+    Words: `token_table.WORDS_SCHEMA`, the texts of the codes that a language model reads. Metrics: a JSON line every
     `log_every` steps and at the end of each epoch. Checkpoints stand in a folder of `job.work` named by the hash of
     configuration and inputs, so that a changed run never continues an old one; the folder goes when the weights are
     written. Sample grids and TensorBoard events stand in `job.logs`. Raises UserError for a split without images,

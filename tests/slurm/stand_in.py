@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from v2l.config import canonical_json
 from v2l.io.atomic import atomic_path
-from v2l.stage import run_stage
+from v2l.io.canonical import canonical_json
+from v2l.pipeline.stage import run_stage
 
 stop: list[int] = []
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slurm
 
 
 class Training(Project):
-    """A project whose stage train_tokenizer is the stand-in, started by `v2l.launch` in processes of its own."""
+    """A project whose stage train_tokenizer is the stand-in, launched in processes of its own."""
 
     def __init__(self, folder: Path, cluster):
         folder.mkdir(exist_ok=True)
@@ -32,7 +32,8 @@ class Training(Project):
         section = {"dataset": "toy", "tokenizers": ["v2l"], "global_batch_size": batch_size, "epochs": fails_at}
         section |= {"max_steps": steps, "checkpoint_every": 10, "loss": {"perceptual_weights": "vgg"}}
         config = {"job": {"tokenizer": "v2l", "work": "work"}, "tokenizers": {"v2l": {"method": "v2l"}}}
-        command = [sys.executable, "-m", "v2l.launch", *[f"{key}={value}" for key, value in asked.items()], "--"]
+        resources = [f"{key}={value}" for key, value in asked.items()]
+        command = [sys.executable, "-m", "v2l.cluster.launch", *resources, "--"]
         command += [
             "python",
             "-m",

@@ -22,8 +22,8 @@ from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 from v2l.cluster import preflight
 from v2l.cluster.commands import active_jobs, ask, keeps_accounts, require_slurm
 from v2l.cluster.request import Request, batch_size_of
+from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
-from v2l.stage import StageConfig
 
 LOST_SECONDS = 600
 OUTAGE_SECONDS = 3600

@@ -8,9 +8,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from submitit import SlurmExecutor
 
-from v2l.config_training import training_settings
+from v2l.configuration.slices import StageConfig
+from v2l.configuration.tokenizer_training import training_settings
 from v2l.errors import UserError
-from v2l.stage import StageConfig
 
 
 class Request(BaseModel):

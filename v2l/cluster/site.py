@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from v2l.cluster.request import Request
-from v2l.config import Config
+from v2l.configuration.config import Config
+from v2l.configuration.protocols import split_run
 from v2l.llm import memory
-from v2l.protocols import split_run
 
 GPU_MEMORY_MB = 80000
 
@@ -19,7 +19,7 @@ class Site:
         self.defaults = {name: resource.raw for name, resource in defaults.items()}
 
     def training(self) -> dict[str, int | str | Callable]:
-        """What `v2l.launch` needs to know, where neither profile says it; the launcher follows the executor."""
+        """What `v2l.cluster.launch` needs to know, where neither profile says it; the launcher follows the executor."""
         missing = {name: field.default for name, field in Request.model_fields.items() if name not in self.defaults}
         return missing | {"launcher": lambda wildcards: "local" if self.workflow.local_exec else "slurm"}
 

@@ -17,7 +17,7 @@ from submitit.helpers import clean_env
 
 from v2l.cluster.commands import ENDED, active_jobs, ask, job_state, until
 from v2l.cluster.request import Request
-from v2l.cluster.training import LINES, TrainingTask
+from v2l.cluster.training_task import LINES, TrainingTask
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from v2l.encoders.base import ImageTextEncoder
-from v2l.registries import ConseEncoder, OpenClipEncoder
+from v2l.configuration.model_entries import ConseEncoder, OpenClipEncoder
+from v2l.encoders.image_text_encoder import ImageTextEncoder
 
 __all__ = ["ImageTextEncoder", "load_encoder"]
 

@@ -12,9 +12,9 @@ from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging
 
-from v2l.encoders.base import ImageTextEncoder, existing_path
+from v2l.configuration.model_entries import ConseEncoder
+from v2l.encoders.image_text_encoder import ImageTextEncoder, existing_path
 from v2l.errors import UserError
-from v2l.registries import ConseEncoder
 
 NETWORK = "efficientnet-lite0"
 logging.disable_progress_bar()

@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from v2l.encoders.base import ImageTextEncoder, existing_path
+from v2l.configuration.model_entries import OpenClipEncoder
+from v2l.encoders.image_text_encoder import ImageTextEncoder, existing_path
 from v2l.errors import UserError
-from v2l.registries import OpenClipEncoder
 
 
 class OpenClip(ImageTextEncoder):

@@ -8,8 +8,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from v2l.config import canonical_json
-from v2l.stage import Paths, StageConfig
+from v2l.io.canonical import canonical_json
 
 KEY = "v2l"
 PACKAGES = (
@@ -24,33 +23,6 @@ PACKAGES = (
     "torch-fidelity",
     "lpips",
 )
-
-
-def provenance(config: StageConfig, inputs: Paths) -> dict:
-    """The record of one output: stage, resolved config slice, git commit, package versions and input hashes."""
-    files = {
-        name: [
-            {"path": str(path), "sha256": hash_path(path)} for path in (paths if isinstance(paths, list) else [paths])
-        ]
-        for name, paths in sorted(inputs.items())
-    }
-    return {"stage": config.stage, "config": config.data, "commit": _commit(), "versions": _versions(), "inputs": files}
-
-
-def run_key(config: StageConfig, record: dict) -> str:
-    """Hash of all that decides the result: the configuration without its folders, and the inputs' contents.
-
-    Of language models, which are too big to be read for it, names, sizes and times of their files.
-    """
-    job = {key: value for key, value in config.job.items() if key not in ("work", "logs")}
-    hashes = {name: [file["sha256"] for file in files] for name, files in record["inputs"].items()}
-    models = {name: _listing(Path(entry["path"])) for name, entry in config.data.get("llms", {}).items()}
-    return hashlib.sha256(canonical_json([config.data | {"job": job}, hashes, models]).encode()).hexdigest()[:16]
-
-
-def _listing(path: Path) -> list[list]:
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    return [[str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def write_beside(path: Path, record: dict) -> Path:
@@ -74,7 +46,7 @@ def hash_path(path: Path) -> str:
 
 
 @functools.cache
-def _commit() -> str:
+def commit() -> str:
     root = Path(__file__).parents[2]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -82,5 +54,5 @@ def _commit() -> str:
 
 
 @functools.cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}

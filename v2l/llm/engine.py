@@ -10,10 +10,10 @@ from collections.abc import Collection, Sequence
 import torch
 import transformers
 
-from v2l.config import canonical_json
 from v2l.errors import UserError
+from v2l.io.canonical import canonical_json
 from v2l.llm.batches import plan_batches
-from v2l.llm.progress import Progress
+from v2l.llm.journal import Progress
 
 Choices = Sequence[Sequence[Collection[int]] | None]
 

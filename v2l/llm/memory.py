@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from v2l.registries import LLM
+from v2l.configuration.model_entries import LLM
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Beside the weights: the cache of keys and values, activations, and GPUs that layers do not fill evenly.

@@ -9,8 +9,8 @@ import unicodedata
 
 import transformers
 
-from v2l.config import canonical_json
 from v2l.errors import UserError
+from v2l.io.canonical import canonical_json
 
 RESERVED = re.compile(r"[<\[]\|?(unused|reserved)[^>\]]*[>\]]", re.IGNORECASE)
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

@@ -13,22 +13,22 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from v2l.config import ScorePredictions
-from v2l.config_training import Geometry
+from v2l.configuration.config import ScorePredictions
+from v2l.configuration.protocols import HELD_OUT, split_run
+from v2l.configuration.slices import Paths
+from v2l.configuration.tokenizer_training import Geometry
+from v2l.data.image_loading import load_batches
+from v2l.data.images import decode_png, tokenizer_image
+from v2l.data.manifest import Manifest
 from v2l.errors import UserError
-from v2l.io.images import decode_png, tokenizer_image
 from v2l.io.storage import matrix, parquet_facts, vectors
-from v2l.loading import load_batches
-from v2l.manifest import Manifest
 from v2l.metrics.frechet import METRIC_NAMES, MIN_IMAGES, frechet_distance, load_feature_network
 from v2l.metrics.image_quality import LPIPS_MIN_SIDE, pair_metrics
-from v2l.metrics.lpips_network import load_lpips
 from v2l.metrics.rows import TABLE_KEYS, Measurement, joined
 from v2l.metrics.semantics import known_rows
-from v2l.models.tokenizer import tokenizer_facts
-from v2l.protocols import HELD_OUT, split_run
+from v2l.models.lpips_network import load_lpips
+from v2l.models.tokenizer_file import tokenizer_facts
 from v2l.runtime import device
-from v2l.stage import Paths
 
 FRECHET_NOTE = "no confidence interval: a Frechet distance belongs to the set, not to its items"
 NOTES = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from v2l.config import canonical_json
+from v2l.io.canonical import canonical_json
 from v2l.metrics.bootstrap import mean_interval, set_interval
 from v2l.runtime import rng
 

@@ -9,16 +9,16 @@ import torch
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from v2l.embed_vocabulary import embed_texts
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.data.manifest import Manifest
+from v2l.data.token_table import Tokens
 from v2l.encoders import load_encoder
+from v2l.encoders.imagenet_templates import prompt_templates
+from v2l.encoders.text_embedding import embed_texts
 from v2l.errors import UserError
-from v2l.imagenet_templates import prompt_templates
 from v2l.io.storage import read_tensors
-from v2l.manifest import Manifest
 from v2l.metrics.rows import Measurement, joined
 from v2l.runtime import device
-from v2l.stage import Paths, StageConfig
-from v2l.tokens import Tokens
 
 RELATIVE_NOTE = "our reading: share of the way from the image's worst vocabulary entry to its best"
 

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2l.config_training import Network
-from v2l.models.base import VisionTokenizer
+from v2l.configuration.tokenizer_training import Network
 from v2l.models.blocks import codes_as_map
 from v2l.models.decoder import Decoder
 from v2l.models.encoder import Encoder
 from v2l.models.quantizers import first_equal_rows, matching_map, nearest_codes
+from v2l.models.vision_tokenizer import VisionTokenizer
 
 
 class ConvolutionalTokenizer(VisionTokenizer):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from v2l.config_training import Network
+from v2l.configuration.tokenizer_training import Network
 from v2l.models.blocks import CrossAttention, Level, Middle, Upsample, group_norm, output_head
 
 

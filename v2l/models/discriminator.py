@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from v2l.config_training import Network
+from v2l.configuration.tokenizer_training import Network
 
 
 class Discriminator(nn.Module):

@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from v2l.config_training import Network, TrainTokenizer, merge
+from v2l.configuration.slices import Paths
+from v2l.configuration.tokenizer_entries import CODEBOOK_FILES, Tokenizer, V2LEntry, VQGANEntry
+from v2l.configuration.tokenizer_training import Network, TrainTokenizer, merge
 from v2l.errors import UserError
 from v2l.io.pickles import read_checkpoint, read_tensor, read_texts
 from v2l.io.storage import hash_tensor, parquet_facts, read_tensors
-from v2l.models.base import VisionTokenizer, Words
 from v2l.models.taming import taming_network
 from v2l.models.v2l import V2LTokenizer
+from v2l.models.vision_tokenizer import VisionTokenizer, Words
 from v2l.models.vqgan import VQGANTokenizer
-from v2l.registries import CODEBOOK_FILES, Tokenizer, V2LEntry, VQGANEntry
-from v2l.stage import Paths
 
 LOCAL_TABLE, GLOBAL_TABLE = "tok_embeddings.weight", "tok_embeddings_global.weight"
 PUBLISHED_WIDTH = 768  # of the authors' codebooks: said of a key when none of the file's tables tells

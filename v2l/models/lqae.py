@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2l.config_training import Geometry, Loss, TrainTokenizer
+from v2l.configuration.tokenizer_entries import LQAEEntry
+from v2l.configuration.tokenizer_training import Geometry, Loss, TrainTokenizer
 from v2l.errors import UserError
 from v2l.models import quantizers
-from v2l.models.base import Batch, Codes, TrainingPass, VisionTokenizer, Words
 from v2l.models.masked_lm import FrozenMaskedLM, lm_words
+from v2l.models.vision_tokenizer import Batch, Codes, TrainingPass, VisionTokenizer, Words
 from v2l.models.vit import ViTDecoder, ViTEncoder
-from v2l.registries import LQAEEntry
 
 NO_HEAD = "language model without masked-LM head: weight 0 for its loss"
 

@@ -1,6 +1,6 @@
 """SPAE (Yu et al. 2023, arXiv 2306.17842) in our reading: no code was ever released, its equations were not found.
 
-Shape suffixes as in `v2l.models.base`, and P positions of a layer, N ids of all layers together.
+Shape suffixes as in `v2l.models.vision_tokenizer`, and P positions of a layer, N ids of all layers together.
 """
 
 from collections.abc import Callable
@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2l.config_training import Loss, Network, TrainTokenizer
+from v2l.configuration.tokenizer_entries import SPAEEntry
+from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
 from v2l.errors import UserError
 from v2l.models import quantizers
-from v2l.models.base import Batch, Codes, TrainingPass, Words
 from v2l.models.convolutional import ConvolutionalTokenizer, ProjectedCodebook
-from v2l.registries import SPAEEntry
+from v2l.models.vision_tokenizer import Batch, Codes, TrainingPass, Words
 
 
 class Layer(NamedTuple):

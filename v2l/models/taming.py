@@ -10,8 +10,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from v2l.configuration.entry import Entry
 from v2l.errors import UserError
-from v2l.registries import Entry
 
 
 class NetworkConfig(Entry):

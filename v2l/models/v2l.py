@@ -6,11 +6,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from v2l.config_training import Loss, Network, TrainTokenizer
+from v2l.configuration.tokenizer_entries import V2LEntry
+from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
 from v2l.models import quantizers
-from v2l.models.base import Batch, Codes, TrainingPass, Words
 from v2l.models.convolutional import ConvolutionalTokenizer, ProjectedCodebook
-from v2l.registries import V2LEntry
+from v2l.models.vision_tokenizer import Batch, Codes, TrainingPass, Words
 
 # Which codes of stage filter_vocabulary the decoder attends to, by method.
 GLOBAL_CODEBOOKS = {"v2l": "global", "v2l-subword": "subword_global", "v2l-local": None}

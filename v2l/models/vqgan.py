@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2l.config_training import Loss, Network, TrainTokenizer
+from v2l.configuration.tokenizer_entries import VQGANEntry
+from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
 from v2l.models import quantizers
-from v2l.models.base import Batch, Codes, TrainingPass
 from v2l.models.convolutional import ConvolutionalTokenizer
-from v2l.registries import VQGANEntry
+from v2l.models.vision_tokenizer import Batch, Codes, TrainingPass
 
 
 class LearnedCodebook(nn.Module):

@@ -2,10 +2,10 @@
 
 import pyarrow as pa
 
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.data.manifest import read_annotations
 from v2l.llm.prompts import answer_of, caption_heading
-from v2l.manifest import read_annotations
-from v2l.stage import Paths, StageConfig
-from v2l.tasks import text
+from v2l.tasks import text_answers as text
 
 INSTRUCTION = "Each input is a list of words that describe a picture. The output is its caption."
 COLUMNS = [("references", pa.list_(pa.string()))]

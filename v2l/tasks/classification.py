@@ -12,21 +12,21 @@ import numpy as np
 import pyarrow as pa
 import transformers
 
-from v2l.baselines import clip_prototype, token_overlap
-from v2l.config_tasks import Classification
-from v2l.episode_files import read_episodes
-from v2l.episodes import Episode, sample_episodes
+from v2l.configuration.evaluation import Classification
+from v2l.configuration.protocols import RELEASED
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.data.manifest import Manifest
+from v2l.data.token_table import Tokens, read_words
 from v2l.errors import UserError
 from v2l.io.storage import read_tensors
 from v2l.llm.batches import split_blocks
 from v2l.llm.engine import generate
-from v2l.llm.loading import llm_of
-from v2l.llm.progress import Progress
+from v2l.llm.journal import Progress
+from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import SEPARATOR, answer_of, classification_prompt, join_words, released_name
-from v2l.manifest import Manifest
-from v2l.protocols import RELEASED
-from v2l.stage import Paths, StageConfig
-from v2l.tokens import Tokens, read_words
+from v2l.tasks.baselines import clip_prototype, token_overlap
+from v2l.tasks.episode_files import read_episodes
+from v2l.tasks.episodes import Episode, sample_episodes
 
 SCHEMA = pa.schema(
     [

@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.data.token_table import Tokens
 from v2l.llm.code_ids import all_code_ids
 from v2l.llm.engine import generate
-from v2l.llm.loading import llm_of
-from v2l.llm.progress import Progress
+from v2l.llm.journal import Progress
+from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import MaskedPrompt
-from v2l.restoration import image_mask, steps
-from v2l.stage import Paths, StageConfig
 from v2l.tasks.restoration import SCHEMA, Answer
-from v2l.tokens import Tokens
+from v2l.tasks.token_maps import image_mask, steps
 
 
 class Question(NamedTuple):

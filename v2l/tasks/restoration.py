@@ -6,20 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from v2l.baselines import majority_vote
-from v2l.config_tasks import Restoration
+from v2l.configuration.evaluation import Restoration
+from v2l.configuration.protocols import HELD_OUT, RELEASED
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.data.token_table import Tokens
 from v2l.errors import UserError
 from v2l.io.storage import parquet_facts
 from v2l.llm.code_ids import code_ids, shown_codes, with_codes
 from v2l.llm.engine import generate
-from v2l.llm.loading import llm_of
-from v2l.llm.progress import Progress
+from v2l.llm.journal import Progress
+from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import RestorationPrompt
-from v2l.protocols import HELD_OUT, RELEASED
-from v2l.restoration import MASKED_TASKS, context, image_count, mask_positions, noisy_variants, steps
 from v2l.runtime import rng
-from v2l.stage import Paths, StageConfig
-from v2l.tokens import Tokens
+from v2l.tasks.baselines import majority_vote
+from v2l.tasks.token_maps import MASKED_TASKS, context, image_count, mask_positions, noisy_variants, steps
 
 SCHEMA = pa.schema(
     [

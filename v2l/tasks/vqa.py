@@ -2,10 +2,10 @@
 
 import pyarrow as pa
 
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.data.manifest import read_annotations
 from v2l.llm.prompts import question_heading
-from v2l.manifest import read_annotations
-from v2l.stage import Paths, StageConfig
-from v2l.tasks import text
+from v2l.tasks import text_answers as text
 
 INSTRUCTION = (
     "Each condition is a list of words that describe a picture. Answer the question about it in a word or two."

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
-from v2l.config import canonical_json
 from v2l.io.atomic import atomic_path
+from v2l.io.canonical import canonical_json
 from v2l.training.window import Window
 
 

@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from v2l.errors import INTERRUPTED, check_finite
 from v2l.io.checkpoints import newest_checkpoint, save_checkpoint
-from v2l.models.base import Batch, VisionTokenizer
+from v2l.models.vision_tokenizer import Batch, VisionTokenizer
 from v2l.runtime import rng
-from v2l.training.data import BatchOrder, TrainingImages, loader
 from v2l.training.log import TrainingLog
 from v2l.training.trainer import Trainer
+from v2l.training.training_images import BatchOrder, TrainingImages, loader
 
 SHOWN = 8  # images in the sample grids
 REMEDY = "lower train_tokenizer.learning_rate or the weights in train_tokenizer.loss, or use precision float32"

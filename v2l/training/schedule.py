@@ -2,8 +2,8 @@
 
 import math
 
-from v2l.config_finetuning import FinetuneLLM
-from v2l.config_training import TrainTokenizer
+from v2l.configuration.llm_finetuning import FinetuneLLM
+from v2l.configuration.tokenizer_training import TrainTokenizer
 
 
 def learning_rate(config: TrainTokenizer | FinetuneLLM, step: int, steps: int) -> float:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from v2l.config_training import TrainTokenizer
-from v2l.models.base import Batch, VisionTokenizer
+from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight, discriminator_hinge, generator_hinge
+from v2l.models.vision_tokenizer import Batch, VisionTokenizer
 from v2l.training.ranks import Ranks, share_statistics
 from v2l.training.schedule import learning_rate
 

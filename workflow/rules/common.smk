@@ -8,13 +8,15 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir).parent))
 
-from v2l import selections, timings, workflow as stages
+from v2l.pipeline import selections
+from v2l.pipeline import timings
+from v2l.pipeline import rules as stages
 from v2l.cluster import executor
 from v2l.cluster.request import Request
 from v2l.cluster.site import Site
 from v2l.errors import UserError
-from v2l.experiment import load_experiment
-from v2l.protocols import split_run
+from v2l.configuration.experiment import load_experiment
+from v2l.configuration.protocols import split_run
 
 try:
     CONFIG = load_experiment(config)

@@ -1,6 +1,6 @@
 """Weights of each tokenizer variant, trained or imported; a training's checkpoints live in work/, which stays.
 
-On a cluster a training's rule runs where Snakemake runs and only waits: v2l.launch submits it, or finds it again.
+On a cluster a training's rule runs where Snakemake runs and only waits: v2l.cluster.launch submits it, or finds it again.
 """
 
 IMPORTED = stages.imported(CONFIG)

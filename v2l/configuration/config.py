@@ -1,0 +1,181 @@
+"""The one source of truth for configuration: a class for each stage, defaults at the paper's values.
+
+A default is the paper's value where the paper states one, else the released code's, else ours (docs/deviations.md).
+`python -m v2l.configuration.config` writes config/schema.json from these classes; a test keeps the two in step.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from v2l.configuration.dataset_entries import AnyDataset, Sample
+from v2l.configuration.entry import Entry, Template
+from v2l.configuration.evaluation import VQA, Captioning, Classification, Masked, Restoration
+from v2l.configuration.llm_finetuning import FinetuneLLM
+from v2l.configuration.model_entries import LLM, Encoder
+from v2l.configuration.tokenizer_entries import Tokenizer
+from v2l.configuration.tokenizer_training import TrainTokenizer
+
+SampleName = Literal[
+    *("classification", "semantics", "reconstruction", "restoration", "captioning", "vqa", "masked", "finetuning")
+]
+
+
+class FetchAssets(Entry):
+    """Downloads of this experiment, by their name in config/assets.lock."""
+
+    assets: list[str] = []
+
+
+class IndexImages(Entry):
+    """Manifests of the data sets."""
+
+    max_rejected_share: float = Field(0.01, ge=0, le=1, description="More unreadable images than this fail the stage.")
+
+
+class ExpandVocabulary(Entry):
+    """Subwords, bigrams and trigrams of the language model (paper section 3.2)."""
+
+    llm: str = Field(description="Registry name of the model whose vocabulary images are written in.")
+    prompt: str = Field("a photo of", min_length=1, description="Text whose greedy continuation expands a subword.")
+    max_subwords: int | None = Field(None, ge=1, description="Only the first so many ordinary subwords; null: all.")
+    reserved: bool = Field(False, description="Keep control tokens as subwords. released: true (all 32,000 ids).")
+    batch_size: int = Field(256, ge=1)
+
+
+class EmbedVocabulary(Entry):
+    """Text embedding of every vocabulary entry."""
+
+    templates: Literal["imagenet-80"] | Annotated[list[Template], Field(min_length=1)] = Field(
+        "imagenet-80",
+        description="Prompt templates with one {}; an entry's embedding is the mean over them (released).",
+    )
+    batch_size: int = Field(1024, ge=1)
+
+
+class EmbedImages(Entry):
+    """Image features, computed once for every stage that needs them."""
+
+    batch_size: int = Field(256, ge=1)
+
+
+class FilterVocabulary(Entry):
+    """Global codebook: entries among the top-k of some training image (paper section 3.2)."""
+
+    dataset: str
+    split: str = "train"
+    top_k: int = Field(5, ge=1)
+    min_count: int = Field(
+        1, ge=1, description="Images whose top-k hold the entry. 1: the paper's union. released: 101."
+    )
+    batch_size: int = Field(256, ge=1)
+
+
+class Corruption(Entry):
+    """Pixel corruptions of the restoration tasks."""
+
+    blur_kernels: list[Literal[3, 5, 7, 9, 11, 13, 15]] = Field(
+        [5, 7, 9, 11], min_length=1, description="Kernel sides in pixels; one is drawn per image (released)."
+    )
+    blur_sigma: float | None = Field(
+        None, gt=0, description="Pixels. null: OpenCV's 0.3 * ((kernel - 1) / 2 - 1) + 0.8."
+    )
+    shift: Literal["corner-crop", "translate"] = Field(
+        "corner-crop", description="released: bottom-right instead of centre crop (square images do not move)."
+    )
+    shift_share: float = Field(0.25, gt=0, lt=1, description="Share of the side that translate moves right and down.")
+
+
+class ExtractTokens(Entry):
+    """Token ids of the samples."""
+
+    corruption: Corruption = Corruption()
+    batch_size: int = Field(64, ge=1)
+
+
+class ReconstructImages(Entry):
+    """Decoding of token maps."""
+
+    batch_size: int = Field(64, ge=1)
+
+
+class EvaluateLLM(Entry):
+    """Tasks for the frozen language models."""
+
+    classification: Classification = Classification()
+    restoration: Restoration = Restoration()
+    masked: Masked = Masked()
+    captioning: Captioning = Captioning()
+    vqa: VQA = VQA()
+
+
+class ScorePredictions(Entry):
+    """Metrics and their confidence intervals."""
+
+    mode: Literal["standard"] = Field("standard", description="Reference implementations of every metric.")
+    lpips_weights: str = Field(description="LPIPS AlexNet weights (.safetensors) for the `lpips` package's network.")
+    frechet: Literal["inception-v3-fid", "efficientnet-lite0"] = "inception-v3-fid"
+    frechet_weights: str = Field(description="Local weights of the Frechet feature network.")
+    batch_size: int = Field(64, ge=1)
+    bootstrap_samples: int = Field(1000, ge=1)
+    semantic_tokens: list[int] = Field([5, 21], min_length=1, description="Global tokens per image in table 2.")
+
+
+class MakeTables(Entry):
+    """Layout of the tables."""
+
+    decimals: int = Field(4, ge=1, description="Digits in the Markdown and LaTeX views; the CSV has all.")
+
+
+class MakeFigures(Entry):
+    """Pictures of the paper."""
+
+    images: int = Field(6, ge=1, description="Images in each figure.")
+    words: int = Field(4, ge=1, description="Global tokens shown under each image (paper figure 6).")
+    dpi: int = Field(150, ge=30)
+
+
+class Config(Entry):
+    """A whole experiment. Registries are dicts; stages select from them by name."""
+
+    experiment: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    seed: int = Field(0, ge=0)
+    encoder: str = Field(description="Image-text encoder of every stage.")
+    llms: dict[str, LLM]
+    encoders: dict[str, Encoder]
+    datasets: dict[str, AnyDataset]
+    samples: dict[SampleName, Sample]
+    tokenizers: dict[str, Tokenizer]
+    fetch_assets: FetchAssets = FetchAssets()
+    index_images: IndexImages = IndexImages()
+    expand_vocabulary: ExpandVocabulary
+    embed_vocabulary: EmbedVocabulary = EmbedVocabulary()
+    embed_images: EmbedImages = EmbedImages()
+    filter_vocabulary: FilterVocabulary
+    train_tokenizer: TrainTokenizer
+    extract_tokens: ExtractTokens = ExtractTokens()
+    reconstruct_images: ReconstructImages = ReconstructImages()
+    finetune_llm: FinetuneLLM = FinetuneLLM()
+    evaluate_llm: EvaluateLLM = EvaluateLLM()
+    score_predictions: ScorePredictions
+    make_tables: MakeTables = MakeTables()
+    make_figures: MakeFigures = MakeFigures()
+
+    @field_validator("llms", "encoders", "datasets", "tokenizers")
+    @classmethod
+    def _names_are_path_safe(cls, entries: dict) -> dict:
+        for name in entries:
+            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+                raise ValueError(f"registry name {name!r} must be made of letters, digits, '-', '_' and '.'")
+        return entries
+
+
+def schema_text() -> str:
+    """The JSON schema of `Config`, as it stands in config/schema.json."""
+    return json.dumps(Config.model_json_schema(), indent=2, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    Path("config/schema.json").write_text(schema_text())

@@ -1,0 +1,78 @@
+"""The manifest of a data set: one row per readable image, sorted by `image_id`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from v2l.configuration.dataset_entries import Sample
+from v2l.io.storage import parquet_facts
+from v2l.runtime import rng
+
+QUESTION = pa.struct(
+    [
+        ("question_id", pa.string()),
+        ("question", pa.string()),
+        ("answer", pa.string()),  # the commonest, which in-context examples show
+        ("answers", pa.list_(pa.string())),  # ten annotators' in VQAv2
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),  # path relative to root, with forward slashes
+        ("split", pa.string()),
+        ("label", pa.int32()),  # index into `classes`
+        ("class_name", pa.string()),  # empty when the data set has no classes
+        ("captions", pa.list_(pa.string())),
+        ("questions", pa.list_(QUESTION)),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+    ]
+)
+
+
+def read_annotations(path: Path, column: str) -> dict[str, list]:
+    """`captions` or `questions` of every image in the manifest at `path`, by image id; empty lists are left out."""
+    table = pq.read_table(path, columns=["image_id", column])
+    pairs = zip(table["image_id"].to_pylist(), table[column].to_pylist(), strict=True)
+    return {image_id: found for image_id, found in pairs if found}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest in memory, columns as numpy arrays of one length N; rows follow the file's order."""
+
+    root: Path
+    fit: str
+    classes: list[str]
+    image_id: np.ndarray
+    split: np.ndarray
+    label: np.ndarray
+    class_name: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """The manifest that stage index_images wrote at `path`."""
+        facts = parquet_facts(path)["dataset"]
+        columns = ["image_id", "split", "label", "class_name"]
+        table = pq.read_table(path, columns=columns)
+        arrays = {name: table[name].to_numpy(zero_copy_only=False) for name in columns}
+        return cls(root=Path(facts["root"]), fit=facts["fit"], classes=facts["classes"], **arrays)
+
+    def path(self, row: int) -> Path:
+        """The image file of a row."""
+        return self.root / self.image_id[row]
+
+    def rows_of(self, image_ids: list[str]) -> np.ndarray:
+        """Row numbers of image ids, in their order. Raises KeyError with the first unknown id."""
+        where = {image_id: row for row, image_id in enumerate(self.image_id)}
+        return np.array([where[image_id] for image_id in image_ids], dtype=np.int64)
+
+    def sample_rows(self, sample: Sample, seed: int) -> np.ndarray:
+        """Sorted rows of a sample: all images of its splits, or a seeded choice of `sample.images` of them."""
+        rows = np.flatnonzero(np.isin(self.split, sample.splits))
+        if sample.images is not None and sample.images < len(rows):
+            rows = rng(seed, "sample", *sample.splits).choice(rows, sample.images, replace=False)
+        return np.sort(rows)

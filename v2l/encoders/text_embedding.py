@@ -1,0 +1,43 @@
+"""Mean text embeddings over prompt templates."""
+
+from collections.abc import Callable, Iterator
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from v2l.encoders import ImageTextEncoder
+from v2l.io.storage import matrix, vectors
+
+
+def embed_texts(
+    encoder: ImageTextEncoder,
+    texts: list[str],
+    templates: list[Callable[[str], str]],
+    batch_size: int,
+    share: Callable = lambda blocks, tables: tables(blocks),
+) -> Tensor:
+    """float32 embedding_VD on the CPU, rows in the order of `texts`, whose surrounding white space is left out.
+
+    Equal texts are encoded once and get bit-identical rows; batches hold texts of similar length in tokens. `share`
+    (`v2l.pipeline.shards.shared_out`) may have them made by several processes.
+    """
+    stripped = [text.strip() for text in texts]
+    distinct = sorted(set(stripped))
+    counts = encoder.token_counts(distinct)
+    distinct = [text for _, text in sorted(zip(counts, distinct, strict=True))]
+    batches = [distinct[start : start + batch_size] for start in range(0, len(distinct), batch_size)]
+
+    def means(batches: list[list[str]]) -> Iterator[pa.Table]:
+        with tqdm(total=len(templates) * sum(map(len, batches)), unit="text", disable=None) as progress:
+            for batch in batches:
+                sum_BD = torch.zeros(len(batch), encoder.dimension)
+                for template in templates:
+                    sum_BD += encoder.encode_text([template(text) for text in batch]).cpu()
+                    progress.update(len(batch))
+                yield pa.table({"mean": vectors(sum_BD / len(templates))})
+
+    mean_UD = torch.tensor(matrix(pa.concat_tables(share(batches, means))["mean"]))
+    row_of = {text: row for row, text in enumerate(distinct)}
+    return mean_UD[[row_of[text] for text in stripped]]

@@ -1,0 +1,144 @@
+"""A frozen causal language model and its tokenizer from a local Hugging Face folder or GGUF file."""
+
+from __future__ import annotations  # transformers takes seconds to import what is only named
+
+import json
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers.utils import logging
+
+from v2l.configuration.model_entries import LLM
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.errors import UserError
+from v2l.io.storage import parquet_facts
+from v2l.llm.vocabulary import Words
+from v2l.runtime import DTYPES
+from v2l.runtime import device as default_device
+
+logging.disable_progress_bar()
+
+LAYOUT = {
+    "config.json": ["config.json"],
+    "tokenizer.json or tokenizer.model": ["tokenizer.json", "tokenizer.model"],
+    "weights (*.safetensors or *.bin)": ["*.safetensors", "*.bin"],
+}
+
+
+def load_llm(
+    name: str,
+    entry: LLM,
+    device: torch.device,
+    device_map: str = "",
+    offload: Path | None = None,
+    adapter: Path | None = None,
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
+    """The model of registry entry `llms.<name>` in evaluation mode on `device`, and its tokenizer.
+
+    `entry.path` is a folder or a GGUF file, whose weights are expanded to `entry.dtype`. `device_map` spreads the
+    layers over devices instead: auto, balanced, sequential, or the path of a JSON object (part of the model -> device,
+    cpu or disk); what goes to disk is kept in `offload`. `adapter` is a PEFT folder whose layers are put into the
+    model, in float32 and not merged: bfloat16 weights would round them away. Nothing is downloaded.
+
+    Raises UserError when the path or a part of the folder is missing or unreadable, when the device map cannot be
+    followed, when the tokenizer has ids that the model has no embedding for, or when the adapter does not fit.
+    """
+    path, key = Path(entry.path), f"`llms.{name}.path`"
+    folder, options = path, {"local_files_only": True}
+    if path.suffix == ".gguf":
+        folder, options = path.parent, options | {"gguf_file": path.name}
+    _require_files(path, key)
+    placed = {"device_map": _device_map(device_map), "offload_folder": offload} if device_map else {}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=DTYPES[entry.dtype], output_loading_info=True, **options, **placed
+        )
+        problem = f"lacks weights {', '.join(sorted(info['missing_keys'])[:3])}" if info["missing_keys"] else None
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        problem = " ".join(str(error).split())[:300] or type(error).__name__
+    if problem:
+        where = f" with device map {device_map}" if device_map else ""
+        raise UserError(
+            f"{key}: {path} cannot be loaded{where} ({problem})",
+            "a complete causal language model that transformers knows",
+            "check that it is complete and undamaged" + (", or correct resource `device_map`" if device_map else ""),
+        )
+    size, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().num_embeddings
+    if size > rows:
+        raise UserError(
+            f"{key}: the tokenizer of {path} has {size} ids, the model embeds {rows}",
+            "a tokenizer and a model of the same vocabulary",
+            "take both from one release",
+        )
+    if adapter is not None:
+        model = _with_adapter(model, adapter, key)
+    model = model.eval().requires_grad_(False)
+    return (model if device_map else model.to(device)), tokenizer
+
+
+def _require_files(path: Path, key: str) -> None:
+    if path.suffix == ".gguf" and path.is_file():
+        return
+    if not path.is_dir():
+        raise UserError(
+            f"{key}: {path} is not a folder",
+            "a Hugging Face model folder (config.json, tokenizer, weights) or a .gguf file",
+            "run `snakemake fetch_assets`, or set the path to where the model lies",
+        )
+    missing = [part for part, patterns in LAYOUT.items() if not any(any(path.glob(pattern)) for pattern in patterns)]
+    if missing:
+        raise UserError(
+            f"{key}: {path} has no {', no '.join(missing)}",
+            "a Hugging Face model folder (config.json, tokenizer, weights)",
+            "complete the folder, or convert the checkpoint to Hugging Face format",
+        )
+
+
+def _device_map(text: str) -> str | dict[str, str | int]:
+    if not text.endswith(".json"):
+        return text
+    try:
+        return json.loads(Path(text).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"resource `device_map` of evaluate_llm: {text} cannot be read ({error})",
+            "a JSON object: part of the model -> device",
+            "correct the profile or the file",
+        ) from None
+
+
+def _with_adapter(model: transformers.PreTrainedModel, adapter: Path, key: str) -> transformers.PreTrainedModel:
+    from peft import PeftModel  # takes seconds that models without an adapter can spare
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapter)).get_base_model()
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"the adapter in {adapter} cannot be put into the model of {key} ({' '.join(str(error).split())[:300]})",
+            "a PEFT folder (adapter_config.json, adapter_model.safetensors) made for this model",
+            "delete the folder and run finetune_llm again",
+        ) from None
+
+
+def llm_of(
+    config: StageConfig, inputs: Paths, dtype: str | None = None
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase, Words]:
+    """Model, tokenizer and words of `job.predictor`, whose vocabulary must be that of the tokens.
+
+    With an input `adapter`, a file of a PEFT folder, the model has that adapter. `dtype` overrides the registry's.
+    """
+    name = config.job["predictor"]
+    entry = config.llms[name]
+    if dtype:
+        entry = entry.model_copy(update={"dtype": dtype})
+    adapter = inputs["adapter"].parent if "adapter" in inputs else None
+    offload = Path(config.job["work"]) / "offload" if "work" in config.job else None
+    model, tokenizer = load_llm(name, entry, default_device(), config.machine.get("device_map", ""), offload, adapter)
+    words = Words(tokenizer)
+    for key in ("tokens", "vocabulary"):
+        words.require(name, parquet_facts(inputs[key])["vocabulary"], inputs[key])
+    return model, tokenizer, words

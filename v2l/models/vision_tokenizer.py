@@ -1,0 +1,176 @@
+"""What every tokenizer offers, whatever its network: images to codes and back, a training pass, and its facts.
+
+Shape suffixes: B images, C channels, H and W pixels, L = h * w local positions in row-major order, K global codes,
+V codes, D their width.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple, Self
+
+import pyarrow as pa
+from torch import Tensor, nn
+
+from v2l.configuration.tokenizer_entries import Tokenizer
+from v2l.configuration.tokenizer_training import Geometry, Loss, TrainTokenizer
+from v2l.errors import UserError
+from v2l.io.storage import hash_tensor, write_tensors
+
+
+class Batch(NamedTuple):
+    """A training batch: images in [-1, 1], their image features, and uniform numbers in [0, 1) for random masks."""
+
+    image_BCHW: Tensor
+    feature_BD: Tensor
+    noise_BL: Tensor
+
+
+class Codes(NamedTuple):
+    """Token ids (int64): of the local codebook, and of the global one unless the tokenizer has none."""
+
+    local_BL: Tensor
+    global_BK: Tensor | None
+
+
+class TrainingPass(NamedTuple):
+    """A reconstruction, the network's own losses by their key in `train_tokenizer.loss`, and all local ids."""
+
+    image_BCHW: Tensor
+    losses: dict[str, Tensor]
+    ids_BL: Tensor
+
+
+class Words(NamedTuple):
+    """What the codes that a language model reads stand for: texts, and rows of the vocabulary (None: not in it)."""
+
+    texts: list[str]
+    entries: list[int | None]
+
+
+class VisionTokenizer(nn.Module, ABC):
+    """Images to codes and back. `forward(batch, loss)` is the training pass.
+
+    `geometry`: what it takes in, and the side of its token map. `global_tokens`: number of global ids of an image, 0
+    without a global path. `reads`: which ids stand for words. `shown_as`: how a local code becomes an id of the
+    language model: as its own subword, or as the ordinary token of the same number. `needs_features`: whether `encode`
+    takes image features. `note`: what every row of it in a table says.
+    """
+
+    reads: Literal["global", "local"] | None = None
+    shown_as: Literal["subword", "ordinary token"] = "subword"
+    needs_features: bool = False
+    global_tokens: int = 0
+    note: str = ""
+
+    def __init__(self, name: str, method: str, geometry: Geometry):
+        super().__init__()
+        self.name, self.method, self.geometry = name, method, geometry
+
+    @classmethod
+    @abstractmethod
+    def create(cls, name: str, entry: Tokenizer, settings: TrainTokenizer, codebook: dict[str, Tensor]) -> Self:
+        """An untrained tokenizer of registry `entry`; `codebook` is the output of stage filter_vocabulary."""
+
+    @classmethod
+    @abstractmethod
+    def rebuild(cls, facts: dict, tensors: dict[str, Tensor]) -> Self:
+        """The network of `facts`, ready to load `tensors`."""
+
+    @classmethod
+    def words(cls, entry: Tokenizer, codebook: dict[str, Tensor], vocabulary: pa.Table) -> Words:
+        """What the codes that `reads` names stand for, in code order; none if it is None."""
+        return Words([], [])
+
+    @abstractmethod
+    def forward(self, batch: Batch, loss: Loss) -> TrainingPass:
+        """The training pass; gradients pass the quantizer straight."""
+
+    @abstractmethod
+    def encode(self, image_BCHW: Tensor, feature_BD: Tensor | None = None) -> Codes:
+        """Codes of images in [-1, 1]; `feature_BD` only where `needs_features`."""
+
+    @abstractmethod
+    def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None, visible_BL: Tensor | None = None) -> Tensor:
+        """Float32 image_BCHW in about [-1, 1]. Without a global path `global_ids_BK` is left aside.
+
+        Where `visible_BL` is false the decoder gets a zero vector for the code (the input of paper figure 8).
+        """
+
+    def match_moments(
+        self, image_BCHW: Tensor, gather: Callable[[Tensor], Tensor] = Tensor.clone
+    ) -> list[nn.Parameter]:
+        """Give the codes the mean and covariance of these images' vectors; returns the parameters it replaced.
+
+        `gather` brings the vectors of all ranks together. A tokenizer whose codes cannot be matched replaces none.
+        """
+        return []
+
+    @property
+    def has_global(self) -> bool:
+        """Whether images have global ids."""
+        return self.global_tokens > 0
+
+    @property
+    @abstractmethod
+    def last_layer(self) -> nn.Parameter:
+        """The weight at which the adaptive weight compares gradients (VQ-GAN, equation 7)."""
+
+    @property
+    @abstractmethod
+    def compiled_parts(self) -> list[nn.Module]:
+        """The parts that `train_tokenizer.compile` compiles, each alone; the last layer is in none of them."""
+
+    @property
+    @abstractmethod
+    def codebooks(self) -> tuple[Tensor, Tensor | None]:
+        """The tables that local and global ids point into; None without a global path."""
+
+    @property
+    @abstractmethod
+    def build(self) -> dict:
+        """What `rebuild` needs beside the tensors, as plain JSON."""
+
+    @property
+    def local_size(self) -> int:
+        """Number of local codes."""
+        return len(self.codebooks[0])
+
+    def require_subwords(self, subwords: int) -> None:
+        """Raise UserError unless there are as many local codes as subwords, where a code is the subword it stands for.
+
+        `subwords` is the fact of that name of the vocabulary.
+        """
+        if self.shown_as == "subword" and self.local_size != subwords:
+            raise UserError(
+                f"the local codebook of tokenizer {self.name} has {self.local_size} codes, the vocabulary of the "
+                f"language model {subwords} subwords",
+                "one code for each subword, in the same order",
+                "use the language model and the settings of `expand_vocabulary` that the codebook was made with; the "
+                "authors' 32,000 codes are all ids of LLaMA: `reserved: true`, `max_subwords: null`",
+            )
+
+    @property
+    def facts(self) -> dict:
+        """What every later stage must know of this tokenizer: geometry, codes, and which codebooks they point into."""
+        local, shared = self.codebooks
+        return {
+            "name": self.name,
+            "method": self.method,
+            "geometry": self.geometry.model_dump(mode="json"),
+            "global_tokens": self.global_tokens,
+            "reads": self.reads,
+            "shown_as": self.shown_as,
+            "note": self.note,
+            "codebooks": {
+                "local": hash_tensor(local),
+                "global": None if shared is None else hash_tensor(shared),
+                "local_size": len(local),
+                "global_size": None if shared is None else len(shared),
+            },
+            "build": self.build,
+        }
+
+    def save(self, path: Path, record: dict) -> None:
+        """Write all weights, frozen codebooks included, with `facts` and the provenance `record`."""
+        write_tensors(path, self.state_dict(), record, {"tokenizer": self.facts})

@@ -1,0 +1,35 @@
+"""What made an output: stage, configuration, commit, versions and inputs; and the key of a run that can go on."""
+
+import hashlib
+from pathlib import Path
+
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.io.canonical import canonical_json
+from v2l.io.provenance import commit, hash_path, versions
+
+
+def provenance(config: StageConfig, inputs: Paths) -> dict:
+    """The record of one output: stage, resolved config slice, git commit, package versions and input hashes."""
+    files = {
+        name: [
+            {"path": str(path), "sha256": hash_path(path)} for path in (paths if isinstance(paths, list) else [paths])
+        ]
+        for name, paths in sorted(inputs.items())
+    }
+    return {"stage": config.stage, "config": config.data, "commit": commit(), "versions": versions(), "inputs": files}
+
+
+def run_key(config: StageConfig, record: dict) -> str:
+    """Hash of all that decides the result: the configuration without its folders, and the inputs' contents.
+
+    Of language models, which are too big to be read for it, names, sizes and times of their files.
+    """
+    job = {key: value for key, value in config.job.items() if key not in ("work", "logs")}
+    hashes = {name: [file["sha256"] for file in files] for name, files in record["inputs"].items()}
+    models = {name: _listing(Path(entry["path"])) for name, entry in config.data.get("llms", {}).items()}
+    return hashlib.sha256(canonical_json([config.data | {"job": job}, hashes, models]).encode()).hexdigest()[:16]
+
+
+def _listing(path: Path) -> list[list]:
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return [[str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns] for file in files]

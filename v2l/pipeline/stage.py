@@ -1,0 +1,66 @@
+"""The entry point that every stage module shares.
+
+A rule passes its own slice of the configuration as canonical JSON; `StageConfig` is that slice, typed.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from v2l.configuration.slices import Paths, StageConfig
+from v2l.errors import UserError
+
+
+def stage_parser(stage: str) -> argparse.ArgumentParser:
+    """The command line that every stage shares; `paths_of` reads its inputs and outputs."""
+    parser = argparse.ArgumentParser(prog=f"python -m v2l.{stage}")
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--input", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
+    parser.add_argument("--output", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("--machine", type=_setting, action="append", default=[], metavar="KEY=VALUE")
+    return parser
+
+
+def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
+    """Parse a stage's command line, call `run(config, inputs, outputs)` and report the outcome in one line.
+
+    Arguments: `--config JSON`, `--input NAME PATH...` and `--output NAME PATH...` (repeatable), `--log FILE`,
+    `--machine KEY=VALUE` (repeatable). An input or output given as one path is a Path, as several a list of them; a
+    name without a path is left out.
+    """
+    stage = Path(sys.modules[run.__module__].__file__).stem
+    arguments = stage_parser(stage).parse_args()
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if arguments.log and os.environ.get("RANK", "0") == "0":  # of several ranks, the first writes the file
+        arguments.log.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(arguments.log, mode="w"))
+    logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", handlers=handlers, force=True)
+    for library in ("httpx", "httpx2", "matplotlib", "PIL", "transformers"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        config = StageConfig(stage, json.loads(arguments.config), dict(arguments.machine))
+        run(config, paths_of(arguments.input), paths_of(arguments.output))
+    except UserError as error:
+        logging.error("error: %s", error)
+        sys.exit(1)
+    except Exception:
+        logging.exception("failed")
+        sys.exit(1)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value
+
+
+def paths_of(pairs: list[list[str]]) -> Paths:
+    """Name -> path, or list of paths where there are several; a name without a path is left out."""
+    return {
+        name: Path(paths[0]) if len(paths) == 1 else [Path(path) for path in paths] for name, *paths in pairs if paths
+    }
