@@ -17,6 +17,7 @@ from v2l.data.images import open_image
 from v2l.data.manifest import SCHEMA
 from v2l.encoders import load_encoder
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.storage import read_tensors, write_parquet
 
 SIZES = {"a/0.png": (40, 30), "a/1.png": (64, 64), "b/0.png": (20, 90), "b/1.png": (33, 32), "b/2.png": (7, 9)}
@@ -61,7 +62,7 @@ def stage(tmp_path):
 def run(stage, batch_size=2):
     data, inputs, outputs = stage
     data["embed_images"]["batch_size"] = batch_size
-    embed_images.run(StageConfig("embed_images", data), inputs, outputs)
+    embed_images.run(StageConfig("embed_images", data), Inputs(inputs), outputs)
     return read_tensors(outputs["features"])
 
 

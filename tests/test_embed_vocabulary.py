@@ -20,6 +20,7 @@ from v2l.encoders import ImageTextEncoder, load_encoder
 from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.text_embedding import embed_texts
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.storage import read_tensors, write_parquet
 
 FACTS = {"llm": "tiny", "size": 9, "sha256": "0" * 64, "subwords": 2}
@@ -125,7 +126,7 @@ def stage(tmp_path):
 def test_run_writes_the_means_with_facts_and_provenance(stage, caplog):
     data, inputs, outputs = stage
     caplog.set_level(logging.INFO)
-    embed_vocabulary.run(StageConfig("embed_vocabulary", data), inputs, outputs)
+    embed_vocabulary.run(StageConfig("embed_vocabulary", data), Inputs(inputs), outputs)
     tensors, facts = read_tensors(outputs["embedding"])
     encoder = load_encoder(TypeAdapter(Encoder).validate_python(data["encoders"]["clip"]), torch.device("cpu"))
     for row, word in enumerate(["rabbit", "cat", "rabbit cat"]):
@@ -144,7 +145,7 @@ def test_two_runs_give_the_same_bytes(stage):
     data, inputs, outputs = stage
     written = []
     for _ in range(2):
-        embed_vocabulary.run(StageConfig("embed_vocabulary", json.loads(json.dumps(data))), inputs, outputs)
+        embed_vocabulary.run(StageConfig("embed_vocabulary", json.loads(json.dumps(data))), Inputs(inputs), outputs)
         written.append(outputs["embedding"].read_bytes())
     assert written[0] == written[1]
 
@@ -153,5 +154,5 @@ def test_missing_encoder_weights_stop_the_stage_without_output(stage):
     data, inputs, outputs = stage
     data["encoders"]["clip"]["weights"] = "nowhere.pt"
     with pytest.raises(UserError, match="nowhere.pt does not exist"):
-        embed_vocabulary.run(StageConfig("embed_vocabulary", data), inputs, outputs)
+        embed_vocabulary.run(StageConfig("embed_vocabulary", data), Inputs(inputs), outputs)
     assert not outputs["embedding"].exists()

@@ -17,6 +17,7 @@ from v2l.data.manifest import SCHEMA as MANIFEST
 from v2l.data.token_table import schema
 from v2l.errors import UserError
 from v2l.evaluate_llm import run
+from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_facts, write_parquet, write_tensors
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import RestorationPrompt
@@ -113,7 +114,9 @@ def stage(inputs: dict, task: str, predictor: str = "tiny", **changes) -> StageC
 
 def predictions(inputs: dict, path: Path, task: str, predictor: str = "tiny", **changes) -> list[dict]:
     names = ("tokens", "vocabulary", "words", "manifest", "features")
-    run(stage(inputs, task, predictor, **changes), {name: inputs[name] for name in names}, {"predictions": path})
+    run(
+        stage(inputs, task, predictor, **changes), Inputs({name: inputs[name] for name in names}), {"predictions": path}
+    )
     return pq.read_table(path).to_pylist()
 
 

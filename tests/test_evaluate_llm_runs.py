@@ -19,6 +19,7 @@ from v2l.configuration.dataset_entries import TASKS
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.evaluate_llm import run
+from v2l.io.job_files import Inputs
 from v2l.llm import engine
 from v2l.llm.batches import BATCH_COST, plan_batches
 from v2l.llm.journal import Progress
@@ -43,7 +44,7 @@ def job(inputs, task, work: Path, machine: dict | None = None, **changes) -> Sta
 
 
 def bytes_of(inputs, path: Path, config: StageConfig) -> bytes:  # noqa: F811
-    run(config, {name: inputs[name] for name in NAMES}, {"predictions": path})
+    run(config, Inputs({name: inputs[name] for name in NAMES}), {"predictions": path})
     return path.read_bytes()
 
 
@@ -136,7 +137,7 @@ def test_merged_shards_are_the_unsharded_bytes(inputs, tmp_path, task):  # noqa:
     whole = bytes_of(inputs, tmp_path / "whole.parquet", job(inputs, task, tmp_path / "work", **changes))
     assert pq.ParquetFile(tmp_path / "whole.parquet").num_row_groups >= 4
     config = job(inputs, task, tmp_path / "work", **changes)
-    record = provenance(config, {name: inputs[name] for name in NAMES})
+    record = provenance(config, Inputs({name: inputs[name] for name in NAMES}))
     for shard in range(3):
         part = job(inputs, task, tmp_path / "work", {"shard": str(shard), "shards": "3"}, **changes)
         bytes_of(inputs, tmp_path / "work" / run_key(config, record) / f"shard-{shard}-of-3.parquet", part)

@@ -9,6 +9,7 @@ from v2l.configuration.model_entries import LLM
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.expand_vocabulary import SCHEMA, continue_subwords, run
+from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_facts
 from v2l.llm.language_model import load_llm
 from v2l.llm.vocabulary import Words
@@ -53,7 +54,7 @@ def test_continuations_equal_one_prompt_at_a_time(folder, batch_size):
 
 def test_the_vocabulary_file(folder, tmp_path):
     path, config = tmp_path / "vocabulary.parquet", stage(folder)
-    run(config, {}, {"vocabulary": path})
+    run(config, Inputs({}), {"vocabulary": path})
     table = pq.read_table(path)
     assert table.schema.remove_metadata() == SCHEMA
     model, tokenizer = load_llm("tiny", config.llms["tiny"], torch.device("cpu"))
@@ -82,10 +83,10 @@ def test_the_vocabulary_file(folder, tmp_path):
 
 def test_limits_and_reserved_ids(folder, tmp_path):
     path = tmp_path / "vocabulary.parquet"
-    run(stage(folder, max_subwords=10), {}, {"vocabulary": path})
+    run(stage(folder, max_subwords=10), Inputs({}), {"vocabulary": path})
     few = pq.read_table(path)
     assert few.num_rows == 30 and few["text"].to_pylist()[0] != "<unk>"
-    run(stage(folder, max_subwords=10, reserved=True), {}, {"vocabulary": path})
+    run(stage(folder, max_subwords=10, reserved=True), Inputs({}), {"vocabulary": path})
     everything = pq.read_table(path)
     assert everything["token_ids"].to_pylist()[:10] == [[number] for number in range(10)]
     assert everything["text"].to_pylist()[:3] == ["<unk>", "<s>", "</s>"]
@@ -93,5 +94,5 @@ def test_limits_and_reserved_ids(folder, tmp_path):
 
 def test_a_missing_model_leaves_nothing_behind(tmp_path):
     with pytest.raises(UserError, match=r"`llms\.tiny\.path`: .*nowhere is not a folder"):
-        run(stage(tmp_path / "nowhere"), {}, {"vocabulary": tmp_path / "vocabulary.parquet"})
+        run(stage(tmp_path / "nowhere"), Inputs({}), {"vocabulary": tmp_path / "vocabulary.parquet"})
     assert not list(tmp_path.iterdir())

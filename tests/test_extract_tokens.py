@@ -16,6 +16,7 @@ from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens
 from v2l.encoders import load_encoder
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_facts, read_tensors, write_tensors
 from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
 from v2l.tasks.corruptions import corrupt
@@ -49,7 +50,7 @@ def extract(files, path, tokenizer="v2l", sample="restoration", **overrides):
     keys = [*KEYS, f"encoders.{encoder}", f"samples.{sample}", f"tokenizers.{tokenizer}"]
     config = stage_config("extract_tokens", keys, job, **overrides)
     inputs = {name: files[name] for name in NAMES} | {"weights": files[f"weights.{tokenizer}"]}
-    extract_tokens.run(config, inputs, {"tokens": path})
+    extract_tokens.run(config, Inputs(inputs), {"tokens": path})
     return pq.read_table(path)
 
 

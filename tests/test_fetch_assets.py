@@ -25,6 +25,7 @@ from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.fetch_assets import announce, main, missing_assets, run
+from v2l.io.job_files import Inputs
 
 ROOT = Path(__file__).parents[1]
 PICTURES = {"stamps/cat.png": b"cat", "stamps/cat.txt": b"A cat.\n", "stamps/cat.ogg": b"meow"}
@@ -70,7 +71,7 @@ def fetch(folder: Path, **assets: dict) -> dict:
     name = next(iter(assets)).replace("_", "-")
     record = folder / "assets" / name / "asset.json"
     record.parent.mkdir(parents=True, exist_ok=True)  # as Snakemake does
-    run(StageConfig("fetch_assets", {"job": {"asset": name}}), {"lock": lock}, {"record": record})
+    run(StageConfig("fetch_assets", {"job": {"asset": name}}), Inputs({"lock": lock}), {"record": record})
     return json.loads(record.read_text())
 
 

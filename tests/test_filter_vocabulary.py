@@ -17,6 +17,7 @@ from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError
 from v2l.filter_vocabulary import top_entries
+from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_facts, read_tensors, write_parquet, write_tensors
 
 VOCABULARY = {"llm": "tiny", "size": 9, "sha256": "0" * 64, "subwords": 3}
@@ -64,7 +65,7 @@ def stage(tmp_path):
 def run(stage, **settings):
     data, inputs, outputs = stage
     data["filter_vocabulary"] |= settings
-    filter_vocabulary.run(StageConfig("filter_vocabulary", data), inputs, outputs)
+    filter_vocabulary.run(StageConfig("filter_vocabulary", data), Inputs(inputs), outputs)
     return read_tensors(outputs["codebook"]), pq.read_table(outputs["entries"]).to_pylist()
 
 

@@ -16,6 +16,7 @@ from v2l.configuration.llm_finetuning import FinetuneLLM, LoRA
 from v2l.data.token_table import Tokens
 from v2l.errors import UserError
 from v2l.finetune_llm import Tuner, frequencies, run, split, with_adapter
+from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_facts, read_tensors, write_parquet
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import MaskedPrompt
@@ -38,7 +39,7 @@ def go(inputs, tmp_path):
         names = {"adapter": "adapter_model.safetensors", "adapter_config": "adapter_config.json"}
         outputs = {key: tmp_path / folder / name for key, name in (names | {"metrics": "metrics.jsonl"}).items()}
         config = stage_config("finetune_llm", inputs, tmp_path / "work", **changes)
-        run(config, {"tokens": tokens, "vocabulary": inputs["vocabulary"]}, outputs)
+        run(config, Inputs({"tokens": tokens, "vocabulary": inputs["vocabulary"]}), outputs)
         return outputs
 
     return finetune

@@ -29,6 +29,7 @@ from v2l import train_tokenizer
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.pickles import read_checkpoint, read_texts
 from v2l.io.storage import read_tensors, write_parquet, write_tensors
 from v2l.models.tokenizer_file import load_tokenizer
@@ -135,7 +136,7 @@ class Stage:
         data = {"train_tokenizer": section, "tokenizers": {"name": entry}, "job": job}
         outputs = {"weights": "out.safetensors", "words": "out.words.parquet", "metrics": "out.metrics.jsonl"}
         outputs = {key: self.folder / name for key, name in outputs.items()}
-        train_tokenizer.run(StageConfig("train_tokenizer", data), self.inputs, outputs)
+        train_tokenizer.run(StageConfig("train_tokenizer", data), Inputs(self.inputs), outputs)
         return outputs
 
     def run_v2l(self, **entry) -> dict[str, Path]:

@@ -18,6 +18,7 @@ from v2l.data.layouts import class_names, list_images
 from v2l.data.manifest import SCHEMA, Manifest, read_annotations
 from v2l.errors import UserError
 from v2l.index_images import _draw_splits, run
+from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_facts
 
 SYNSETS = "n01 red cat, felis\nn02 crane\nn03 crane\nn04 maillot\nn05 maillot, tank suit\n"
@@ -48,7 +49,7 @@ def index(tmp_path: Path, dataset: dict, limit: float = 0.01, seed: int = 0) -> 
         "manifest": tmp_path / "out" / "pictures.parquet",
         "rejected": tmp_path / "out" / "pictures.rejected.csv",
     }
-    run(config, {}, outputs)
+    run(config, Inputs({}), outputs)
     return Manifest.read(outputs["manifest"])
 
 

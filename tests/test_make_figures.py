@@ -12,6 +12,7 @@ from v2l.data.images import encode_png
 from v2l.data.token_table import schema
 from v2l.errors import UserError
 from v2l.figures.drawing import image_grid, printable
+from v2l.io.job_files import Inputs
 from v2l.io.storage import write_parquet
 from v2l.models.tokenizer_file import tokenizer_facts
 from v2l.reconstruct_images import SCHEMA
@@ -56,7 +57,7 @@ def draw(folder, figure, inputs, **settings):
     settings = {"images": 2, "words": 2, "dpi": 60} | settings
     config = stage_config("make_figures", ["seed", "make_figures"], {"figure": figure}, make_figures=settings)
     outputs = {name: folder / f"{figure}.{name}" for name in ("pdf", "png")}
-    make_figures.run(config, inputs, outputs)
+    make_figures.run(config, Inputs(inputs), outputs)
     return outputs
 
 

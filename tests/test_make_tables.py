@@ -8,6 +8,7 @@ import pytest
 
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.make_tables import run
 from v2l.metrics.rows import TABLE_KEYS
 from v2l.tables.published import COLUMNS, SELECTORS, Published
@@ -52,7 +53,7 @@ def make(folder, table, rows, published=SHIPPED, experiment="demo", decimals=2):
         metrics.append(path)
     data = {"experiment": experiment, "make_tables": {"decimals": decimals}, "job": {"table": table}}
     outputs = {"csv": folder / "table.csv", "markdown": folder / "table.md", "latex": folder / "table.tex"}
-    run(StageConfig("make_tables", data), {"metrics": metrics, "published": published}, outputs)
+    run(StageConfig("make_tables", data), Inputs({"metrics": metrics, "published": published}), outputs)
     return outputs
 
 
@@ -271,7 +272,7 @@ def test_wrong_metrics_are_named(tmp_path):
         with pytest.raises(UserError, match="damaged.json cannot be read as a metrics file"):
             run(
                 StageConfig("make_tables", data),
-                {"metrics": damaged, "published": SHIPPED},
+                Inputs({"metrics": damaged, "published": SHIPPED}),
                 {"csv": tmp_path / "table.csv"},
             )
     assert not list(tmp_path.glob("table.*"))

@@ -13,6 +13,7 @@ from tests.masked_experiment import IMAGES, SIDE, build, entry, ids_of, stage_co
 from v2l import evaluate_llm, finetune_llm
 from v2l.data.token_table import Tokens
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.llm.code_ids import all_code_ids
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import MaskedPrompt
@@ -40,14 +41,14 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
     }
     outputs = {key: folder / "adapter" / name for key, name in names.items()}
     config = stage_config("finetune_llm", inputs, folder / "work")
-    finetune_llm.run(config, {name: inputs[name] for name in ("tokens", "vocabulary")}, outputs)
+    finetune_llm.run(config, Inputs({name: inputs[name] for name in ("tokens", "vocabulary")}), outputs)
     return inputs | {"adapter": outputs["adapter"]}
 
 
 def predictions(inputs: dict[str, Path], path: Path, **changes) -> list[dict]:
     needs = ["tokens", "vocabulary", *(["adapter"] if changes.get("predictor", "tiny") == "tiny" else [])]
     config = stage_config("evaluate_llm", inputs, path.parent, **changes)
-    evaluate_llm.run(config, {name: inputs[name] for name in needs}, {"predictions": path})
+    evaluate_llm.run(config, Inputs({name: inputs[name] for name in needs}), {"predictions": path})
     return pq.read_table(path).to_pylist()
 
 
@@ -120,7 +121,7 @@ def test_the_adapter_decides(inputs, filled, tmp_path):
     frozen = {key: path for key, path in inputs.items() if key != "adapter"}
     config = stage_config("evaluate_llm", inputs, tmp_path)
     path = tmp_path / "frozen.parquet"
-    evaluate_llm.run(config, {name: frozen[name] for name in ("tokens", "vocabulary")}, {"predictions": path})
+    evaluate_llm.run(config, Inputs({name: frozen[name] for name in ("tokens", "vocabulary")}), {"predictions": path})
     answers = [row["predicted_codes"] for row in pq.read_table(path).to_pylist()]
     assert answers != [row["predicted_codes"] for row in filled]
 

@@ -12,6 +12,7 @@ from v2l.data.images import decode_png, encode_png, open_image, to_uint8, tokeni
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens, schema
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_facts, write_parquet
 from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
 from v2l.tasks.corruptions import corrupt
@@ -56,7 +57,7 @@ def reconstruct(files, path, source, tokenizer="v2l", predictions=None, training
         inputs = {"weights": files[f"weights.{tokenizer}"], "tokens": files[f"tokens.{tokenizer}"]}
     if predictions:
         inputs["predictions"] = predictions
-    reconstruct_images.run(config, inputs, {"images": path})
+    reconstruct_images.run(config, Inputs(inputs), {"images": path})
     table = pq.read_table(path)
     keys = list(zip(table["image_id"].to_pylist(), table["task"].to_pylist(), strict=True))
     assert len(set(keys)) == len(keys)
@@ -122,10 +123,10 @@ def test_predicting_the_clean_codes_gives_the_oracle(files, tmp_path):
 
 
 def test_predictions_fill_the_mask_alone(files, tmp_path):
-    """One file per task; global ids are the clean image's."""
+    """Global ids are the clean image's."""
     tokens = clean(files)
-    paths = [predict(tmp_path / f"{task}.parquet", lambda image_id: [9] * 16, [task]) for task in TASKS]
-    restored = reconstruct(files, tmp_path / "r.parquet", "restoration.llm", predictions=paths)
+    predictions = predict(tmp_path / "p.parquet", lambda image_id: [9] * 16)
+    restored = reconstruct(files, tmp_path / "r.parquet", "restoration.llm", predictions=predictions)
     for task in TASKS:
         for image_id, (local_ids, global_ids) in tokens.items():
             expected = np.array(local_ids)

@@ -17,6 +17,7 @@ from v2l.data.images import encode_png, open_image, tokenizer_image
 from v2l.data.manifest import SCHEMA
 from v2l.data.token_table import WORDS_SCHEMA, schema
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_facts, write_parquet, write_tensors
 from v2l.metrics.rows import TABLE_KEYS, VALUE_COLUMNS
 from v2l.models.lpips_network import empty_lpips
@@ -75,7 +76,7 @@ def score(files, folder, tokenizer, source, inputs, **changes):
     job = {"tokenizer": tokenizer, "source": source}
     config = StageConfig("score_predictions", {"seed": 0, "score_predictions": section | changes, "job": job})
     outputs = {"metrics": folder / "metrics.json", "per_item": folder / "items.parquet"}
-    run(config, inputs, outputs)
+    run(config, Inputs(inputs), outputs)
     return json.loads(outputs["metrics"].read_text())["rows"], pq.read_table(outputs["per_item"]).to_pylist(), outputs
 
 

@@ -11,6 +11,7 @@ from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig, project
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
+from v2l.io.job_files import Inputs
 from v2l.io.provenance import hash_path, write_beside
 from v2l.io.storage import parquet_facts, parquet_writer, read_tensors, write_parquet, write_tensors
 from v2l.pipeline.record import provenance
@@ -21,7 +22,7 @@ def record(tmp_path) -> dict:
     source = tmp_path / "input.txt"
     source.write_text("abc")
     config = StageConfig("expand_vocabulary", project(load_experiment({"experiment": "demo"}), ["seed"]))
-    return provenance(config, {"source": source})
+    return provenance(config, Inputs({"source": source}))
 
 
 def test_record_names_stage_config_versions_and_input_hashes(record):

@@ -14,6 +14,7 @@ from tests.test_make_tables import make, records
 from tests.test_score_predictions import NAMES, files  # noqa: F401
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.storage import write_parquet, write_tensors
 from v2l.metrics import captions as captioning
 from v2l.metrics.bootstrap import set_interval
@@ -152,7 +153,7 @@ def score(folder, source, inputs):
         "job": {"tokenizer": "v2l", "source": source},
     }
     outputs = {"metrics": folder / "metrics.json", "per_item": folder / "items.parquet"}
-    run(StageConfig("score_predictions", data), inputs, outputs)
+    run(StageConfig("score_predictions", data), Inputs(inputs), outputs)
     return outputs
 
 

@@ -12,6 +12,7 @@ from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import SCHEMA as MANIFEST
 from v2l.errors import UserError
 from v2l.evaluate_llm import run
+from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_facts, write_parquet
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import answer_of
@@ -53,7 +54,7 @@ def predictions(files: dict, path: Path, task: str, predictor: str = "tiny", sha
     }
     names = ("tokens", "vocabulary", "words", "manifest")
     config = StageConfig("evaluate_llm", data, {"shards": str(shards)})
-    run(config, {name: files[name] for name in names}, {"predictions": path})
+    run(config, Inputs({name: files[name] for name in names}), {"predictions": path})
     return pq.read_table(path).to_pylist()
 
 

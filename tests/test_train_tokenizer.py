@@ -18,6 +18,7 @@ from v2l.configuration.slices import StageConfig
 from v2l.configuration.tokenizer_training import Network, TrainTokenizer
 from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.storage import read_tensors, write_parquet, write_tensors
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight
@@ -105,7 +106,7 @@ def toy(tmp_path, monkeypatch, vgg):
         data = {"seed": 0, "train_tokenizer": section, "tokenizers": tokenizers, "job": job}
         outputs = {"weights": tmp_path / "out.safetensors", "metrics": tmp_path / "out.metrics.jsonl"}
         outputs["words"] = tmp_path / "out.words.parquet"
-        train_tokenizer.run(StageConfig("train_tokenizer", data), inputs, outputs)
+        train_tokenizer.run(StageConfig("train_tokenizer", data), Inputs(inputs), outputs)
         return outputs
 
     go.inputs, go.folder = inputs, tmp_path

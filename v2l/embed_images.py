@@ -8,10 +8,11 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.image_loading import load_batches
 from v2l.data.manifest import Manifest
 from v2l.encoders import load_encoder
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.storage import matrix, vectors, write_tensors
 from v2l.pipeline.record import provenance
 from v2l.pipeline.shards import shared_out
@@ -19,7 +20,7 @@ from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Write `feature_ND`, float32 of unit length, a row for each manifest row. Fact: `encoder`, its registry name.
 
     Raises UserError on an image that has become unreadable since it was indexed.

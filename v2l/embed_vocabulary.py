@@ -5,10 +5,11 @@ from functools import partial
 
 import pyarrow.parquet as pq
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.encoders import load_encoder
 from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.text_embedding import embed_texts
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.storage import parquet_facts, write_tensors
 from v2l.pipeline.record import provenance
 from v2l.pipeline.shards import shared_out
@@ -16,7 +17,7 @@ from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Write `embedding_VD`, float32, a row for each vocabulary row: the mean over the templates of unit text features.
 
     The mean is not normalised again (released). Facts: `vocabulary` of the input, `encoder`.

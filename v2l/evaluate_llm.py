@@ -7,7 +7,8 @@ import logging
 import shutil
 from pathlib import Path
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.storage import parquet_facts, parquet_writer
 from v2l.llm.journal import Progress
 from v2l.pipeline.record import provenance, run_key
@@ -24,7 +25,7 @@ PREPARE = {
 }
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Write the predictions of `job.predictor` for `job.task` on the tokens of `job.tokenizer`.
 
     Finished batches stand in a folder of `job.work` named by the hash of configuration and inputs, so that an

@@ -12,7 +12,8 @@ import torch
 from tqdm import tqdm
 from transformers import DynamicCache, PreTrainedModel
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.storage import write_parquet
 from v2l.llm.language_model import load_llm
 from v2l.llm.vocabulary import Words
@@ -51,7 +52,7 @@ def continue_subwords(
     return torch.cat(continuations).cpu()
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Write all subwords, then their bigrams, then their trigrams: three blocks in one order."""
     section = config.expand_vocabulary
     model, tokenizer = load_llm(section.llm, config.llms[section.llm], device())

@@ -12,13 +12,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.image_loading import load_batches, load_features
 from v2l.data.images import to_tensor
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import schema
 from v2l.encoders import load_encoder
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.storage import ROWS_PER_GROUP, parquet_facts, parquet_writer, regrouped, vectors
 from v2l.models.tokenizer_file import load_tokenizer
 from v2l.models.vision_tokenizer import Codes, VisionTokenizer
@@ -29,7 +30,7 @@ from v2l.runtime import device
 from v2l.tasks.corruptions import corrupt
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Write the token table (`v2l.data.token_table`): for each corruption of `job.sample`, its images in order.
 
     Clean rows take the stored image features; corrupted rows run the encoder on the corrupted tokenizer image.

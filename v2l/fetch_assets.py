@@ -17,9 +17,10 @@ from v2l.assets.archives import has_members, unpack
 from v2l.assets.downloads import download_deb, download_huggingface, download_pip, download_url, wrong_hash
 from v2l.assets.lock_file import AnyAsset, select
 from v2l.configuration.experiment import load_experiment
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import hash_path, write_beside
 from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage
@@ -29,7 +30,7 @@ MEGABYTE = 1_000_000
 FILES_LISTED = 32
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Fetch or verify asset `config.job["asset"]`; `outputs["record"]` is assets/<asset>/asset.json."""
     name, folder = config.job["asset"], outputs["record"].parent
     record = fetch(name, select([name], inputs["lock"])[name], folder)

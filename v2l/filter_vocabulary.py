@@ -14,10 +14,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from v2l.configuration.config import FilterVocabulary
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.image_loading import load_features
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.storage import hash_tensor, parquet_facts, read_tensors, write_parquet, write_tensors
 from v2l.pipeline.record import provenance
 from v2l.pipeline.shards import shared_out
@@ -25,7 +26,7 @@ from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Write the codebooks and the entries of the global ones.
 
     Codebook: `global_VD` (kept entries), `local_VD` (all subwords; row i is code i), `global_entries_V` (vocabulary

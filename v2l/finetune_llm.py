@@ -20,12 +20,13 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from v2l.configuration.llm_finetuning import FinetuneLLM, LoRA
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.token_table import Tokens
 from v2l.errors import UserError, check_finite
 from v2l.io.atomic import atomic_path
 from v2l.io.canonical import canonical_json
 from v2l.io.checkpoints import newest_checkpoint, save_checkpoint
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import write_beside
 from v2l.io.storage import write_tensors
 from v2l.llm.code_ids import all_code_ids
@@ -41,7 +42,7 @@ from v2l.training.training_images import BatchOrder
 REMEDY = "lower `finetune_llm.learning_rate`, or use precision float32"
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """inputs tokens, vocabulary; job tokenizer, predictor, work -> adapter and adapter_config (a PEFT folder), metrics.
 
     Metrics are JSON lines: the held-out loss and accuracy before training, beside those of the training images' code

@@ -11,13 +11,14 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from v2l.configuration.dataset_entries import FolderDataset
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.annotations import Listed
 from v2l.data.images import open_image
 from v2l.data.layouts import class_names, list_images
 from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import write_beside
 from v2l.io.storage import write_parquet
 from v2l.pipeline.record import provenance
@@ -27,7 +28,7 @@ from v2l.runtime import rng
 REJECTED_COLUMNS = ["dataset", "path", "reason"]
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Write the manifest and rejected.csv of data set `config.job["dataset"]`.
 
     Every image is decoded in full. Raises UserError if more than `index_images.max_rejected_share` of the files cannot

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from v2l.configuration.dataset_entries import TASKS
 from v2l.configuration.protocols import split_run
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.image_loading import load_image
 from v2l.data.images import decode_png, square_image
 from v2l.data.manifest import Manifest
@@ -19,6 +19,7 @@ from v2l.data.token_table import Tokens
 from v2l.errors import UserError
 from v2l.figures.drawing import Column, captioned_images, image_grid
 from v2l.io.atomic import atomic_path
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import write_beside
 from v2l.io.storage import parquet_facts
 from v2l.pipeline.record import provenance
@@ -48,7 +49,7 @@ METHODS = {
 }
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Draw `job.figure` as `pdf` and `png`, each with its provenance beside it; equal input gives equal bytes.
 
     global_tokens takes manifest, tokens and words; restoration and reconstruction take manifest and `images`, files
@@ -64,7 +65,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     logging.info("figure %s: %d images", config.job["figure"], count)
 
 
-def global_tokens(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
+def global_tokens(config: StageConfig, inputs: Inputs) -> tuple[Figure, int]:
     """Some images of the tokens' sample, each above its nearest global tokens."""
     tokens = Tokens.read(inputs["tokens"])
     words = config.make_figures.words
@@ -83,9 +84,9 @@ def global_tokens(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
     return captioned_images(_originals(manifest, chosen, PHOTO_SIDE), captions, "Nearest global tokens"), len(chosen)
 
 
-def restoration(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
+def restoration(config: StageConfig, inputs: Inputs) -> tuple[Figure, int]:
     """A row per image: for each task the corrupted input and the restorations, then tokenizer oracle and original."""
-    files = sorted((ImageFile(path) for path in _as_list(inputs["images"])), key=ImageFile.rank)
+    files = sorted((ImageFile(path) for path in inputs.files("images")), key=ImageFile.rank)
     tasks = [task for task in TASKS if any(task in file.tasks for file in files)]
     missing = [f"{file.path} (task {task})" for file in files for task in tasks if task not in file.tasks]
     if missing:
@@ -103,10 +104,10 @@ def restoration(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
     return image_grid(columns + reference, [*groups, ("reference", len(reference))]), len(chosen)
 
 
-def captioning_vqa(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
+def captioning_vqa(config: StageConfig, inputs: Inputs) -> tuple[Figure, int]:
     """Some images of each task, with the caption or with the question and its answer beneath (paper figure 5)."""
     pictures, lines, predictors = [], [], {}
-    for path, manifest_path in zip(_as_list(inputs["predictions"]), _as_list(inputs["manifests"]), strict=True):
+    for path, manifest_path in zip(inputs.files("predictions"), inputs.files("manifests"), strict=True):
         rows = pq.read_table(path).to_pylist()
         chosen = choose(config, rows, path)
         pictures += _originals(Manifest.read(manifest_path), [row["image_id"] for row in chosen], PHOTO_SIDE)
@@ -118,18 +119,18 @@ def captioning_vqa(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
     return captioned_images(pictures, lines, title, config.make_figures.images), len(pictures)
 
 
-def masked(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
+def masked(config: StageConfig, inputs: Inputs) -> tuple[Figure, int]:
     """A row per image (paper figure 8): the input with its gaps, what fills them, tokenizer oracle, original."""
-    files = [ImageFile(path) for path in _as_list(inputs["images"])]
+    files = [ImageFile(path) for path in inputs.files("images")]
     chosen = choose(config, common_images(files), files[0].path)
     columns = [(file.label, file.images("masked", chosen)) for file in files]
     columns.append(("original", _originals(Manifest.read(inputs["manifest"]), chosen, files[0].size)))
     return image_grid(columns, [("", len(columns))], WIDE_CELL), len(chosen)
 
 
-def reconstruction(config: StageConfig, inputs: Paths) -> tuple[Figure, int]:
+def reconstruction(config: StageConfig, inputs: Inputs) -> tuple[Figure, int]:
     """A row per image: the original, then each tokenizer's reconstruction in the order of the files."""
-    files = [ImageFile(path) for path in _as_list(inputs["images"])]
+    files = [ImageFile(path) for path in inputs.files("images")]
     chosen = choose(config, common_images(files), files[0].path)
     originals = _originals(Manifest.read(inputs["manifest"]), chosen, files[0].size)
     columns = [("original", originals)]
@@ -194,10 +195,6 @@ def choose(config: StageConfig, image_ids: list[T], source: Path) -> list[T]:
 def _originals(manifest: Manifest, image_ids: list[str], side: int) -> list[np.ndarray]:
     rows = manifest.rows_of(image_ids)
     return [np.asarray(square_image(load_image(manifest, row), side, manifest.fit)) for row in rows]
-
-
-def _as_list(paths: Path | list[Path]) -> list[Path]:
-    return paths if isinstance(paths, list) else [paths]
 
 
 if __name__ == "__main__":

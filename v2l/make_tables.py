@@ -8,9 +8,10 @@ from pathlib import Path
 
 from v2l.configuration.dataset_entries import TASKS
 from v2l.configuration.protocols import PAPER
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import write_beside
 from v2l.metrics.rows import TABLE_KEYS, VALUE_COLUMNS
 from v2l.pipeline.record import provenance
@@ -34,15 +35,13 @@ METHODS = (  # baselines follow the methods; in tables 1 and 4, those of the sam
 )
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Write `csv`, `markdown` and `latex` of `job.table` from `metrics` (score files) and `published`.
 
     Raises UserError when a metrics file is damaged or of another table, a row occurs twice, or there are no rows.
     """
     table = config.job["table"]
-    metrics = inputs.get("metrics", [])
-    metrics = metrics if isinstance(metrics, list) else [metrics]
-    rows = sorted(read_rows(table, metrics), key=sort_key)
+    rows = sorted(read_rows(table, inputs.files("metrics")), key=sort_key)
     names = metric_names(table, rows)
     published = Published(inputs["published"])
     record = provenance(config, inputs)

@@ -13,13 +13,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from v2l.configuration.protocols import HELD_OUT, split_run
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.configuration.tokenizer_training import Geometry
 from v2l.data.image_loading import load_batches
 from v2l.data.images import encode_png, to_uint8, tokenizer_image
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.storage import parquet_writer
 from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
 from v2l.pipeline.record import provenance
@@ -34,7 +35,7 @@ RECONSTRUCTION, MASKED = "reconstruction", "masked"
 Row = tuple[str, str, bytes]  # image_id, task, PNG
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Write `image_id`, `task` and `image` (lossless PNG) for the images of `job.source`.
 
     Sources: `reconstruction` decodes clean tokens; `restoration.tokenizer-oracle` does so for every restoration task
@@ -61,7 +62,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     logging.info("%s/%s: %d images of %d px", name, source, count, size)
 
 
-def decoded(config: StageConfig, inputs: Paths) -> Iterator[Row]:
+def decoded(config: StageConfig, inputs: Inputs) -> Iterator[Row]:
     """Images decoded by the tokenizer with the global codes of the clean image, in held-out those of the corrupted."""
     source, protocol = split_run(config.job["source"])
     kind, _, predictor = source.partition(".")
@@ -105,19 +106,18 @@ def decoded(config: StageConfig, inputs: Paths) -> Iterator[Row]:
 
 
 def restored_maps(
-    predictions: Path | list[Path],
+    predictions: Path,
     given: dict[str, Tokens],
     rows: np.ndarray,
     positions: Callable[[str, str], np.ndarray],
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Tokens, list[str]]]:
-    """(token rows, restored maps local_NL, given tokens, [task]) of each task; `predictions` are files of evaluate_llm.
+    """(token rows, restored maps local_NL, given tokens, [task]) of each task; `predictions` is a file of evaluate_llm.
 
     `given` tokens stand where nothing is predicted: those of the clean image or, in held-out, of the corrupted one.
     `positions(task, image_id)` are those that the task masks.
     """
-    paths = _as_list(predictions)
     columns = ["task", "image_id", "positions", "predicted_codes"]
-    table = pa.concat_tables([pq.read_table(path, columns=columns).replace_schema_metadata() for path in paths])
+    table = pq.read_table(predictions, columns=columns)
     for task, tokens in given.items():
         of_task = table.filter(pc.field("task") == task)
         steps_of: dict[str, list] = {}
@@ -132,14 +132,14 @@ def restored_maps(
                 maps.append(assemble(tokens.local_NL[row], where, steps_of.get(image_id, []), size))
             except ValueError as error:
                 raise UserError(
-                    f"{', '.join(map(str, paths))} does not restore image {image_id} for task {task}: {error}",
+                    f"{predictions} does not restore image {image_id} for task {task}: {error}",
                     "one code of the tokenizer for each masked position",
                     "delete the file and run evaluate_llm again",
                 ) from None
         yield rows, np.stack(maps), tokens, [task]
 
 
-def mean_image(config: StageConfig, inputs: Paths) -> Iterator[Row]:
+def mean_image(config: StageConfig, inputs: Inputs) -> Iterator[Row]:
     """The rounded mean of the training split's tokenizer images, once for each image of sample `reconstruction`."""
     geometry = Geometry.model_validate(tokenizer_facts(inputs["weights"])["geometry"])
     training = Manifest.read(inputs["train_manifest"])
@@ -167,7 +167,7 @@ def mean_image(config: StageConfig, inputs: Paths) -> Iterator[Row]:
         yield manifest.image_id[row], RECONSTRUCTION, png
 
 
-def corrupted_input(config: StageConfig, inputs: Paths) -> Iterator[Row]:
+def corrupted_input(config: StageConfig, inputs: Inputs) -> Iterator[Row]:
     """The corrupted tokenizer images of sample `restoration`, one for each task (lower bound)."""
     geometry = Geometry.model_validate(tokenizer_facts(inputs["weights"])["geometry"])
     manifest = Manifest.read(inputs["manifest"])
@@ -182,10 +182,6 @@ def corrupted_input(config: StageConfig, inputs: Paths) -> Iterator[Row]:
     for _, images in load_batches(manifest, rows, corrupted, config.reconstruct_images.batch_size):
         for image in images:
             yield from image
-
-
-def _as_list(paths: Path | list[Path]) -> list[Path]:
-    return paths if isinstance(paths, list) else [paths]
 
 
 def _groups(items: Iterable, size: int) -> Iterator[list]:

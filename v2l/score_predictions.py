@@ -9,8 +9,9 @@ import json
 import logging
 from functools import partial
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.io.atomic import atomic_path
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import write_beside
 from v2l.io.storage import write_parquet
 from v2l.metrics.accuracy import measure_classification
@@ -23,7 +24,7 @@ from v2l.pipeline.stage import run_stage
 PROTOCOL = "paper"  # of sources that no language model answered
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Score a source; writes `metrics` (JSON, provenance beside it) and `per_item` (Parquet): see `measure_*`."""
     tokenizer, source = config.job["tokenizer"], config.job["source"]
     # Modules of single sources are imported there: some take seconds that the others can spare.

@@ -17,13 +17,14 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.configuration.tokenizer_training import TrainTokenizer, training_settings
 from v2l.data.image_loading import load_features
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import WORDS_SCHEMA
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import write_beside
 from v2l.io.storage import parquet_facts, read_tensors, write_parquet
 from v2l.models.discriminator import Discriminator
@@ -43,7 +44,7 @@ from v2l.training.training_images import TrainingImages
 from v2l.training.window import Window
 
 
-def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
+def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """inputs manifest, features, codebook, vocabulary; job tokenizer, work, logs -> weights, words, metrics.
 
     Words: `token_table.WORDS_SCHEMA`, the texts of the codes that a language model reads. Metrics: a JSON line every
@@ -59,7 +60,7 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     section = training_settings(config.train_tokenizer, entry)
     if entry.imported:
         imported = import_tokenizer(config.job["tokenizer"], entry, section, inputs)
-        record = provenance(config, inputs | entry.files)
+        record = provenance(config, inputs.with_files(entry.files))
         write(outputs, imported.tokenizer, imported.words, json.dumps(imported.line) + "\n", record, inputs)
         return
     ranks = Ranks.connect()
@@ -74,7 +75,9 @@ def run(config: StageConfig, inputs: Paths, outputs: Paths) -> None:
     ranks.close()
 
 
-def write(outputs: Paths, tokenizer: VisionTokenizer, words: Words, metrics: str, record: dict, inputs: Paths) -> None:
+def write(
+    outputs: Outputs, tokenizer: VisionTokenizer, words: Words, metrics: str, record: dict, inputs: Inputs
+) -> None:
     """All outputs of the stage."""
     tokenizer.save(outputs["weights"], record)
     write_words(outputs["words"], words, record, parquet_facts(inputs["vocabulary"])["vocabulary"])
@@ -90,7 +93,7 @@ def write_words(path: Path, words: Words, record: dict, vocabulary: dict) -> Non
 
 
 def trained(
-    config: StageConfig, section: TrainTokenizer, inputs: Paths, folder: Path, ranks: Ranks
+    config: StageConfig, section: TrainTokenizer, inputs: Inputs, folder: Path, ranks: Ranks
 ) -> tuple[VisionTokenizer, TrainingLog]:
     """The tokenizer after all steps, of which `folder` may hold a checkpoint, and its log."""
     name = config.job["tokenizer"]
@@ -144,7 +147,7 @@ def training_rows(manifest: Manifest, section: TrainTokenizer, ranks: Ranks) -> 
     return rows
 
 
-def training_inputs(manifest: Manifest, inputs: Paths) -> tuple[Tensor, dict[str, Tensor]]:
+def training_inputs(manifest: Manifest, inputs: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
     """Image features and codebooks, once they are known to fit the manifest and each other."""
     feature_ND = load_features(inputs["features"], manifest)
     codebook = read_tensors(inputs["codebook"])[0]

@@ -74,12 +74,12 @@ def run_on_slurm(request, command: list[str]) -> None:
 def parse_stage(command: list[str]):
     """Stage name, configuration, inputs, outputs and log of a stage's command line."""
     from v2l.configuration.slices import StageConfig
-    from v2l.pipeline.stage import paths_of, stage_parser
+    from v2l.pipeline.stage import inputs_of, outputs_of, stage_parser
 
     stage = command[command.index("-m") + 1].rsplit(".", 1)[1]
     found: argparse.Namespace = stage_parser(stage).parse_args(command[command.index("-m") + 2 :])
     config = StageConfig(stage, json.loads(found.config))
-    return stage, config, paths_of(found.input), paths_of(found.output), found.log
+    return stage, config, inputs_of(found.input), outputs_of(found.output), found.log
 
 
 def stage_command(command: list[str], submission, outputs: dict[str, Path]) -> list[str]:

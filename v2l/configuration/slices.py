@@ -3,15 +3,12 @@
 A stage that reads a key which its rule did not pass fails at once, so the rerun triggers can be trusted.
 """
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from v2l.configuration.config import Config, EvaluateLLM
 from v2l.io.canonical import canonical_json
-
-Paths = dict[str, Path | list[Path]]
 
 REGISTRIES = ("llms", "encoders", "datasets", "samples", "tokenizers")
 SELECTIONS = [

@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from transformers.utils import logging
 
 from v2l.configuration.model_entries import LLM
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_facts
 from v2l.llm.vocabulary import Words
 from v2l.runtime import DTYPES
@@ -125,7 +126,7 @@ def _with_adapter(model: transformers.PreTrainedModel, adapter: Path, key: str) 
 
 
 def llm_of(
-    config: StageConfig, inputs: Paths, dtype: str | None = None
+    config: StageConfig, inputs: Inputs, dtype: str | None = None
 ) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase, Words]:
     """Model, tokenizer and words of `job.predictor`, whose vocabulary must be that of the tokens.
 

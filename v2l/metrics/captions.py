@@ -13,11 +13,12 @@ import torch
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.image_loading import load_features
 from v2l.data.manifest import Manifest
 from v2l.encoders import ImageTextEncoder, load_encoder
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_facts
 from v2l.metrics.rows import Measurement, text_keys, text_note
 from v2l.metrics.semantics import known_rows
@@ -74,7 +75,7 @@ def clip_score(encoder: ImageTextEncoder, captions: list[str], feature_ND: torch
     return torch.cat(parts).double().numpy()
 
 
-def measure_captioning(config: StageConfig, tokenizer: str, predictor: str, inputs: Paths) -> list[Measurement]:
+def measure_captioning(config: StageConfig, tokenizer: str, predictor: str, inputs: Inputs) -> list[Measurement]:
     """`cider`, `clip_score` and `bleu_4` of the captions in `predictions`.
 
     Other inputs: manifest and features of their images. Raises UserError without predictions.

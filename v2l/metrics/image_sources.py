@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from v2l.configuration.config import ScorePredictions
 from v2l.configuration.protocols import HELD_OUT, split_run
-from v2l.configuration.slices import Paths
 from v2l.configuration.tokenizer_training import Geometry
 from v2l.data.image_loading import load_batches
 from v2l.data.images import decode_png, tokenizer_image
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.storage import matrix, parquet_facts, vectors
 from v2l.metrics.frechet import METRIC_NAMES, MIN_IMAGES, frechet_distance, load_feature_network
 from v2l.metrics.image_quality import LPIPS_MIN_SIDE, pair_metrics
@@ -72,7 +72,7 @@ def source_keys(tokenizer: str, source: str, global_tokens: int) -> tuple[dict[s
 
 
 def measure_images(
-    config: ScorePredictions, tokenizer: str, source: str, protocol: str, inputs: Paths, share: Callable
+    config: ScorePredictions, tokenizer: str, source: str, protocol: str, inputs: Inputs, share: Callable
 ) -> list[Measurement]:
     """LPIPS, PSNR, SSIM (table 3 only) and the Frechet distance of every task in an images file.
 
@@ -117,7 +117,7 @@ def _frechet(
     return Measurement(keys, METRIC_NAMES[kind], protocol, [], np.empty(0), note, value, n)
 
 
-def _collect(config: ScorePredictions, geometry: Geometry, inputs: Paths, share: Callable) -> dict:
+def _collect(config: ScorePredictions, geometry: Geometry, inputs: Inputs, share: Callable) -> dict:
     """Per task: image ids, values by metric (float64, N), features of the images and of their originals (N x D)."""
     file = pq.ParquetFile(inputs["images"])
     ids, tasks = (file.read([name])[name].to_pylist() for name in ("image_id", "task"))
@@ -147,7 +147,7 @@ def _collect(config: ScorePredictions, geometry: Geometry, inputs: Paths, share:
 
 
 def _measured(
-    config: ScorePredictions, geometry: Geometry, inputs: Paths, names: dict[str, list[str]], blocks: list[Block]
+    config: ScorePredictions, geometry: Geometry, inputs: Inputs, names: dict[str, list[str]], blocks: list[Block]
 ) -> Iterator[pa.Table]:
     """For each block of images their metrics and features, for each block of originals the features alone."""
     manifest = Manifest.read(inputs["manifest"])

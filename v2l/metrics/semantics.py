@@ -9,13 +9,14 @@ import torch
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens
 from v2l.encoders import load_encoder
 from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.text_embedding import embed_texts
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.storage import read_tensors
 from v2l.metrics.rows import Measurement, joined
 from v2l.runtime import device
@@ -44,7 +45,7 @@ def semantic_scores(
     return scores
 
 
-def measure_semantics(config: StageConfig, tokenizer: str, protocol: str, inputs: Paths) -> list[Measurement]:
+def measure_semantics(config: StageConfig, tokenizer: str, protocol: str, inputs: Inputs) -> list[Measurement]:
     """`clip_score` and `clip_r` of a tokenizer's clean images for each number of tokens in `semantic_tokens`.
 
     Where the words are no ranking (lqae: one for each position) all tokens of an image count. Inputs: tokens, words,

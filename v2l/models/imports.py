@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from v2l.configuration.slices import Paths
 from v2l.configuration.tokenizer_entries import CODEBOOK_FILES, Tokenizer, V2LEntry, VQGANEntry
 from v2l.configuration.tokenizer_training import Network, TrainTokenizer, merge
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.pickles import read_checkpoint, read_tensor, read_texts
 from v2l.io.storage import hash_tensor, parquet_facts, read_tensors
 from v2l.models.taming import taming_network
@@ -46,7 +46,7 @@ class Imported(NamedTuple):
     line: dict
 
 
-def import_tokenizer(name: str, entry: Tokenizer, settings: TrainTokenizer, inputs: Paths) -> Imported:
+def import_tokenizer(name: str, entry: Tokenizer, settings: TrainTokenizer, inputs: Inputs) -> Imported:
     """The tokenizer of `entry.checkpoint`; inputs vocabulary, and codebook for `v2l` without `entry.codebooks`.
 
     Raises UserError, listing every wrong key, for a checkpoint that is not the network's, and for codebooks or words
@@ -149,7 +149,7 @@ def fitting(state: dict[str, Tensor], shapes: dict[str, Shape], path: str) -> di
     return state
 
 
-def imported_words(entry: V2LEntry, tokenizer: V2LTokenizer, inputs: Paths) -> Words:
+def imported_words(entry: V2LEntry, tokenizer: V2LTokenizer, inputs: Inputs) -> Words:
     """What the global codes stand for, once the codebooks are known to be the checkpoint's."""
     if entry.codebooks:
         return _published_words(entry, tokenizer, pq.read_table(inputs["vocabulary"], columns=["text"]))

@@ -3,18 +3,16 @@
 import hashlib
 from pathlib import Path
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.io.canonical import canonical_json
+from v2l.io.job_files import Inputs
 from v2l.io.provenance import commit, hash_path, versions
 
 
-def provenance(config: StageConfig, inputs: Paths) -> dict:
+def provenance(config: StageConfig, inputs: Inputs) -> dict:
     """The record of one output: stage, resolved config slice, git commit, package versions and input hashes."""
     files = {
-        name: [
-            {"path": str(path), "sha256": hash_path(path)} for path in (paths if isinstance(paths, list) else [paths])
-        ]
-        for name, paths in sorted(inputs.items())
+        name: [{"path": str(path), "sha256": hash_path(path)} for path in inputs.files(name)] for name in sorted(inputs)
     }
     return {"stage": config.stage, "config": config.data, "commit": commit(), "versions": versions(), "inputs": files}
 

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs, Outputs
 from v2l.io.storage import parquet_writer
 from v2l.pipeline.record import run_key
 
@@ -27,8 +28,8 @@ Block = TypeVar("Block")
 def shared_out(
     config: StageConfig,
     record: dict,
-    inputs: Paths,
-    outputs: Paths,
+    inputs: Inputs,
+    outputs: Outputs,
     blocks: Sequence[Block],
     tables: Callable[[Sequence[Block]], Iterable[pa.Table]],
 ) -> Iterator[pa.Table]:
@@ -49,7 +50,7 @@ def shared_out(
     return _merged_from(folder, run_shards(config, inputs, folder, shards, PART))
 
 
-def run_shards(config: StageConfig, inputs: Paths, folder: Path, count: int, output: str) -> list[Path]:
+def run_shards(config: StageConfig, inputs: Inputs, folder: Path, count: int, output: str) -> list[Path]:
     """The files of `count` shards in `folder`: output `output` of as many processes of the stage.
 
     Without the machine setting `launcher` the GPUs of this machine are shared out among the processes; a launcher such
@@ -58,7 +59,7 @@ def run_shards(config: StageConfig, inputs: Paths, folder: Path, count: int, out
     """
     launcher = config.machine.get("launcher", "")
     paths = [folder / f"shard-{shard}-of-{count}.parquet" for shard in range(count)]
-    files = [word for name, path in inputs.items() for word in ("--input", name, *map(str, _as_list(path)))]
+    files = [word for name in inputs for word in ("--input", name, *map(str, inputs.files(name)))]
     processes = {}
     for shard, path in enumerate(paths):
         if path.exists():
@@ -106,7 +107,3 @@ def _environment(shard: int, count: int, launcher: str) -> dict[str, str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(gpus)).split(",")
     mine = visible[shard::count] or [visible[shard % len(visible)]]
     return os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(mine)}
-
-
-def _as_list(paths: Path | list[Path]) -> list[Path]:
-    return paths if isinstance(paths, list) else [paths]

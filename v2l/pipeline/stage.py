@@ -11,27 +11,27 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs, Outputs
 
 
 def stage_parser(stage: str) -> argparse.ArgumentParser:
-    """The command line that every stage shares; `paths_of` reads its inputs and outputs."""
+    """The command line that every stage shares; `inputs_of` and `outputs_of` read its files."""
     parser = argparse.ArgumentParser(prog=f"python -m v2l.{stage}")
     parser.add_argument("--config", required=True)
     parser.add_argument("--input", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
-    parser.add_argument("--output", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
+    parser.add_argument("--output", nargs=2, action="append", default=[], metavar=("NAME", "PATH"))
     parser.add_argument("--log", type=Path)
     parser.add_argument("--machine", type=_setting, action="append", default=[], metavar="KEY=VALUE")
     return parser
 
 
-def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
+def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
     """Parse a stage's command line, call `run(config, inputs, outputs)` and report the outcome in one line.
 
-    Arguments: `--config JSON`, `--input NAME PATH...` and `--output NAME PATH...` (repeatable), `--log FILE`,
-    `--machine KEY=VALUE` (repeatable). An input or output given as one path is a Path, as several a list of them; a
-    name without a path is left out.
+    Arguments: `--config JSON`, `--input NAME PATH...` and `--output NAME PATH` (repeatable), `--log FILE`,
+    `--machine KEY=VALUE` (repeatable).
     """
     stage = Path(sys.modules[run.__module__].__file__).stem
     arguments = stage_parser(stage).parse_args()
@@ -45,7 +45,7 @@ def run_stage(run: Callable[[StageConfig, Paths, Paths], None]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         config = StageConfig(stage, json.loads(arguments.config), dict(arguments.machine))
-        run(config, paths_of(arguments.input), paths_of(arguments.output))
+        run(config, inputs_of(arguments.input), outputs_of(arguments.output))
     except UserError as error:
         logging.error("error: %s", error)
         sys.exit(1)
@@ -59,8 +59,11 @@ def _setting(text: str) -> tuple[str, str]:
     return key, value
 
 
-def paths_of(pairs: list[list[str]]) -> Paths:
-    """Name -> path, or list of paths where there are several; a name without a path is left out."""
-    return {
-        name: Path(paths[0]) if len(paths) == 1 else [Path(path) for path in paths] for name, *paths in pairs if paths
-    }
+def inputs_of(pairs: list[list[str]]) -> Inputs:
+    """The files behind each name of `--input`."""
+    return Inputs({name: [Path(path) for path in paths] for name, *paths in pairs})
+
+
+def outputs_of(pairs: list[list[str]]) -> Outputs:
+    """The file behind each name of `--output`."""
+    return {name: Path(path) for name, path in pairs}

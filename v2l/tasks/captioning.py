@@ -2,8 +2,9 @@
 
 import pyarrow as pa
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import read_annotations
+from v2l.io.job_files import Inputs
 from v2l.llm.prompts import answer_of, caption_heading
 from v2l.tasks import text_answers as text
 
@@ -11,7 +12,7 @@ INSTRUCTION = "Each input is a list of words that describe a picture. The output
 COLUMNS = [("references", pa.list_(pa.string()))]
 
 
-def prepare(config: StageConfig, inputs: Paths):
+def prepare(config: StageConfig, inputs: Inputs):
     """Schema, tables and number of captions. An example shows its image's first caption up to the full stop."""
     section = config.evaluate_llm.captioning
     task = text.Task("captioning", INSTRUCTION, ".\n", section)

@@ -14,10 +14,11 @@ import transformers
 
 from v2l.configuration.evaluation import Classification
 from v2l.configuration.protocols import RELEASED
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens, read_words
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.storage import read_tensors
 from v2l.llm.batches import split_blocks
 from v2l.llm.engine import generate
@@ -87,7 +88,7 @@ Question = tuple[Cell, Episode]
 Predictor = Callable[[list[Question]], list[Prediction]]
 
 
-def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[Progress], Iterator[pa.Table]], int]:
+def prepare(config: StageConfig, inputs: Inputs) -> tuple[pa.Schema, Callable[[Progress], Iterator[pa.Table]], int]:
     """The table's schema, a function that yields its tables while it moves the progress bar, and the prompts in all."""
     section = config.evaluate_llm.classification.for_tokenizer(config.job["tokenizer"])
     predictor = config.job["predictor"]
@@ -124,7 +125,7 @@ def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[Pr
     return SCHEMA, tables, sum(map(len, questions))
 
 
-def _llm_predictor(config: StageConfig, inputs: Paths, images: Images, progress: Progress) -> Predictor:
+def _llm_predictor(config: StageConfig, inputs: Inputs, images: Images, progress: Progress) -> Predictor:
     """A predictor that asks the language model.
 
     It writes up to the newline or end token. In protocol released it writes `max_new_tokens`, with task induction no

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.token_table import Tokens
+from v2l.io.job_files import Inputs
 from v2l.llm.code_ids import all_code_ids
 from v2l.llm.engine import generate
 from v2l.llm.journal import Progress
@@ -32,7 +33,7 @@ class Question(NamedTuple):
 Predictor = Callable[[list[Question]], list[Answer]]
 
 
-def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[Progress], Iterator[pa.Table]], int]:
+def prepare(config: StageConfig, inputs: Inputs) -> tuple[pa.Schema, Callable[[Progress], Iterator[pa.Table]], int]:
     """The table's schema, a function that yields its tables while it moves the progress bar, and the prompts in all.
 
     A row is one gap: masked positions that follow each other without a visible one between them.
@@ -102,7 +103,7 @@ def frequent_predictor(questions: list[Question]) -> list[Answer]:
     return [Answer([], [], [code] * len(q.positions)) for code, q in zip(winners, questions, strict=True)]
 
 
-def _llm_predictor(config: StageConfig, inputs: Paths, tokens: Tokens, progress: Progress) -> Predictor:
+def _llm_predictor(config: StageConfig, inputs: Inputs, tokens: Tokens, progress: Progress) -> Predictor:
     """A predictor that shows codes to the language model as ids of its vocabulary and takes ids back as codes."""
     section = config.evaluate_llm.masked
     model, tokenizer, words = llm_of(config, inputs)

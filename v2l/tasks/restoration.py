@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from v2l.configuration.evaluation import Restoration
 from v2l.configuration.protocols import HELD_OUT, RELEASED
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.token_table import Tokens
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_facts
 from v2l.llm.code_ids import code_ids, shown_codes, with_codes
 from v2l.llm.engine import generate
@@ -78,7 +79,7 @@ def reads(task: str, protocol: str) -> bool:
     return task not in MASKED_TASKS or protocol == HELD_OUT
 
 
-def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[Progress], Iterator[pa.Table]], int]:
+def prepare(config: StageConfig, inputs: Inputs) -> tuple[pa.Schema, Callable[[Progress], Iterator[pa.Table]], int]:
     """The table's schema, a function that yields its tables while it moves the progress bar, and the prompts in all."""
     section, protocol = config.evaluate_llm.restoration, config.job["protocol"]
     clean = Tokens.read(inputs["tokens"])
@@ -107,7 +108,7 @@ def prepare(config: StageConfig, inputs: Paths) -> tuple[pa.Schema, Callable[[Pr
     return SCHEMA, tables, prompts_in(section, maps)
 
 
-def _llm_predictor(config: StageConfig, inputs: Paths, facts: dict, maps: TokenMaps, progress: Progress) -> Predictor:
+def _llm_predictor(config: StageConfig, inputs: Inputs, facts: dict, maps: TokenMaps, progress: Progress) -> Predictor:
     """A predictor that shows codes to the language model as `v2l.llm.code_ids` says and takes ids back as codes."""
     section = config.evaluate_llm.restoration
     model, tokenizer, words = llm_of(config, inputs)

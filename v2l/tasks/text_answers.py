@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from v2l.configuration.evaluation import TextTask
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens, read_words
 from v2l.errors import UserError
+from v2l.io.job_files import Inputs
 from v2l.llm.batches import split_blocks
 from v2l.llm.engine import generate
 from v2l.llm.journal import Progress
@@ -73,7 +74,7 @@ class Task:
     section: TextTask
 
 
-def read_images(config: StageConfig, inputs: Paths, task: Task) -> list[Image]:
+def read_images(config: StageConfig, inputs: Inputs, task: Task) -> list[Image]:
     """The sample's images, each with its nearest global codes. Raises UserError if there are too few of them."""
     tokens, wanted = Tokens.read(inputs["tokens"]), task.section.tokens
     there = 0 if tokens.read_NK is None else tokens.read_NK.shape[1]
@@ -122,7 +123,7 @@ def draw(task: Task, items: list[Item], count: int, seed: int) -> list[Query]:
     ]
 
 
-def prepare(config: StageConfig, inputs: Paths, task: Task, queries: list[Query], columns: list[tuple]):
+def prepare(config: StageConfig, inputs: Inputs, task: Task, queries: list[Query], columns: list[tuple]):
     """Schema, `tables(progress)` and number of rows of the predictions of `job.predictor`, a table for each block."""
     schema = pa.schema([*COLUMNS, *columns])
     blocks = []
@@ -138,7 +139,7 @@ def prepare(config: StageConfig, inputs: Paths, task: Task, queries: list[Query]
     return schema, tables, len(queries)
 
 
-def _language_model(config: StageConfig, inputs: Paths, task: Task, progress: Progress) -> Callable:
+def _language_model(config: StageConfig, inputs: Inputs, task: Task, progress: Progress) -> Callable:
     section = task.section
     model, tokenizer, words = llm_of(config, inputs)
 

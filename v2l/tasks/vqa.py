@@ -2,8 +2,9 @@
 
 import pyarrow as pa
 
-from v2l.configuration.slices import Paths, StageConfig
+from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import read_annotations
+from v2l.io.job_files import Inputs
 from v2l.llm.prompts import question_heading
 from v2l.tasks import text_answers as text
 
@@ -13,7 +14,7 @@ INSTRUCTION = (
 COLUMNS = [("question_id", pa.string()), ("question", pa.string()), ("answers", pa.list_(pa.string()))]
 
 
-def prepare(config: StageConfig, inputs: Paths):
+def prepare(config: StageConfig, inputs: Inputs):
     """Schema, tables and number of questions. An example shows its question's commonest answer.
 
     Token overlap compares the images' codes and the questions' words together.
