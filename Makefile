@@ -12,7 +12,7 @@ help:
 	@echo "make test    environment, demo assets, then the test suite"
 	@echo "make test-slurm  the tests that need a cluster, on a SLURM of four nodes on this machine (Debian; needs root)"
 	@echo "make setup   the environment in .venv alone"
-	@echo "make lint    style of Python and rule files; make format applies it"
+	@echo "make lint    style of Python and rule files, and types; make format applies it"
 	@echo "make lock    requirements.lock and environment.yml anew from requirements.in"
 
 setup: .venv/installed
@@ -51,6 +51,7 @@ test-slurm: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/snakefmt --check workflow
 	$(BIN)/snakemake --lint
 

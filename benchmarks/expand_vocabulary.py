@@ -11,7 +11,7 @@ import torch
 from v2l.configuration.model_entries import LLM
 from v2l.expand_vocabulary import continue_subwords
 from v2l.llm.language_model import load_llm
-from v2l.llm.vocabulary import Words
+from v2l.llm.vocabulary import Vocabulary
 from v2l.runtime import device, rng
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=256)
     arguments = parser.parse_args()
     model, tokenizer = load_llm("benchmark", LLM(path=arguments.llm, dtype=arguments.dtype), device())
-    words = Words(tokenizer)
+    words = Vocabulary(tokenizer)
     ids = [number for number, _ in words.subwords()]
     ids = rng(0, "benchmark").permutation(ids)[: arguments.words].tolist()
     prompt, banned = tokenizer(arguments.prompt).input_ids, sorted(words.control)

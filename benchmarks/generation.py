@@ -28,9 +28,12 @@ from v2l.configuration.model_entries import LLM
 from v2l.llm.engine import generate
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import RestorationPrompt
-from v2l.llm.vocabulary import Words
+from v2l.llm.vocabulary import Vocabulary
 from v2l.runtime import device, rng
-from v2l.tasks import classification, restoration
+from v2l.tasks.cells import ShownImages, cells_of
+from v2l.tasks.classification import prompt_of, questions
+from v2l.tasks.restoration import majority_predictor, restored
+from v2l.tasks.restoration_sequences import CodeAnswer, RestorationQuestion, TokenMaps
 
 CODES = 8192  # the demo's local codebook
 
@@ -58,7 +61,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model, tokenizer = load_llm("benchmark", LLM(path=arguments.llm, dtype=arguments.dtype), device())
-    words = Words(tokenizer)
+    words = Vocabulary(tokenizer)
     if arguments.predictions:
         workloads = [replayed(path, words) for path in arguments.predictions]
     else:
@@ -151,30 +154,30 @@ def one_at_a_time(model, prompt: list[int], limit: int, workload: Workload) -> l
     return made
 
 
-def restorations(tokenizer, words: Words) -> Workload:
+def restorations(tokenizer, words: Vocabulary) -> Workload:
     """Every prompt of two images of 8 x 8 random codes, as the demo asks (predictions are those of a majority vote)."""
     section, numbers = Restoration(context_tokens=8), rng(0, "restoration")
     ids = np.array([number for number, _ in words.subwords()][:CODES])
     names = ["a", "b"]
     codes = {(kind, name): numbers.integers(CODES, size=64) for kind in ("none", *section.tasks) for name in names}
-    maps = restoration.TokenMaps("paper", (8, 8), CODES, 21, names, codes)
+    maps = TokenMaps("paper", (8, 8), CODES, 21, names, codes)
     prompt, found = RestorationPrompt(tokenizer, section.instruction), []
 
-    def answer(questions: list[restoration.Question]) -> list[restoration.Answer]:
-        for asked in questions:
-            examples = zip(ids[asked.example_SN].tolist(), ids[asked.answer_SM].tolist(), strict=True)
-            found.append(prompt.ids(examples, ids[asked.query_N].tolist(), asked.answer_SM.shape[1]))
-        return restoration.majority_predictor(questions)
+    def answer(asked: list[RestorationQuestion]) -> list[CodeAnswer]:
+        for question in asked:
+            examples = zip(ids[question.example_SN].tolist(), ids[question.answer_SM].tolist(), strict=True)
+            found.append(prompt.ids(examples, ids[question.query_N].tolist(), question.answer_SM.shape[1]))
+        return majority_predictor(asked)
 
-    restoration.predict(section, maps, names, answer, 0)
+    restored(section, maps, names, answer, 0)
     return Workload("restoration", found, [2] * len(found), allowed=ids.tolist())
 
 
-def classifications(tokenizer, words: Words) -> Workload:
+def classifications(tokenizer, words: Vocabulary) -> Workload:
     """Episodes of the demo's cells over random pictures of 13 classes, each shown as ordinary words."""
     texts = [text.strip() for _, text in words.subwords() if text.strip().isalpha() and len(text) > 3][:4000]
     numbers, count = rng(0, "classification"), 13 * 12
-    images = classification.Images(
+    images = ShownImages(
         image_id=np.array([str(number) for number in range(count)]),
         split=np.array(["test"] * count),
         class_name=np.array([texts[number % 13 * 7] for number in range(count)]),
@@ -183,12 +186,12 @@ def classifications(tokenizer, words: Words) -> Workload:
     )
     grid = [Grid(ways=[2], tokens=[5], inner_shots=[1, 3, 5]), Grid(ways=[2], tokens=[5], repeats=[1, 3, 5])]
     section = Classification(episodes=50, grid=[*grid, Grid(ways=[5], tokens=[5], inner_shots=[1, 3])])
-    questions = [question for block in classification.blocks(section, images, 0) for question in block]
-    prompts = [tokenizer(classification.prompt_of(*question, images)).input_ids for question in questions]
+    blocks = questions(section, cells_of(section.grid), images, 0)
+    prompts = [tokenizer(prompt_of(question, images)).input_ids for block in blocks for question in block]
     return Workload("classification", prompts, [section.max_new_tokens] * len(prompts), stops(words))
 
 
-def replayed(path: Path, words: Words) -> Workload:
+def replayed(path: Path, words: Vocabulary) -> Workload:
     """The prompts of a `predictions.parquet`."""
     table = pq.read_table(path)
     prompts, outputs = table["prompt_ids"].to_pylist(), table["output_ids"].to_pylist()
@@ -198,7 +201,7 @@ def replayed(path: Path, words: Words) -> Workload:
     return Workload(f"classification ({path})", prompts, [Classification().max_new_tokens] * len(prompts), stops(words))
 
 
-def stops(words: Words) -> set[int]:
+def stops(words: Vocabulary) -> set[int]:
     return {number for number, text in words.subwords() if "\n" in text} | words.control
 
 

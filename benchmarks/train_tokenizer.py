@@ -17,6 +17,7 @@ from torch import Tensor
 
 from benchmarks.published_training import PublishedTraining
 from v2l.configuration.tokenizer_training import Loss, TrainTokenizer
+from v2l.configuration.variants import map_side
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss
 from v2l.models.lpips_network import empty_lpips
@@ -55,7 +56,7 @@ def main() -> None:
 
     published = PublishedTraining(config, *networks(config, image_BCHW), lpips, tower)
     ours = Trainer(config, *networks(config, image_BCHW), PerceptualLoss(lpips), steps=10 * FIRST)
-    batch = Batch(image_BCHW, feature_BD, torch.zeros(arguments.batch, config.network.geometry.grid**2))
+    batch = Batch(image_BCHW, feature_BD, torch.zeros(arguments.batch, map_side(config.network) ** 2))
     seconds: dict[str, list[float]] = {"published": [], "published, no idle backward": [], "ours": []}
     for step in range(arguments.steps + 1):
         for name in seconds:

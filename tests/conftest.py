@@ -4,13 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
 from tests import tiny
+from v2l.configuration.experiment import EXTENSIBLE
 
 ROOT = Path(__file__).parents[1]
 OFFLINE = ROOT / "tests" / "offline"
@@ -101,6 +102,20 @@ def tiny_run(new_project) -> Project:
     project.log = project.snakemake("all", PYTHONPATH=str(OFFLINE))
     assert project.log.returncode == 0, project.log.stdout[-6000:]
     return project
+
+
+@pytest.fixture
+def registries(monkeypatch, tmp_path_factory) -> Iterator[None]:
+    """What a test adds to the registries, and the modules of its extensions, are gone after it."""
+    for registry in EXTENSIBLE:
+        monkeypatch.setattr(registry, "_things", dict(registry))
+        monkeypatch.setattr(registry, "_added", registry.added)
+    before, folders = set(sys.modules), (ROOT / "tests/extending", tmp_path_factory.getbasetemp())
+    yield
+    for name in set(sys.modules) - before:
+        path = Path(getattr(sys.modules[name], "__file__", None) or os.sep)
+        if any(path.is_relative_to(folder) for folder in folders):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -7,14 +7,15 @@ import pyarrow as pa
 import torch
 
 from tests.tiny import write_llama
+from tests.token_experiment import task_section
 from v2l.configuration.llm_finetuning import FinetuneLLM
 from v2l.configuration.model_entries import LLM
 from v2l.configuration.slices import StageConfig
 from v2l.data.token_table import schema
-from v2l.io.storage import parquet_facts, write_parquet
+from v2l.io.storage import parquet_metadata, write_parquet
 from v2l.llm.code_ids import all_code_ids
 from v2l.llm.language_model import load_llm
-from v2l.llm.vocabulary import Words
+from v2l.llm.vocabulary import Vocabulary
 
 SIDE, CODES, IMAGES = 4, 12, 14
 FINETUNING = {
@@ -34,12 +35,12 @@ def build(folder: Path) -> dict[str, Path]:
     """Write `tokens` (IMAGES maps of SIDE x SIDE, each of two codes in stripes), `vocabulary` and the folder `llm`."""
     torch.manual_seed(0)
     write_llama(folder / "llm")
-    words = Words(load_llm("tiny", entry(folder / "llm"), torch.device("cpu"))[1])
+    words = Vocabulary(load_llm("tiny", entry(folder / "llm"), torch.device("cpu"))[1])
     pairs = words.subwords()
     columns = {"kind": ["subword"] * len(pairs), "token_ids": [[n] for n, _ in pairs], "text": [t for _, t in pairs]}
-    facts = {"vocabulary": words.identity("tiny") | {"subwords": len(pairs)}}
+    metadata = {"vocabulary": words.identity("tiny") | {"subwords": len(pairs)}}
     inputs = {name: folder / f"{name}.parquet" for name in ("tokens", "vocabulary")} | {"llm": folder / "llm"}
-    write_parquet(inputs["vocabulary"], pa.table(columns), {}, facts)
+    write_parquet(inputs["vocabulary"], pa.table(columns), {}, metadata)
     generator = np.random.default_rng(0)
     rows = []
     for number in range(IMAGES):
@@ -47,16 +48,16 @@ def build(folder: Path) -> dict[str, Path]:
         rows.append((f"{number:02d}.png", "train", 0, "none", None, stripes.tolist()))
     table = pa.table(list(zip(*rows, strict=True)), schema=schema(SIDE * SIDE, 1))
     codebooks = {"local_size": CODES, "global_size": None}
-    tokenizer = {"name": "stripes", "method": "vqgan", "note": "", "reads": None, "shown_as": "ordinary token"}
-    facts |= {"tokenizer": tokenizer | {"codebooks": codebooks}}
-    write_parquet(inputs["tokens"], table, {}, facts | {"grid": [SIDE, SIDE]})
+    tokenizer = {"name": "stripes", "method": "vqgan", "note": "", "worded_ids": None, "shown_as": "ordinary token"}
+    metadata |= {"tokenizer": tokenizer | {"codebooks": codebooks}}
+    write_parquet(inputs["tokens"], table, {}, metadata | {"grid": [SIDE, SIDE]})
     return inputs
 
 
 def ids_of(inputs: dict[str, Path]) -> np.ndarray:
     """The LLM's id of each code."""
-    words = Words(load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))[1])
-    return all_code_ids(parquet_facts(inputs["tokens"])["tokenizer"], words, inputs["vocabulary"])
+    words = Vocabulary(load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))[1])
+    return all_code_ids(parquet_metadata(inputs["tokens"])["tokenizer"], words, inputs["vocabulary"])
 
 
 def entry(folder: Path) -> LLM:
@@ -75,4 +76,5 @@ def stage_config(
         return StageConfig(stage, data | {"finetune_llm": section, "job": job})
     predictor = changes.pop("predictor", "tiny")
     job |= {"predictor": predictor, "protocol": "paper", "task": "masked"}
-    return StageConfig(stage, data | {"evaluate_llm": {"masked": {"batch_size": 3} | changes}, "job": job}, machine)
+    section = task_section("masked", {"batch_size": 3} | changes)
+    return StageConfig(stage, data | {"evaluate_llm": section, "job": job}, machine)

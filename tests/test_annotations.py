@@ -8,8 +8,8 @@ import pytest
 from tests.test_index_images import image, index
 from v2l.data.manifest import read_annotations
 from v2l.errors import UserError
-from v2l.io.storage import parquet_facts
-from v2l.pipeline.rules import missing_paths
+from v2l.io.storage import parquet_metadata
+from v2l.pipeline.required_files import missing_paths
 
 TEN = ["red"] * 7 + ["dark red", "blue", "red "]
 
@@ -78,7 +78,7 @@ def test_vqa_v2_lists_the_images_that_are_asked_about(coco):
     assert questions[name(9)] == [
         {"question_id": "90", "question": "What is it?", "answer": "red", "answers": TEN},
     ]
-    assert parquet_facts(coco / "out" / "pictures.parquet")["dataset"]["classes"] == [""]
+    assert parquet_metadata(coco / "out" / "pictures.parquet")["dataset"]["classes"] == [""]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from tests.slurm import fake_slurm
@@ -23,7 +24,7 @@ from v2l.cluster.commands import minutes
 from v2l.cluster.launch import progress_line
 from v2l.cluster.request import Request
 from v2l.errors import UserError
-from v2l.pipeline.rules import launched
+from v2l.pipeline.job_commands import launched
 
 PROFILE = yaml.safe_load(Path("workflow/profiles/default/profile.v9+.yaml").read_text())
 PAPER = PROFILE["set-resources"]["train_tokenizer"] | {"slurm_partition": "gpu", "slurm_account": "vision"}
@@ -175,6 +176,60 @@ def test_a_job_that_slurm_no_longer_knows_is_named(rounds):
     assert waiting == ["1"] and "SLURM job 2 vanished without a trace" in reported[0][1]
 
 
+# ---- the plugin that it was written for
+
+
+def refusal() -> str:
+    """What a run of the executor is told at its start."""
+    with pytest.raises(WorkflowError) as caught:
+        executor.Executor.__new__(executor.Executor).__post_init__()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("version", ["2.7.9", "2.9.0", "3.0.0", "2.80.0", "3"])
+def test_another_version_of_the_plugin_is_refused(monkeypatch, version):
+    monkeypatch.setattr(executor.metadata, "version", {executor.PACKAGE: version}.get)
+    said = refusal()
+    assert f"version {version} of the SLURM plugin" in said and "Expected: version 2.8.x" in said
+    assert "`make setup`" in said and "`pip install snakemake-executor-plugin-slurm==2.8.0`" in said
+
+
+@pytest.mark.parametrize("version", ["2.8.0", "2.8.7", "2.8.0.post1"])
+def test_corrections_of_the_plugin_are_taken(monkeypatch, version):
+    monkeypatch.setattr(executor.metadata, "version", {executor.PACKAGE: version}.get)
+    executor.check_plugin()
+
+
+def test_the_locked_plugin_is_the_one_that_the_executor_was_written_for():
+    assert f"\n{executor.PACKAGE}=={executor.WRITTEN_FOR} \\\n" in Path("requirements.lock").read_text()
+
+
+@pytest.mark.parametrize("name", executor.FUNCTIONS)
+def test_a_plugin_without_a_replaced_function_is_refused(monkeypatch, name):
+    monkeypatch.delattr(executor.plugin, name)
+    assert f"has no snakemake_executor_plugin_slurm.{name}. Expected: " in refusal()
+
+
+@pytest.mark.parametrize("name", ["get_partition_arg", "_report_job_submission_threadsafe"])
+def test_a_plugin_without_a_replaced_method_is_refused(monkeypatch, name):
+    monkeypatch.delattr(executor.plugin.Executor, name)
+    assert f"has no Executor.{name}. Expected: " in refusal()
+
+
+def test_a_plugin_without_a_replaced_attribute_is_refused(monkeypatch):
+    def begin(self, test_mode):
+        self.run_uuid = "1"
+
+    settings = SimpleNamespace(status_command="squeue", init_seconds_before_status_checks=1)
+    monkeypatch.setattr(executor.plugin.Executor, "__post_init__", begin)
+    monkeypatch.setattr(executor, "require_slurm", lambda: None)
+    monkeypatch.setattr(executor.preflight, "check_status_command", lambda command, seconds: None)
+    begun = executor.Executor.__new__(executor.Executor)
+    begun.workflow = SimpleNamespace(executor_settings=settings)
+    with pytest.raises(WorkflowError, match=r"has no Executor\._fallback_account_arg\. Expected: "):
+        begun.__post_init__()
+
+
 # ---- the profile's whole way, through fake commands
 
 
@@ -201,6 +256,18 @@ def test_a_training_goes_through_sbatch_and_is_collected(tmp_path, slurm):
     assert "submitted SLURM job 1" in said and "SLURM job 1: COMPLETED" in said
     (looked,) = [call for call in calls(slurm, "squeue") if any(word.startswith("--name=") for word in call)]
     assert looked[-1] == f"--name={training.name()}", "first asked whether the job is there"
+
+
+def test_a_training_runs_the_extensions_that_were_submitted(tmp_path, slurm, monkeypatch):
+    training = Training(tmp_path / "project", Cluster(tmp_path / "none"))
+    extension = training.folder / "own" / "noise.py"
+    extension.parent.mkdir()
+    extension.write_text("from pathlib import Path\nPath('loaded').write_text(__file__)\n")
+    monkeypatch.setenv("V2L_EXTENSIONS", "own/noise.py")
+    training.finish(training.start(steps=3, images_per_gpu=8), 60)
+    (copy,) = training.folder.glob("work/*.slurm/code/own/noise.py")
+    assert (training.folder / "loaded").read_text() == str(copy), "an edit while the job waits changes nothing"
+    assert copy.read_text() == extension.read_text()
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -239,3 +306,15 @@ def test_a_machine_without_slurm_is_told_so(new_project, tmp_path):
     result = project.snakemake(target, "--profile", "slurm", PATH=f"{bare}:{Path(sys.executable).parent}")
     assert result.returncode == 1 and "this machine has no SLURM: `sbatch` is not on the PATH" in result.stdout
     assert "Traceback" not in result.stdout
+
+
+def test_a_run_with_another_plugin_ends_at_once(new_project, slurm, tmp_path):
+    installed = tmp_path / "site" / "snakemake_executor_plugin_slurm-2.9.1.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {executor.PACKAGE}\nVersion: 2.9.1\n")
+    target = "results/tiny/index_images/imagenet.parquet"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    result = new_project().snakemake(target, "--profile", "slurm", **environment)
+    assert result.returncode == 1 and "version 2.9.1 of the SLURM plugin is installed" in result.stdout, result.stdout
+    assert "Traceback" not in result.stdout
+    assert not calls(slurm, "squeue") and not calls(slurm, "sbatch"), "SLURM is not even asked for its queue"

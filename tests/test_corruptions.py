@@ -5,10 +5,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from v2l.configuration.config import Corruption
-from v2l.configuration.dataset_entries import TASKS
+from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 from v2l.configuration.tokenizer_training import Network
-from v2l.tasks.corruptions import blur_sigma, corrupt
-from v2l.tasks.token_maps import mask_positions
+from v2l.data.geometry import network_geometry
+from v2l.tasks.corruptions import blur_sigma
+from v2l.tasks.image_corruption import corrupted, mask_positions
 
 NETWORK = Network(image_size=16, resize_via=None, channel_multipliers=[1, 1, 1])  # 4x4 tokens of 4x4 pixels
 CORRUPTION = Corruption()
@@ -19,7 +20,7 @@ def picture(width, height, seed=0):
 
 
 def apply(image, task, corruption=CORRUPTION, fit="crop", network=NETWORK, seed=0, image_id="a.png"):
-    return np.asarray(corrupt(image, task, network.geometry, fit, corruption, seed, image_id))
+    return np.asarray(corrupted(image, task, network_geometry(network), fit, corruption, seed, image_id))
 
 
 def test_none_is_the_tokenizer_image():
@@ -42,9 +43,10 @@ def test_inpainting_and_outpainting_grey_the_masked_tokens():
 def test_grey_pixels_are_those_of_the_masked_positions(task, size):
     network = Network(image_size=size, resize_via=None, channel_multipliers=[1, 1, 1])
     grey = (apply(Image.new("RGB", (size, size), (9, 9, 9)), task, network=network) == 128).all(axis=-1)
-    positions = mask_positions(task, (network.geometry.grid, network.geometry.grid))
+    grid = network_geometry(network).grid
+    positions = mask_positions(task, (grid, grid))
     assert grey.sum() == len(positions) * 16
-    rows, columns = np.divmod(positions, network.geometry.grid)
+    rows, columns = np.divmod(positions, grid)
     assert grey[rows * 4, columns * 4].all() and grey[rows * 4 + 3, columns * 4 + 3].all()
 
 
@@ -114,7 +116,7 @@ def test_every_kernel_is_drawn():
 @given(
     width=st.integers(8, 60),
     height=st.integers(8, 60),
-    task=st.sampled_from(["none", *TASKS]),
+    task=st.sampled_from(["none", *RESTORATION_TASKS]),
     fit=st.sampled_from(["crop", "pad"]),
     shift=st.sampled_from(["corner-crop", "translate"]),
     via=st.sampled_from([None, 24]),

@@ -9,12 +9,12 @@ import torch
 
 from v2l.configuration.experiment import load_experiment
 from v2l.data.images import open_image
-from v2l.encoders import load_encoder
+from v2l.encoders.loader import load_encoder
 from v2l.expand_vocabulary import continue_subwords
 from v2l.fetch_assets import select
 from v2l.llm.engine import generate
 from v2l.llm.language_model import load_llm
-from v2l.llm.vocabulary import Words
+from v2l.llm.vocabulary import Vocabulary
 from v2l.models.lpips_network import load_lpips
 
 ASSETS = Path("assets")
@@ -64,7 +64,7 @@ def test_pictures_find_their_words(encoder):
 
 
 def test_vocabulary_is_made_of_words_with_their_leading_space(llm):
-    words = Words(llm[1])
+    words = Vocabulary(llm[1])
     text = {number: text for number, text in words.subwords()}
     assert words.size == 49152 and text[llm[1].convert_tokens_to_ids("Ġcat")] == " cat"
     assert not set(text) & set(llm[1].all_special_ids)
@@ -74,7 +74,7 @@ def test_expansion_equals_one_prompt_at_a_time(llm):
     model, tokenizer = llm
     prompt = tokenizer("a photo of").input_ids
     ids = [tokenizer.convert_tokens_to_ids(token) for token in ("Ġcat", "Ġdrum", "Ġred", "Ġhouse")]
-    found_V2 = continue_subwords(model, prompt, ids, sorted(Words(tokenizer).control), 3)
+    found_V2 = continue_subwords(model, prompt, ids, sorted(Vocabulary(tokenizer).control), 3)
     for subword, pair in zip(ids, found_V2.tolist(), strict=True):
         tokens = torch.tensor([[*prompt, subword]])
         greedy = model.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=2, do_sample=False)

@@ -1,4 +1,4 @@
-"""docs/deviations.md names keys that exist."""
+"""docs/deviations.md names keys that exist, and says what the documents made from it repeat."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from v2l.configuration.config import Config
+from v2l.configuration.deviations import deviations
 from v2l.configuration.tokenizer_entries import LQAEEntry
 from v2l.configuration.tokenizer_training import TrainTokenizer
 
@@ -47,3 +48,26 @@ def test_loss_weights_on_which_paper_and_code_disagree_are_documented():
         "filter_vocabulary.min_count",
     } <= set(KEYS)
     assert len(LQAE_ROWS) > 10
+
+
+def test_every_row_is_read():
+    assert list(deviations()) == list(dict.fromkeys(KEYS))
+
+
+def test_values_are_read_where_they_are_known_and_not_ours(tmp_path):
+    rows = [
+        "| `a.known` | 1 | 2 | 3 | Why. |",
+        "| `a.unknown` | not found | no code | 3 | - |",
+        "| `a.papers` | 1 | not released | 1; demo 2 | As the paper states. |",
+        "| `a.copied` | 1, drawn | 2 | as the paper, seeded | Why. |",
+        "| `a.coded` | - | none | as released; demo 2 | Why. |",
+        "| `of_another_table` | 1 | 2 | 3 |",
+    ]
+    (tmp_path / "page.md").write_text("\n".join(rows) + "\n")
+    assert deviations(tmp_path / "page.md") == {
+        "a.known": {"paper": "1", "released": "2"},
+        "a.unknown": {},
+        "a.papers": {},
+        "a.copied": {"released": "2"},
+        "a.coded": {},
+    }

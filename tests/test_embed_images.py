@@ -11,11 +11,11 @@ from pydantic import TypeAdapter
 
 from tests import tiny
 from v2l import embed_images
-from v2l.configuration.model_entries import Encoder
+from v2l.configuration.model_entries import AnyEncoder, OpenClipEncoder
 from v2l.configuration.slices import StageConfig
 from v2l.data.images import open_image
 from v2l.data.manifest import SCHEMA
-from v2l.encoders import load_encoder
+from v2l.encoders.loader import load_encoder
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import read_tensors, write_parquet
@@ -48,7 +48,8 @@ def stage(tmp_path):
     dataset = {"name": "pictures", "root": str(tmp_path / "pictures"), "fit": "pad", "classes": ["a"]}
     manifest = tmp_path / "pictures.parquet"
     write_parquet(manifest, pa.Table.from_pylist(rows, SCHEMA), {"stage": "index_images"}, {"dataset": dataset})
-    entry = {"kind": "open_clip", "model": str(tmp_path / "clip.json"), "weights": str(tmp_path / "clip.safetensors")}
+    files = {"model": str(tmp_path / "clip.json"), "weights": str(tmp_path / "clip.safetensors")}
+    entry = OpenClipEncoder(kind="open_clip", **files).model_dump()
     data = {
         "encoder": "clip",
         "encoders": {"clip": entry},
@@ -69,7 +70,7 @@ def run(stage, batch_size=2):
 def test_rows_are_the_encoder_s_features_in_manifest_order(stage):
     data, inputs, _ = stage
     feature_ND = run(stage)[0]["feature_ND"]
-    encoder = load_encoder(TypeAdapter(Encoder).validate_python(data["encoders"]["clip"]), torch.device("cpu"))
+    encoder = load_encoder(TypeAdapter(AnyEncoder).validate_python(data["encoders"]["clip"]), torch.device("cpu"))
     root = inputs["manifest"].parent / "pictures"
     expected = torch.cat([encoder.encode_images([open_image(root / name)], "pad") for name in SIZES])
     assert feature_ND.dtype == torch.float32
@@ -86,11 +87,11 @@ def test_batch_size_does_not_change_the_features(stage, batch_size):
 
 def test_facts_and_provenance_are_written(stage, caplog):
     caplog.set_level(logging.INFO)
-    facts = run(stage)[1]
-    assert facts["encoder"] == "clip"
-    assert facts["v2l"]["stage"] == "embed_images"
-    assert facts["v2l"]["config"] == stage[0]
-    assert list(facts["v2l"]["inputs"]) == ["manifest"]
+    metadata = run(stage)[1]
+    assert metadata["encoder"] == "clip"
+    assert metadata["v2l"]["stage"] == "embed_images"
+    assert metadata["v2l"]["config"] == stage[0]
+    assert list(metadata["v2l"]["inputs"]) == ["manifest"]
     assert "embedded 5 images of pictures, 16 channels" in caplog.text
 
 

@@ -14,10 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 from tests import tiny
 from v2l import embed_vocabulary
 from v2l.configuration.config import EmbedVocabulary
-from v2l.configuration.model_entries import ConseEncoder, Encoder
+from v2l.configuration.model_entries import AnyEncoder, ConseEncoder, OpenClipEncoder
 from v2l.configuration.slices import StageConfig
-from v2l.encoders import ImageTextEncoder, load_encoder
+from v2l.encoders.image_text_encoder import ImageTextEncoder
 from v2l.encoders.imagenet_templates import prompt_templates
+from v2l.encoders.loader import load_encoder
 from v2l.encoders.text_embedding import embed_texts
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
@@ -104,12 +105,13 @@ def test_class_template_of_conse_is_checked():
 def stage(tmp_path):
     """Configuration and paths of a run on three entries with the tiny CLIP."""
     tiny.write_clip(tmp_path)
-    entry = {"kind": "open_clip", "model": str(tmp_path / "clip.json"), "weights": str(tmp_path / "clip.safetensors")}
+    files = {"model": str(tmp_path / "clip.json"), "weights": str(tmp_path / "clip.safetensors")}
+    entry = OpenClipEncoder(kind="open_clip", **files).model_dump()
     data = {
         "seed": 0,
         "encoder": "clip",
         "encoders": {"clip": entry},
-        "embed_vocabulary": {"templates": ["a photo of {}", "a drawing of {}."]},
+        "embed_vocabulary": {"templates": ["a photo of {}", "a drawing of {}."], "batch_size": 1024},
     }
     table = pa.table(
         {
@@ -127,17 +129,17 @@ def test_run_writes_the_means_with_facts_and_provenance(stage, caplog):
     data, inputs, outputs = stage
     caplog.set_level(logging.INFO)
     embed_vocabulary.run(StageConfig("embed_vocabulary", data), Inputs(inputs), outputs)
-    tensors, facts = read_tensors(outputs["embedding"])
-    encoder = load_encoder(TypeAdapter(Encoder).validate_python(data["encoders"]["clip"]), torch.device("cpu"))
+    tensors, metadata = read_tensors(outputs["embedding"])
+    encoder = load_encoder(TypeAdapter(AnyEncoder).validate_python(data["encoders"]["clip"]), torch.device("cpu"))
     for row, word in enumerate(["rabbit", "cat", "rabbit cat"]):
         expected = encoder.encode_text([f"a photo of {word}", f"a drawing of {word}."]).mean(dim=0)
         assert torch.allclose(tensors["embedding_VD"][row], expected, atol=1e-6)
     assert tensors["embedding_VD"].dtype == torch.float32
-    assert facts["vocabulary"] == FACTS
-    assert facts["encoder"] == "clip"
-    assert facts["v2l"]["stage"] == "embed_vocabulary"
-    assert facts["v2l"]["config"] == data
-    assert list(facts["v2l"]["inputs"]) == ["vocabulary"]
+    assert metadata["vocabulary"] == FACTS
+    assert metadata["encoder"] == "clip"
+    assert metadata["v2l"]["stage"] == "embed_vocabulary"
+    assert metadata["v2l"]["config"] == data
+    assert list(metadata["v2l"]["inputs"]) == ["vocabulary"]
     assert "embedded 3 entries with 2 templates, 16 channels" in caplog.text
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from v2l.configuration.model_entries import ConseEncoder, OpenClipEncoder
-from v2l.encoders import load_encoder
 from v2l.encoders.conse import NETWORK
+from v2l.encoders.loader import load_encoder
 from v2l.encoders.open_clip import OpenClip
 from v2l.errors import UserError
 

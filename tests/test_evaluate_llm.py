@@ -9,23 +9,27 @@ import pytest
 import torch
 
 from tests.tiny import write_llama
-from v2l.configuration.dataset_entries import TASKS
-from v2l.configuration.evaluation import Classification, Grid, Restoration
+from tests.token_experiment import task_section
+from v2l.configuration.evaluation import Grid, Restoration
 from v2l.configuration.model_entries import LLM
+from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import SCHEMA as MANIFEST
 from v2l.data.token_table import schema
 from v2l.errors import UserError
 from v2l.evaluate_llm import run
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_facts, write_parquet, write_tensors
+from v2l.io.storage import parquet_metadata, write_parquet, write_tensors
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import RestorationPrompt
-from v2l.llm.vocabulary import Words
+from v2l.llm.vocabulary import Vocabulary
 from v2l.runtime import rng
-from v2l.tasks import classification, restoration
-from v2l.tasks.baselines import clip_prototype, majority_vote, token_overlap
-from v2l.tasks.token_maps import mask_positions, steps
+from v2l.tasks import classification
+from v2l.tasks.cells import cells_of
+from v2l.tasks.image_corruption import mask_positions
+from v2l.tasks.restoration_sequences import STEP_SCHEMA
+from v2l.tasks.simple_predictors import clip_prototype, majority_vote, token_overlap
+from v2l.tasks.token_maps import steps
 
 CLASSES, IMAGES, SIDE, CODES, GLOBAL_TOKENS = 4, 6, 4, 40, 6
 CLASSIFICATION = {
@@ -39,8 +43,10 @@ CLASSIFICATION = {
         {"ways": [2], "tokens": [3], "repeats": [0, 1]},
     ],
 }
+SETTINGS = ("ways", "tokens", "induction", "inner_shots", "repeats")
 INSTRUCTION = Restoration().instruction
 RESTORATION = {"context_tokens": 4, "batch_size": 2, "replacement_shares": [0.5, 0.2], "images_of": {"few": 3}}
+TASKS = {"classification": CLASSIFICATION, "restoration": RESTORATION}
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +55,14 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("inputs")
     torch.manual_seed(0)
     write_llama(folder / "llm")
-    words = Words(load_llm("tiny", entry(folder / "llm"), torch.device("cpu"))[1])
+    words = Vocabulary(load_llm("tiny", entry(folder / "llm"), torch.device("cpu"))[1])
     vocabulary = words.identity("tiny")
     pairs = words.subwords()
     columns = {"kind": ["subword"] * len(pairs), "token_ids": [[n] for n, _ in pairs], "text": [t for _, t in pairs]}
-    facts = {"vocabulary": vocabulary | {"subwords": len(pairs)}}
+    metadata = {"vocabulary": vocabulary | {"subwords": len(pairs)}}
     paths = {name: folder / f"{name}.parquet" for name in ("manifest", "tokens", "vocabulary", "words")}
-    write_parquet(paths["vocabulary"], pa.table(columns), {}, facts)
-    write_parquet(paths["words"], pa.table({"text": [f" word{code}" for code in range(30)]}), {}, facts)
+    write_parquet(paths["vocabulary"], pa.table(columns), {}, metadata)
+    write_parquet(paths["words"], pa.table({"text": [f" word{code}" for code in range(30)]}), {}, metadata)
     rows = [
         (f"{label}/{image}.png", "train" if image < 4 else "val", label, f"name {label}", [], [], 8, 8)
         for label in range(CLASSES)
@@ -64,19 +70,19 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
     ]
     dataset = {"name": "set", "root": "images", "fit": "crop", "classes": [f"name {label}" for label in range(CLASSES)]}
     write_parquet(paths["manifest"], pa.table(list(zip(*rows, strict=True)), schema=MANIFEST), {}, {"dataset": dataset})
-    write_tokens(paths["tokens"], rows, facts, GLOBAL_TOKENS)
+    write_tokens(paths["tokens"], rows, metadata, GLOBAL_TOKENS)
     paths["local_tokens"] = folder / "local.parquet"
-    write_tokens(paths["local_tokens"], rows, facts, None)
+    write_tokens(paths["local_tokens"], rows, metadata, None)
     paths["features"] = folder / "features.safetensors"
     feature_ND = torch.nn.functional.one_hot(torch.tensor([row[2] for row in rows]), 8).float()
     write_tensors(paths["features"], {"feature_ND": feature_ND}, {})
     return paths | {"llm": folder / "llm"}
 
 
-def write_tokens(path: Path, rows: list, facts: dict, global_tokens: int | None) -> None:
+def write_tokens(path: Path, rows: list, metadata: dict, global_tokens: int | None) -> None:
     generator = np.random.default_rng(3)
     table = []
-    for corruption in ("none", *TASKS):
+    for corruption in ("none", *RESTORATION_TASKS):
         for image_id, split, label, *_ in rows:
             # images of a class share global code `label`, so that overlap finds the class
             ids = [label, *(generator.permutation(26)[: GLOBAL_TOKENS - 1] + 4)] if global_tokens else None
@@ -88,11 +94,11 @@ def write_tokens(path: Path, rows: list, facts: dict, global_tokens: int | None)
         "method": "v2l",
         "shown_as": "subword",
         "codebooks": codebooks,
-        "reads": reads,
+        "worded_ids": reads,
         "note": "",
     }
     table = pa.table(list(zip(*table, strict=True)), schema=schema(SIDE * SIDE, GLOBAL_TOKENS))
-    write_parquet(path, table, {}, facts | {"tokenizer": tokenizer, "grid": [SIDE, SIDE]})
+    write_parquet(path, table, {}, metadata | {"tokenizer": tokenizer, "grid": [SIDE, SIDE]})
 
 
 def entry(folder: Path) -> LLM:
@@ -103,10 +109,7 @@ def stage(inputs: dict, task: str, predictor: str = "tiny", **changes) -> StageC
     data = {
         "seed": 0,
         "job": {"tokenizer": "few", "predictor": predictor, "task": task, "protocol": changes.get("protocol", "paper")},
-        "evaluate_llm": {
-            "classification": CLASSIFICATION | changes.get("classification", {}),
-            "restoration": RESTORATION | changes.get("restoration", {}),
-        },
+        "evaluate_llm": task_section(task, TASKS[task] | changes.get(task, {})),
         "llms": {"tiny": {"path": str(inputs["llm"]), "dtype": "float32"}},
     }
     return StageConfig("evaluate_llm", data)
@@ -153,7 +156,7 @@ class TestBaselines:
 class TestClassification:
     def test_every_cell_asks_every_episode_once(self, classified):
         rows = classified[1]
-        keys = [tuple(row[key] for key in (*classification.Cell._fields, "episode")) for row in rows]
+        keys = [tuple(row[key] for key in (*SETTINGS, "episode")) for row in rows]
         assert len(set(keys)) == len(keys) == 10 * 3
 
     def test_cells_that_differ_in_the_prompt_alone_ask_the_same(self, classified):
@@ -174,7 +177,7 @@ class TestClassification:
 
     def test_answers_are_the_greedy_text_up_to_the_newline(self, inputs, classified):
         model, tokenizer = load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))
-        words = Words(tokenizer)
+        words = Vocabulary(tokenizer)
         stops = {number for number, text in words.subwords() if "\n" in text} | words.control
         for row in classified[1][::5]:
             ids = list(row["prompt_ids"])
@@ -190,10 +193,10 @@ class TestClassification:
         assert rows == classified[1]
 
     def test_provenance_and_protocol(self, inputs, classified):
-        facts = parquet_facts(classified[0])
-        assert facts["protocol"] == "paper" and facts["v2l"]["stage"] == "evaluate_llm"
-        assert set(facts["v2l"]["inputs"]) == {"tokens", "vocabulary", "words", "manifest", "features"}
-        assert pq.read_schema(classified[0]).remove_metadata() == classification.SCHEMA
+        metadata = parquet_metadata(classified[0])
+        assert metadata["protocol"] == "paper" and metadata["v2l"]["stage"] == "evaluate_llm"
+        assert set(metadata["v2l"]["inputs"]) == {"tokens", "vocabulary", "words", "manifest", "features"}
+        assert pq.read_schema(classified[0]).remove_metadata() == pa.schema(classification.SCHEMA)
 
     def test_predictors_without_a_language_model(self, inputs, tmp_path):
         for name in ("token-overlap", "clip-prototype"):
@@ -209,7 +212,7 @@ class TestClassification:
 
     def test_cells_that_two_blocks_share_come_once(self):
         blocks = [Grid(ways=[2], tokens=[5], inner_shots=[1, 3]), Grid(ways=[2], tokens=[5], repeats=[0, 1])]
-        found = classification.cells(Classification(grid=blocks))
+        found = cells_of(blocks)
         assert [(cell.inner_shots, cell.repeats) for cell in found] == [(1, 0), (3, 0), (1, 1)]
 
     @pytest.mark.parametrize(
@@ -237,7 +240,7 @@ class TestClassification:
 
 class TestRestoration:
     def test_every_masked_position_is_predicted_once(self, restored):
-        for task in TASKS:
+        for task in RESTORATION_TASKS:
             rows = [row for row in restored[1] if row["task"] == task]
             images = list(dict.fromkeys(row["image_id"] for row in rows))
             assert images == ["0/0.png", "0/1.png", "0/2.png"]  # images_of
@@ -304,7 +307,7 @@ class TestRestoration:
         )
         hits = [a == b for row in rows for a, b in zip(row["predicted_codes"], row["target_codes"], strict=True)]
         assert np.mean(hits) > 0.95 and all(row["prompt_ids"] == [] for row in rows)
-        assert pq.read_schema(tmp_path / "p.parquet").remove_metadata() == restoration.SCHEMA
+        assert pq.read_schema(tmp_path / "p.parquet").remove_metadata() == STEP_SCHEMA
 
     def test_an_unrestricted_model_needs_a_code_for_every_id(self, inputs, tmp_path):
         with pytest.raises(
@@ -314,21 +317,26 @@ class TestRestoration:
 
     def test_a_codebook_larger_than_the_vocabulary_is_refused(self, inputs, tmp_path):
         small = tmp_path / "vocabulary.parquet"
-        facts = {"vocabulary": parquet_facts(inputs["vocabulary"])["vocabulary"]}
-        write_parquet(small, pq.read_table(inputs["vocabulary"]).slice(0, 30), {}, facts)
+        metadata = {"vocabulary": parquet_metadata(inputs["vocabulary"])["vocabulary"]}
+        write_parquet(small, pq.read_table(inputs["vocabulary"]).slice(0, 30), {}, metadata)
         with pytest.raises(UserError, match="tokenizer few has 40 local codes.*has 30 subwords"):
             predictions(inputs | {"vocabulary": small}, tmp_path / "p.parquet", "restoration")
 
     @pytest.mark.parametrize("predictor", ["tiny", "majority-vote"])
     def test_of_a_larger_codebook_the_codes_that_occur_are_shown_as_ordinary_tokens(self, inputs, tmp_path, predictor):
         tokens = tmp_path / "tokens.parquet"
-        facts = {key: parquet_facts(inputs["tokens"])[key] for key in ("vocabulary", "tokenizer", "grid")}
-        facts["vocabulary"] = facts["vocabulary"] | {"ordinary": 185}
-        facts["tokenizer"] = facts["tokenizer"] | {"shown_as": "ordinary token", "codebooks": {"local_size": 50_265}}
+        metadata = {key: parquet_metadata(inputs["tokens"])[key] for key in ("vocabulary", "tokenizer", "grid")}
+        metadata["vocabulary"] = metadata["vocabulary"] | {"ordinary": 185}
+        metadata["tokenizer"] = metadata["tokenizer"] | {
+            "shown_as": "ordinary token",
+            "codebooks": {"local_size": 50_265},
+        }
         table = pq.read_table(inputs["tokens"])
         spread = [[7 * code + 100 for code in codes] for codes in table["local_ids"].to_pylist()]
         column = pa.array(spread, table.schema.field("local_ids").type)
-        write_parquet(tokens, table.set_column(table.column_names.index("local_ids"), "local_ids", column), {}, facts)
+        write_parquet(
+            tokens, table.set_column(table.column_names.index("local_ids"), "local_ids", column), {}, metadata
+        )
         changed = inputs | {"tokens": tokens}
         rows = predictions(changed, tmp_path / "p.parquet", "restoration", predictor)
         plain = predictions(inputs, tmp_path / "plain.parquet", "restoration", predictor)
@@ -341,17 +349,17 @@ class TestRestoration:
     def test_a_task_without_tokens_is_named(self, inputs, tmp_path):
         tokens = tmp_path / "tokens.parquet"
         table = pq.read_table(inputs["tokens"], filters=[("corruption", "!=", "shift")])
-        facts = {key: parquet_facts(inputs["tokens"])[key] for key in ("vocabulary", "tokenizer", "grid")}
-        write_parquet(tokens, table, {}, facts)
+        metadata = {key: parquet_metadata(inputs["tokens"])[key] for key in ("vocabulary", "tokenizer", "grid")}
+        write_parquet(tokens, table, {}, metadata)
         with pytest.raises(UserError, match="no images with corruption shift.*samples.restoration.corruptions"):
             predictions(inputs | {"tokens": tokens}, tmp_path / "p.parquet", "restoration")
 
     @pytest.mark.parametrize("task", ["classification", "restoration"])
     def test_another_vocabulary_is_refused(self, inputs, tmp_path, task):
         tokens = tmp_path / "tokens.parquet"
-        facts = {key: parquet_facts(inputs["tokens"])[key] for key in ("vocabulary", "tokenizer", "grid")}
-        facts["vocabulary"] = facts["vocabulary"] | {"llm": "llama-2-7b", "size": 32000, "sha256": "ab" * 32}
-        write_parquet(tokens, pq.read_table(inputs["tokens"]), {}, facts)
+        metadata = {key: parquet_metadata(inputs["tokens"])[key] for key in ("vocabulary", "tokenizer", "grid")}
+        metadata["vocabulary"] = metadata["vocabulary"] | {"llm": "llama-2-7b", "size": 32000, "sha256": "ab" * 32}
+        write_parquet(tokens, pq.read_table(inputs["tokens"]), {}, metadata)
         with pytest.raises(UserError, match=r"tiny \(340 ids, .*llama-2-7b \(32000 ids, SHA-256 abababababab\)"):
             predictions(inputs | {"tokens": tokens}, tmp_path / "p.parquet", task)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,21 +16,22 @@ import pytest
 import torch
 
 from tests.test_evaluate_llm import CODES, INSTRUCTION, SIDE, entry, inputs, predictions, stage, tokens_of  # noqa: F401
-from v2l.configuration.dataset_entries import TASKS
+from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 from v2l.configuration.slices import StageConfig
+from v2l.configuration.sources import Source
 from v2l.errors import UserError
 from v2l.evaluate_llm import run
 from v2l.io.job_files import Inputs
 from v2l.llm import engine
 from v2l.llm.batches import BATCH_COST, plan_batches
-from v2l.llm.journal import Progress
+from v2l.llm.journal import Journal
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import RestorationPrompt
-from v2l.metrics.accuracy import measure_classification
+from v2l.metrics.accuracy import measure_accuracy
 from v2l.pipeline.record import provenance, run_key
 from v2l.runtime import rng
-from v2l.tasks.baselines import majority_vote
-from v2l.tasks.token_maps import MASKED_TASKS, mask_positions
+from v2l.tasks.image_corruption import corruption_class, mask_positions
+from v2l.tasks.simple_predictors import majority_vote
 
 NAMES = ("tokens", "vocabulary", "words", "manifest", "features")
 SMALL = {"episodes": 7, "batch_size": 2, "grid": [{"ways": [2, 3], "tokens": [2], "inner_shots": [1, 2]}]}
@@ -140,8 +142,53 @@ def test_merged_shards_are_the_unsharded_bytes(inputs, tmp_path, task):  # noqa:
     record = provenance(config, Inputs({name: inputs[name] for name in NAMES}))
     for shard in range(3):
         part = job(inputs, task, tmp_path / "work", {"shard": str(shard), "shards": "3"}, **changes)
-        bytes_of(inputs, tmp_path / "work" / run_key(config, record) / f"shard-{shard}-of-3.parquet", part)
+        path = tmp_path / "work" / run_key(config, record) / f"shard-{shard}-of-3.parquet"
+        with pytest.raises(SystemExit) as ended:
+            run(part, Inputs({name: inputs[name] for name in NAMES}), {"part": path})
+        assert ended.value.code == 0
     merging = job(inputs, task, tmp_path / "work", {"shards": "3", "launcher": "false"}, **changes)  # starts none
+    assert bytes_of(inputs, tmp_path / "merged.parquet", merging) == whole
+    assert not list((tmp_path / "work").iterdir())
+
+
+@pytest.mark.parametrize("task", ["classification", "restoration"])
+def test_a_failed_shard_goes_on_and_the_others_are_kept(inputs, tmp_path, monkeypatch, task):  # noqa: F811
+    changes = {"classification": SMALL, "restoration": {"batch_size": 2, "images_of": {"few": 7}}}
+    whole = bytes_of(inputs, tmp_path / "whole.parquet", job(inputs, task, tmp_path / "work", **changes))
+    given = Inputs({name: inputs[name] for name in NAMES})
+    merging = job(inputs, task, tmp_path / "work", {"shards": "3", "launcher": "false"}, **changes)  # starts none
+    folder = tmp_path / "work" / run_key(merging, provenance(merging, given))
+    parts = [folder / f"shard-{shard}-of-3.parquet" for shard in range(3)]
+    counted, victim = [], -1
+    compute = engine._Batches.run
+
+    def dies(*arguments):
+        if len(counted) == victim:
+            raise Killed
+        counted.append(1)
+        return compute(*arguments)
+
+    def make(shard: int) -> int:
+        """The number of batches that the shard computed."""
+        counted.clear()
+        machine = {"shard": str(shard), "shards": "3"}
+        with pytest.raises(SystemExit):
+            run(job(inputs, task, tmp_path / "work", machine, **changes), given, {"part": parts[shard]})
+        return len(counted)
+
+    monkeypatch.setattr(engine._Batches, "run", dies)
+    total = make(1)
+    shutil.rmtree(folder)
+    make(0), make(2)
+    counted.clear()
+    victim = 2
+    with pytest.raises(Killed):
+        run(job(inputs, task, tmp_path / "work", {"shard": "1", "shards": "3"}, **changes), given, {"part": parts[1]})
+    with pytest.raises(UserError, match="shards 1 of 3 failed"):
+        bytes_of(inputs, tmp_path / "merged.parquet", merging)
+    assert [path.exists() for path in parts] == [True, False, True] and not (tmp_path / "merged.parquet").exists()
+    victim = -1
+    assert make(1) == total - 2 > 0
     assert bytes_of(inputs, tmp_path / "merged.parquet", merging) == whole
     assert not list((tmp_path / "work").iterdir())
 
@@ -180,13 +227,12 @@ class TestBatches:
         assert plan_batches([10, 10, 10, 11], 4) == [[3, 0, 1, 2]]
 
 
-class TestProgress:
+class TestJournal:
     def test_the_journal_survives_and_serves_other_shards(self, tmp_path):
-        with Progress("t", 4, tmp_path, shard=0, shards=2) as progress:
+        with Journal("t", 4, tmp_path, shard=0) as progress:
             progress.add("a", [[1], [2, 3]])
-            assert list(progress.mine([10, 11, 12])) == [10, 12]
         (tmp_path / "batches.1.jsonl").write_text('["b",[[4]]]\n["c",[[')
-        with Progress("t", 4, tmp_path) as progress:
+        with Journal("t", 4, tmp_path) as progress:
             assert progress.known("a") == [[1], [2, 3]] and progress.known("b") == [[4]]
             assert progress.known("c") is None
 
@@ -207,7 +253,7 @@ class TestProtocols:
         tail = query[len(prompt.ids([], [], 2)) - len(prompt._output) - len(prompt._input) :]
         assert row["prompt_ids"][-len(tail) :] == tail
         paper = self.rows(inputs, tmp_path, "paper")
-        lengths = {kind: {len(r["prompt_ids"]) for r in rows if r["task"] == kind} for kind in TASKS}
+        lengths = {kind: {len(r["prompt_ids"]) for r in rows if r["task"] == kind} for kind in RESTORATION_TASKS}
         assert max(lengths["shift"]) < max(len(r["prompt_ids"]) for r in paper if r["task"] == "shift")
         assert lengths["inpainting"] == {len(r["prompt_ids"]) for r in paper if r["task"] == "inpainting"}
 
@@ -215,17 +261,17 @@ class TestProtocols:
         with pytest.raises(UserError, match="restrict_to_codebook` is false .as in protocol released"):
             self.rows(inputs, tmp_path, "released")
 
-    @pytest.mark.parametrize("task", TASKS)
+    @pytest.mark.parametrize("task", RESTORATION_TASKS)
     def test_held_out_has_nothing_of_the_answer_in_the_input(self, inputs, tmp_path, task):  # noqa: F811
         """Change every clean token of the asked image alone: no prompt of protocol held-out may notice."""
         table = pq.read_table(inputs["tokens"])
-        facts = table.schema.metadata
+        metadata = table.schema.metadata
         changed = table.to_pylist()
         for row in changed:
             if row["corruption"] == "none" and row["image_id"] == "0/0.png":
                 row["local_ids"] = [(code + 1) % CODES for code in row["local_ids"]]
         other = tmp_path / "other.parquet"
-        pq.write_table(pa.Table.from_pylist(changed, schema=table.schema).replace_schema_metadata(facts), other)
+        pq.write_table(pa.Table.from_pylist(changed, schema=table.schema).replace_schema_metadata(metadata), other)
         settings = {"tasks": [task], "images_of": {"few": 1}}
         mine = self.rows(inputs, tmp_path, "held-out", **settings)
         theirs = self.rows(inputs | {"tokens": other}, tmp_path, "held-out", **settings)
@@ -264,7 +310,7 @@ class TestProtocols:
             rows = self.rows(inputs, tmp_path, protocol, "majority-vote", replacement_shares=[0.3] * 10)
             pairs = [pair for row in rows for pair in zip(row["predicted_codes"], row["target_codes"], strict=True)]
             hits[protocol] = np.mean([a == b for a, b in pairs])
-            for task in MASKED_TASKS:
+            for task in (name for name in RESTORATION_TASKS if corruption_class(name).is_masked):
                 asked = [
                     p for row in rows if (row["task"], row["image_id"]) == (task, "0/0.png") for p in row["positions"]
                 ]
@@ -294,7 +340,8 @@ class TestReleasedClassification:
                     assert made in {name[place] for name in ids if place < len(name)} | {tokenizer.eos_token_id}
             else:
                 assert len(row["output_ids"]) == 8  # max_new_tokens: nothing stops it
-        (_, masked) = measure_classification("few", "tiny@released", path)
+        config, source = stage(inputs, "classification"), Source("classification", "tiny", "released")
+        (_, masked) = measure_accuracy(config, source, Inputs({"predictions": path}), lambda blocks, made: made(blocks))
         right = [row["output"].strip().startswith(row["target"].replace(" ", "_")) for row in rows if row["induction"]]
         assert masked.values.tolist() == right and masked.protocol == "released" and masked.keys["llm"] == "tiny"
 

@@ -10,9 +10,9 @@ from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.expand_vocabulary import SCHEMA, continue_subwords, run
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_facts
+from v2l.io.storage import parquet_metadata
 from v2l.llm.language_model import load_llm
-from v2l.llm.vocabulary import Words
+from v2l.llm.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_the_vocabulary_file(folder, tmp_path):
     table = pq.read_table(path)
     assert table.schema.remove_metadata() == SCHEMA
     model, tokenizer = load_llm("tiny", config.llms["tiny"], torch.device("cpu"))
-    words = Words(tokenizer)
+    words = Vocabulary(tokenizer)
     ids = [number for number, _ in words.subwords()]
     count = len(ids)
     assert (
@@ -76,9 +76,9 @@ def test_the_vocabulary_file(folder, tmp_path):
     cat = tokenizer.convert_tokens_to_ids("▁cat")
     assert text[cat,] == " cat"
     assert all(text[tuple(entry)].startswith(" cat") for entry in token_ids if entry[0] == cat)
-    facts = parquet_facts(path)
-    assert facts["vocabulary"] == words.identity("tiny") | {"subwords": count, "ordinary": len(words.subwords())}
-    assert facts["v2l"]["stage"] == "expand_vocabulary" and facts["v2l"]["config"] == config.data
+    metadata = parquet_metadata(path)
+    assert metadata["vocabulary"] == words.identity("tiny") | {"subwords": count, "ordinary": len(words.subwords())}
+    assert metadata["v2l"]["stage"] == "expand_vocabulary" and metadata["v2l"]["config"] == config.data
 
 
 def test_limits_and_reserved_ids(folder, tmp_path):

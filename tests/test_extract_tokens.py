@@ -7,19 +7,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.token_experiment import GLOBAL_TOKENS, NETWORK, SUBWORDS, WIDTH, build, experiment, stage_config
+from tests.token_experiment import GEOMETRY, GLOBAL_TOKENS, SUBWORDS, WIDTH, build, experiment, stage_config
 from v2l import extract_tokens
 from v2l.configuration.config import Corruption
-from v2l.configuration.dataset_entries import TASKS
+from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 from v2l.data.images import open_image, to_tensor
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens
-from v2l.encoders import load_encoder
+from v2l.encoders.loader import load_encoder
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_facts, read_tensors, write_tensors
-from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
-from v2l.tasks.corruptions import corrupt
+from v2l.io.storage import parquet_metadata, read_tensors, write_tensors
+from v2l.models.tokenizer_file import load_tokenizer, tokenizer_description
+from v2l.tasks.image_corruption import corrupted
 
 KEYS = ["seed", "encoder", "datasets.pictures", "extract_tokens"]
 SHIFT = Corruption(shift="translate")  # as in the demo
@@ -60,7 +60,7 @@ def test_rows_are_each_corruption_of_each_image_in_manifest_order(files, tmp_pat
     images = table["image_id"].to_pylist()[:3]
     assert images == sorted(images) and all(image.startswith("val/") for image in images)
     assert table["image_id"].to_pylist() == images * 6
-    assert table["corruption"].to_pylist() == [name for name in ["none", *TASKS] for _ in range(3)]
+    assert table["corruption"].to_pylist() == [name for name in ["none", *RESTORATION_TASKS] for _ in range(3)]
     rows = manifest.rows_of(images)
     assert table["label"].to_pylist()[:3] == manifest.label[rows].tolist() and set(table["split"].to_pylist()) == {
         "val"
@@ -71,10 +71,10 @@ def test_rows_are_each_corruption_of_each_image_in_manifest_order(files, tmp_pat
 
 def test_facts_and_provenance(files, tmp_path):
     extract(files, tmp_path / "t.parquet")
-    facts = parquet_facts(tmp_path / "t.parquet")
-    assert facts["tokenizer"] == tokenizer_facts(files["weights.v2l"]) and facts["grid"] == [4, 4]
-    assert facts["vocabulary"] == {"llm": "tiny", "subwords": SUBWORDS}
-    assert facts["v2l"]["stage"] == "extract_tokens" and set(facts["v2l"]["inputs"]) == {*NAMES, "weights"}
+    metadata = parquet_metadata(tmp_path / "t.parquet")
+    assert metadata["tokenizer"] == tokenizer_description(files["weights.v2l"]) and metadata["grid"] == [4, 4]
+    assert metadata["vocabulary"] == {"llm": "tiny", "subwords": SUBWORDS}
+    assert metadata["v2l"]["stage"] == "extract_tokens" and set(metadata["v2l"]["inputs"]) == {*NAMES, "weights"}
 
 
 @pytest.mark.parametrize("corruption", ["none", "inpainting", "rotation", "deblurring"])
@@ -84,7 +84,7 @@ def test_ids_are_those_of_the_tokenizer(files, tmp_path, corruption):
     manifest, tokenizer = Manifest.read(files["manifest"]), load_tokenizer(files["weights.v2l"])
     rows = manifest.rows_of(list(tokens.image_id))
     images = [
-        corrupt(open_image(manifest.path(row)), corruption, NETWORK.geometry, "crop", SHIFT, 0, manifest.image_id[row])
+        corrupted(open_image(manifest.path(row)), corruption, GEOMETRY, "crop", SHIFT, 0, manifest.image_id[row])
         for row in rows
     ]
     local_NL = torch.cat([tokenizer.nearest(tokenizer.vectors(to_tensor([image]))) for image in images])
@@ -123,7 +123,7 @@ def test_used_codes_are_logged(files, tmp_path, caplog):
 
 def test_an_empty_sample_is_refused(files, tmp_path):
     sample = {"restoration": {"dataset": "pictures", "splits": ["test"]}}
-    with pytest.raises(UserError, match=r"samples.restoration.splits` is \['test'\].*some of \['train', 'val'\]"):
+    with pytest.raises(UserError, match=r"samples.restoration.splits` is \['test'\].*one of \['train', 'val'\]"):
         extract(files, tmp_path / "t.parquet", samples=sample)
 
 
@@ -161,7 +161,7 @@ def test_corrupted_rows_take_the_global_ids_of_a_real_encoder(files, tmp_path, m
     tokens = Tokens.read(tmp_path / "t.parquet", "inpainting")
     manifest, tokenizer = Manifest.read(files["manifest"]), load_tokenizer(files["weights.v2l"])
     images = [open_image(manifest.root / image_id) for image_id in tokens.image_id]
-    images = [corrupt(image, "inpainting", NETWORK.geometry, "crop", SHIFT, 0, "") for image in images]
+    images = [corrupted(image, "inpainting", GEOMETRY, "crop", SHIFT, 0, "") for image in images]
     encoder = load_encoder(experiment(**choice).encoders["clip"], torch.device("cpu"))
     feature_ND = encoder.encode_images(images, "crop")
     assert np.array_equal(tokens.global_NK, tokenizer.global_ids(feature_ND))

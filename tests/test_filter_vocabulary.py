@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from v2l import filter_vocabulary
+from v2l.configuration.config import FilterVocabulary
 from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError
 from v2l.filter_vocabulary import top_entries
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_facts, read_tensors, write_parquet, write_tensors
+from v2l.io.storage import parquet_metadata, read_tensors, write_parquet, write_tensors
 
 VOCABULARY = {"llm": "tiny", "size": 9, "sha256": "0" * 64, "subwords": 3}
 ENTRIES = [
@@ -59,7 +60,8 @@ def stage(tmp_path):
     write_tensors(inputs["embedding"], {"embedding_VD": torch.tensor(embeddings)}, {})
     write_tensors(inputs["features"], {"feature_ND": torch.tensor([feature for *_, feature in IMAGES])}, {})
     outputs = {"codebook": tmp_path / "out" / "codebook.safetensors", "entries": tmp_path / "out" / "entries.parquet"}
-    return {"filter_vocabulary": {"dataset": "pictures", "top_k": 2}}, inputs, outputs
+    section = FilterVocabulary(dataset="pictures", top_k=2).model_dump(mode="json")
+    return {"filter_vocabulary": section}, inputs, outputs
 
 
 def run(stage, **settings):
@@ -104,13 +106,13 @@ def test_another_split_counts_other_images(stage):
 
 def test_facts_hashes_and_provenance(stage):
     data, inputs, outputs = stage
-    (tensors, facts), _ = run(stage)
+    (tensors, metadata), _ = run(stage)
     expected = {"global_size": 3, "local_size": 3, "subword_global_size": 2}
     for name in ("global", "local", "subword_global"):
         codebook_VD = tensors[f"{name}_VD"]
         shape = str(tuple(codebook_VD.shape)).encode()
         expected[name] = hashlib.sha256(shape + codebook_VD.numpy().tobytes()).hexdigest()
-    for found in (facts, parquet_facts(outputs["entries"])):
+    for found in (metadata, parquet_metadata(outputs["entries"])):
         assert found["vocabulary"] == VOCABULARY
         assert found["codebooks"] == expected
         assert found["v2l"]["stage"] == "filter_vocabulary"

@@ -1,6 +1,8 @@
 """Stage finetune_llm on a tiny LLaMA: the adapter, its loss, exact resuming, gradient accumulation, bad input."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,16 @@ from transformers import AutoModelForCausalLM
 from tests.masked_experiment import FINETUNING, SIDE, build, entry, ids_of, stage_config
 from v2l.configuration.llm_finetuning import FinetuneLLM, LoRA
 from v2l.data.token_table import Tokens
-from v2l.errors import UserError
-from v2l.finetune_llm import Tuner, frequencies, run, split, with_adapter
+from v2l.errors import INTERRUPTED, UserError
+from v2l.finetune_llm import run, split
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_facts, read_tensors, write_parquet
+from v2l.io.storage import parquet_metadata, read_tensors, write_parquet
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import MaskedPrompt
 from v2l.tasks.token_maps import random_mask
+from v2l.training.adapter_loop import frequencies
+from v2l.training.adapter_tuner import AdapterTuner
+from v2l.training.lora import with_adapter
 
 MEASURED = ("held_out_loss", "held_out_accuracy")
 
@@ -49,12 +54,12 @@ def lines_of(outputs: dict[str, Path]) -> list[dict]:
     return [json.loads(line) for line in outputs["metrics"].read_text().splitlines()]
 
 
-def tuner_of(inputs: dict[str, Path], **changes) -> tuple[Tuner, Tokens]:
+def tuner_of(inputs: dict[str, Path], **changes) -> tuple[AdapterTuner, Tokens]:
     section = FinetuneLLM.model_validate(FINETUNING | changes)
     model, tokenizer = load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))
     torch.manual_seed(1)
     model = with_adapter(model, section.lora)
-    return Tuner(section, model, MaskedPrompt(tokenizer), ids_of(inputs)), Tokens.read(inputs["tokens"])
+    return AdapterTuner(section, model, MaskedPrompt(tokenizer), ids_of(inputs)), Tokens.read(inputs["tokens"])
 
 
 def masks(count: int, seed: int = 0) -> np.ndarray:
@@ -97,7 +102,7 @@ def test_metrics_tell_what_was_reached_before_during_and_after(go):
 def test_interrupted_and_resumed_training_equals_uninterrupted(go, tmp_path, interrupt, survivor, dropout):
     settings = {"lora": {"dropout": dropout}}
     expected = {name: path.read_bytes() for name, path in go("whole", **settings).items()}
-    taken = interrupt(Tuner)
+    taken = interrupt(AdapterTuner)
     with pytest.raises(InterruptedError):
         go("resumed", **settings)
     checkpoints = sorted((tmp_path / "work").glob("*/step-*.pt"))
@@ -109,6 +114,29 @@ def test_interrupted_and_resumed_training_equals_uninterrupted(go, tmp_path, int
     assert {name: path.read_bytes() for name, path in outputs.items()} == expected
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_ends_it_after_a_step_and_a_new_start_goes_on_exactly(go, tmp_path, monkeypatch, caplog, number):
+    expected = {name: path.read_bytes() for name, path in go("whole").items()}
+    original, taken, before = AdapterTuner.step, [], signal.getsignal(number)
+
+    def step(self, place, *batch):
+        taken.append(place)
+        if taken == [0, 1, 2, 3, 4]:
+            os.kill(os.getpid(), number)
+        return original(self, place, *batch)
+
+    monkeypatch.setattr(AdapterTuner, "step", step)
+    with pytest.raises(SystemExit) as stopped:
+        go("stopped")
+    assert stopped.value.code == INTERRUPTED and signal.getsignal(number) is before
+    assert "tiny: interrupted; a checkpoint holds everything before step 5" in caplog.text
+    assert [path.name for path in sorted((tmp_path / "work").glob("*/step-*.pt"))][-1] == "step-000000005.pt"
+    assert not (tmp_path / "stopped").exists()
+    outputs = go("stopped")
+    assert taken == list(range(7)) and not list((tmp_path / "work").iterdir())
+    assert {name: path.read_bytes() for name, path in outputs.items()} == expected
+
+
 def test_dropout_changes_training(go):
     with_dropout, without = (go(str(rate), lora={"dropout": rate})["adapter"] for rate in (0.3, 0.0))
     tensors = load_file(with_dropout), load_file(without)
@@ -116,7 +144,7 @@ def test_dropout_changes_training(go):
 
 
 def test_a_changed_configuration_does_not_continue_an_old_run(go, tmp_path, interrupt):
-    interrupt(Tuner)
+    interrupt(AdapterTuner)
     with pytest.raises(InterruptedError):
         go()
     old = {path.name for path in (tmp_path / "work").iterdir()}
@@ -219,9 +247,9 @@ def test_a_prompt_beyond_the_context_is_named(inputs):
 
 
 def test_another_vocabulary_is_refused(inputs, go, tmp_path):
-    facts = {key: parquet_facts(inputs["tokens"])[key] for key in ("vocabulary", "tokenizer", "grid")}
-    facts["vocabulary"] = facts["vocabulary"] | {"llm": "other", "sha256": "ab" * 32}
-    write_parquet(tmp_path / "tokens.parquet", pq.read_table(inputs["tokens"]), {}, facts)
+    metadata = {key: parquet_metadata(inputs["tokens"])[key] for key in ("vocabulary", "tokenizer", "grid")}
+    metadata["vocabulary"] = metadata["vocabulary"] | {"llm": "other", "sha256": "ab" * 32}
+    write_parquet(tmp_path / "tokens.parquet", pq.read_table(inputs["tokens"]), {}, metadata)
     with pytest.raises(UserError, match="vocabulary of language model tiny .* does not match"):
         go(tokens=tmp_path / "tokens.parquet")
 

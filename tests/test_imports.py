@@ -28,6 +28,8 @@ from tests.conftest import Project
 from v2l import train_tokenizer
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig
+from v2l.configuration.tokenizer_entries import TOKENIZER_METHODS
+from v2l.configuration.tokenizer_training import Network
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.pickles import read_checkpoint, read_texts
@@ -105,8 +107,8 @@ class Stage:
         self.write_vocabulary(texts, SIZE.codes)
 
     def write_vocabulary(self, texts: list[str], subwords: int) -> None:
-        facts = {"vocabulary": {"llm": "toy", "subwords": subwords}}
-        write_parquet(self.inputs["vocabulary"], pa.table({"text": texts}), {}, facts)
+        metadata = {"vocabulary": {"llm": "toy", "subwords": subwords}}
+        write_parquet(self.inputs["vocabulary"], pa.table({"text": texts}), {}, metadata)
 
     def write_v2l(self, model: dict | None = None, codebooks: bool = True, **entries) -> dict:
         model = released_model() if model is None else model
@@ -130,7 +132,9 @@ class Stage:
         entry = {"method": method, "checkpoint": str(self.checkpoint)} | entry
         if method == "vqgan":
             entry |= {"checkpoint_config": str(self.folder / "model.yaml")}
-        section = {"dataset": "toy", "network": NETWORK | (network or {}), "global_tokens": TOKENS}
+        entry = TOKENIZER_METHODS[method].model_validate(entry).model_dump(mode="json")
+        sizes = Network.model_validate(NETWORK | (network or {})).model_dump(mode="json")
+        section = {"dataset": "toy", "network": sizes, "global_tokens": TOKENS}
         section |= {"loss": {"perceptual_weights": "unused"}}
         job = {"tokenizer": "name"}
         data = {"train_tokenizer": section, "tokenizers": {"name": entry}, "job": job}
@@ -191,9 +195,9 @@ def test_v2l_import_equals_the_plain_forward_pass(stage, entry, prefix):
     assert (line["imported"], line["epoch"]) == (str(stage.checkpoint), 7)
     assert line["left_out"] == {"discriminator": 3, "perceptual_loss": 2, "global_encoder": 2}
     assert line["network"]["cross_attention_residual"] is False
-    facts = read_tensors(outputs["weights"])[1]
-    assert facts["tokenizer"]["codebooks"]["global_size"] == 30 and facts["tokenizer"]["global_tokens"] == TOKENS
-    assert {"checkpoint", "codebooks", "vocabulary"} == set(facts["v2l"]["inputs"])
+    metadata = read_tensors(outputs["weights"])[1]
+    assert metadata["tokenizer"]["codebooks"]["global_size"] == 30 and metadata["tokenizer"]["global_tokens"] == TOKENS
+    assert {"checkpoint", "codebooks", "vocabulary"} == set(metadata["v2l"]["inputs"])
 
 
 def test_v2l_local_import_equals_the_plain_forward_pass(stage):

@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from v2l import index_images
-from v2l.configuration.dataset_entries import FolderDataset, ImageNetDataset, MiniImageNetDataset
+from v2l.configuration.dataset_entries import DATASET_KINDS, FolderDataset, ImageNetDataset, MiniImageNetDataset
+from v2l.configuration.extensions import check_added, load_extensions
 from v2l.configuration.slices import StageConfig
-from v2l.data.annotations import Listed
-from v2l.data.layouts import class_names, list_images
+from v2l.data.layout import Listed, layout_of, list_images
+from v2l.data.layouts import draw_splits
 from v2l.data.manifest import SCHEMA, Manifest, read_annotations
 from v2l.errors import UserError
-from v2l.index_images import _draw_splits, run
+from v2l.index_images import run
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_facts
+from v2l.io.storage import parquet_metadata
+from v2l.pipeline.code_files import code_files
 
 SYNSETS = "n01 red cat, felis\nn02 crane\nn03 crane\nn04 maillot\nn05 maillot, tank suit\n"
 
@@ -36,13 +38,14 @@ def truncated(path: Path) -> None:
 
 
 def index(tmp_path: Path, dataset: dict, limit: float = 0.01, seed: int = 0) -> Manifest:
+    entry = DATASET_KINDS[dataset["kind"]].model_validate(dataset)
     config = StageConfig(
         "index_images",
         {
             "job": {"dataset": "pictures"},
             "seed": seed,
             "index_images": {"max_rejected_share": limit},
-            "datasets": {"pictures": dataset},
+            "datasets": {"pictures": entry.model_dump(mode="json")},
         },
     )
     outputs = {
@@ -93,10 +96,10 @@ def test_manifest_has_the_schema_its_facts_and_provenance(tmp_path):
     table = pq.read_table(path)
     assert table.schema.remove_metadata() == SCHEMA
     assert table["width"].to_pylist() == [5, 6, 7] and table["height"].to_pylist() == [7, 7, 7]
-    facts = parquet_facts(path)
+    metadata = parquet_metadata(path)
     root = str(tmp_path / "pictures")
-    assert facts["dataset"] == {"name": "pictures", "root": root, "fit": "pad", "classes": ["cats"]}
-    assert facts["v2l"]["stage"] == "index_images" and facts["v2l"]["config"]["seed"] == 0
+    assert metadata["dataset"] == {"name": "pictures", "root": root, "fit": "pad", "classes": ["cats"]}
+    assert metadata["v2l"]["stage"] == "index_images" and metadata["v2l"]["config"]["seed"] == 0
     assert (tmp_path / "out" / "pictures.rejected.csv").read_bytes() == b"dataset,path,reason\n"
     assert (tmp_path / "out" / "pictures.rejected.csv.provenance.json").exists()
 
@@ -105,8 +108,8 @@ def test_folders_of_one_name_take_their_parents_name(tmp_path):
     for group in ("space", "weather"):
         image(tmp_path / "pictures" / group / "stars" / "a.png")
     dataset = FolderDataset(kind="folder", root=str(tmp_path / "pictures"), class_depth=2)
-    assert class_names(dataset, ["space/stars", "weather/stars"]) == ["space stars", "weather stars"]
-    assert class_names(dataset, ["a_b/c", "a b/c"]) == ["a_b/c", "a b/c"]
+    assert layout_of(dataset).class_names(["space/stars", "weather/stars"]) == ["space stars", "weather stars"]
+    assert layout_of(dataset).class_names(["a_b/c", "a b/c"]) == ["a_b/c", "a b/c"]
 
 
 def test_unreadable_files_are_listed_and_the_rest_is_indexed(tmp_path):
@@ -173,17 +176,17 @@ def test_result_does_not_depend_on_the_number_of_threads(tmp_path, monkeypatch):
 )
 def test_split_of_a_class_has_the_share_and_ignores_other_classes(sizes, share, seed):
     images = [Listed(f"{key}/{number:02d}", key, "") for key, size in sorted(sizes.items()) for number in range(size)]
-    splits = dict(zip(images, _draw_splits(images, share, seed), strict=True))
+    splits = dict(zip(images, draw_splits(images, share, seed), strict=True))
     for key, size in sizes.items():
         own = [image for image in images if image.key == key]
         train = sum(splits[image] == "train" for image in own)
         assert train == min(round(share * size), size - 1)
-        assert [splits[image] for image in own] == _draw_splits(own, share, seed)
+        assert [splits[image] for image in own] == draw_splits(own, share, seed)
 
 
 def test_another_seed_draws_another_split():
     images = [Listed(f"a/{number:02d}", "a", "") for number in range(40)]
-    assert _draw_splits(images, 0.5, 0) != _draw_splits(images, 0.5, 1)
+    assert draw_splits(images, 0.5, 0) != draw_splits(images, 0.5, 1)
 
 
 @pytest.fixture
@@ -232,13 +235,13 @@ def test_imagenet_with_a_flat_validation_folder(tmp_path, imagenet):
 def test_class_names_that_collide_take_the_next_synonym(tmp_path):
     (tmp_path / "synsets.txt").write_text(SYNSETS)
     dataset = ImageNetDataset(kind="imagenet", root=".", synsets=str(tmp_path / "synsets.txt"))
-    names = class_names(dataset, ["n01", "n02", "n03", "n04", "n05"])
+    names = layout_of(dataset).class_names(["n01", "n02", "n03", "n04", "n05"])
     assert names == ["red cat", "crane (n02)", "crane (n03)", "maillot", "maillot (tank suit)"]
     with pytest.raises(UserError, match="has no line for n06"):
-        class_names(dataset, ["n01", "n06"])
+        layout_of(dataset).class_names(["n01", "n06"])
     (tmp_path / "synsets.txt").write_text("n01 cat\nn02\n")
     with pytest.raises(UserError, match="line 2: no name for 'n02'"):
-        class_names(dataset, ["n01"])
+        layout_of(dataset).class_names(["n01"])
 
 
 def mini(root: Path, **fields) -> MiniImageNetDataset:
@@ -294,3 +297,79 @@ def test_no_class_with_enough_images_is_an_error(tmp_path):
     image(tmp_path / "pictures" / "cats" / "1.png")
     with pytest.raises(UserError, match=r"datasets\.pictures\.min_images = 5.*cats: 1"):
         index(tmp_path, folder(tmp_path / "pictures", min_images=5))
+
+
+def listed(root: Path, rows: str) -> dict:
+    for name in ("a/1.png", "a/2.png", "3.png"):
+        image(root / name)
+    (root / "table.csv").write_text(f"split,file,label\n{rows}")
+    return {"kind": "csv", "root": str(root), "table": str(root / "table.csv")}
+
+
+def test_a_kind_from_outside_is_indexed_like_any_other(tmp_path, registries):
+    load_extensions(["tests/extending/dataset.py"])
+    check_added([DATASET_KINDS])
+    root = tmp_path / "pictures"
+    rows = "val,a/2.png,Blue Circle\ntrain,a/1.png,red square\ntest,3.png,Blue Circle\n"
+    manifest = index(tmp_path, listed(root, rows))
+    assert manifest.image_id.tolist() == ["3.png", "a/1.png", "a/2.png"] and manifest.root == root
+    assert manifest.split.tolist() == ["test", "train", "val"] and manifest.label.tolist() == [0, 1, 0]
+    assert manifest.classes == ["Blue Circle", "red square"]
+    with pytest.raises(UserError, match="a/1.png listed more than once"):
+        index(tmp_path, listed(root, "val,a/1.png,circle\ntrain,a/1.png,square\n"))
+    (root / "table.csv").write_text("file,label\n")
+    with pytest.raises(UserError, match="table.csv has no column split"):
+        index(tmp_path, {"kind": "csv", "root": str(root), "table": str(root / "table.csv")})
+
+
+BROKEN = """
+from typing import ClassVar, Literal
+
+from v2l.configuration.dataset_entries import DATASET_KINDS, Dataset
+from v2l.data.layout import Layout
+
+
+class BrokenDataset(Dataset):
+    implementation: ClassVar[str] = f"{__name__}:BrokenLayout"
+    kind: Literal["broken"]
+
+
+class BrokenLayout(Layout):
+    pass
+
+
+DATASET_KINDS.add("broken", BrokenDataset)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("", ""), r"broken\.py: class BrokenLayout of the kind of data set 'broken' lacks list_images\."),
+        (("(Layout)", ""), r"broken\.py: class BrokenLayout .* lacks its base class Layout\."),
+        (
+            (":BrokenLayout", ":Other"),
+            r"broken\.py: the kind of data set 'broken' has its implementation nowhere: .*broken:Other\.",
+        ),
+    ],
+)
+def test_a_kind_without_a_layout_is_refused(tmp_path, registries, change, message):
+    (tmp_path / "broken.py").write_text(BROKEN.replace(*change))
+    load_extensions([str(tmp_path / "broken.py")])
+    with pytest.raises(UserError, match=message):
+        check_added([DATASET_KINDS])
+
+
+def test_indexing_depends_on_no_layout_but_that_of_its_data_set(registries):
+    load_extensions(["tests/extending/dataset.py"])
+    layouts = {"v2l/data/layouts.py", "v2l/data/annotations.py", "tests/extending/dataset.py"}
+    own = {
+        kind: sorted(layouts & set(code_files("index_images", [DATASET_KINDS[kind]])))
+        for kind in ("imagenet", "vqa_v2", "csv")
+    }
+    assert own == {
+        "imagenet": ["v2l/data/layouts.py"],
+        "vqa_v2": ["v2l/data/annotations.py"],
+        "csv": ["tests/extending/dataset.py"],
+    }
+    assert "v2l/data/csv_lists.py" in code_files("index_images", [DATASET_KINDS["csv"]])

@@ -14,7 +14,7 @@ from v2l.errors import UserError
 from v2l.llm.engine import generate
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import RestorationPrompt, answer_of, classification_prompt, join_words
-from v2l.llm.vocabulary import Words
+from v2l.llm.vocabulary import Vocabulary
 
 
 def sentencepiece_tokenizer(extra: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
@@ -86,7 +86,7 @@ def random_prompts(shared: int = 0) -> list[list[int]]:
 class TestWords:
     def test_sentencepiece_ids_become_their_words(self):
         tokenizer = sentencepiece_tokenizer(extra=("[unused7]",))
-        words = dict(Words(tokenizer).subwords())
+        words = dict(Vocabulary(tokenizer).subwords())
         ids = tokenizer.get_vocab()
         assert words[ids["▁cat"]] == " cat" and words[ids["at"]] == "at" and words[ids["▁"]] == " "
         assert words[ids["<0x41>"]] == "A" and words[ids["<0x0A>"]] == "\n"
@@ -95,7 +95,7 @@ class TestWords:
 
     def test_byte_level_ids_become_their_words(self):
         tokenizer = byte_level_tokenizer()
-        words = dict(Words(tokenizer).subwords())
+        words = dict(Vocabulary(tokenizer).subwords())
         ids = tokenizer.get_vocab()
         assert words[ids["Ġcat"]] == " cat" and words[ids["cat"]] == "cat" and words[ids["Ġ"]] == " "
         assert ids["<|endoftext|>"] not in words
@@ -104,17 +104,17 @@ class TestWords:
     def test_both_families_read_several_ids_alike(self):
         for tokenizer, space in ((sentencepiece_tokenizer(), "▁"), (byte_level_tokenizer(), "Ġ")):
             ids = tokenizer.get_vocab()
-            assert Words(tokenizer).text([ids[space + "cat"], ids["a"], ids[space]]) == " cata "
+            assert Vocabulary(tokenizer).text([ids[space + "cat"], ids["a"], ids[space]]) == " cata "
 
     def test_subwords_are_in_id_order_and_reserved_keeps_all(self):
-        words = Words(sentencepiece_tokenizer())
+        words = Vocabulary(sentencepiece_tokenizer())
         assert [number for number, _ in words.subwords()] == sorted(dict(words.subwords()))
         everything = words.subwords(reserved=True)
         assert [number for number, _ in everything] == list(range(words.size))
         assert dict(everything)[1] == "<s>"
 
     def test_another_vocabulary_is_refused_with_names_and_hashes(self):
-        mine, other = Words(sentencepiece_tokenizer()), Words(sentencepiece_tokenizer(extra=("▁of",)))
+        mine, other = Vocabulary(sentencepiece_tokenizer()), Vocabulary(sentencepiece_tokenizer(extra=("▁of",)))
         mine.require("llama", mine.identity("a copy of llama"), "tokens.parquet")
         with pytest.raises(UserError) as caught:
             mine.require("llama", other.identity("other"), "tokens.parquet")
@@ -130,7 +130,7 @@ class TestLoading:
         sentencepiece_tokenizer().save_pretrained(tmp_path)
         loaded, tokenizer = load_llm("tiny", LLM(path=str(tmp_path), dtype="bfloat16"), torch.device("cpu"))
         assert loaded.dtype == torch.bfloat16 and not loaded.training
-        assert Words(tokenizer).identity("x") == Words(sentencepiece_tokenizer()).identity("x")
+        assert Vocabulary(tokenizer).identity("x") == Vocabulary(sentencepiece_tokenizer()).identity("x")
 
     def test_missing_parts_are_named(self, model, tmp_path):
         def load():
@@ -181,7 +181,7 @@ class TestPlacement:
         model, tokenizer = load_llm("g", LLM(path=str(tmp_path / "tiny.gguf"), dtype="float32"), torch.device("cpu"))
         assert model.dtype == torch.float32
         assert model.model.embed_tokens.weight.tolist() == weights["token_embd"].tolist()
-        assert len(Words(tokenizer).subwords()) > 90 and tokenizer("ab").input_ids[-1] == tokens.index("ab")
+        assert len(Vocabulary(tokenizer).subwords()) > 90 and tokenizer("ab").input_ids[-1] == tokens.index("ab")
         assert generate(model, [[5, 6, 7]], 4, 1) == [naive(model, [5, 6, 7], 4)]
 
     def test_a_missing_or_broken_gguf_file_is_named(self, tmp_path):

@@ -17,7 +17,7 @@ from v2l.errors import UserError
 from v2l.io.storage import read_tensors
 from v2l.models.lqae import NO_HEAD, LQAETokenizer
 from v2l.models.masked_lm import FrozenMaskedLM
-from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
+from v2l.models.tokenizer_file import load_tokenizer, tokenizer_description
 from v2l.models.vision_tokenizer import Batch
 from v2l.models.vit import ViTDecoder, ViTEncoder
 from v2l.training.trainer import Trainer
@@ -225,11 +225,11 @@ def test_the_language_model_reads_words_as_it_does_ids(roberta):
 def test_a_weights_file_needs_no_folder(kind, request, tmp_path):
     tokenizer, batch = untrained(request.getfixturevalue(kind)), a_batch()
     tokenizer.eval().requires_grad_(False).save(tmp_path / "lqae.safetensors", {})
-    facts = tokenizer_facts(tmp_path / "lqae.safetensors")
-    facts["build"]["entry"]["language_model"] = "gone"
+    metadata = tokenizer_description(tmp_path / "lqae.safetensors")
+    metadata["build"]["entry"]["language_model"] = "gone"
     loaded = load_tokenizer(tmp_path / "lqae.safetensors")
-    assert json.loads(json.dumps(loaded.facts)) == json.loads(json.dumps(tokenizer.facts))
-    rebuilt = LQAETokenizer.rebuild(facts, {})
+    assert json.loads(json.dumps(loaded.description)) == json.loads(json.dumps(tokenizer.description))
+    rebuilt = LQAETokenizer.rebuild(metadata, {})
     rebuilt.load_state_dict(read_tensors(tmp_path / "lqae.safetensors")[0])
     with torch.no_grad():
         codes = tokenizer.encode(batch.image_BCHW)
@@ -243,7 +243,7 @@ def test_a_weights_file_needs_no_folder(kind, request, tmp_path):
 def test_without_head_there_is_no_masked_lm_loss_and_the_note_says_so(headless, roberta):
     tokenizer = untrained(headless)
     assert set(tokenizer(a_batch(), SETTINGS.loss).losses) == {"quantizer"}
-    assert tokenizer.note == NO_HEAD == tokenizer.facts["note"] and untrained(roberta).note == ""
+    assert tokenizer.note == NO_HEAD == tokenizer.description["note"] and untrained(roberta).note == ""
     weightless = SETTINGS.loss.model_copy(update={"masked_lm": 0.0})
     assert set(untrained(roberta)(a_batch(), weightless).losses) == {"quantizer"}
 

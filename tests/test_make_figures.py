@@ -7,14 +7,16 @@ from PIL import Image
 
 from tests.token_experiment import GLOBAL_TOKENS, build, stage_config
 from v2l import make_figures
-from v2l.configuration.dataset_entries import TASKS
+from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 from v2l.data.images import encode_png
 from v2l.data.token_table import schema
 from v2l.errors import UserError
+from v2l.figures import described_images, image_grids
 from v2l.figures.drawing import image_grid, printable
+from v2l.figures.image_file import ImageFile
 from v2l.io.job_files import Inputs
 from v2l.io.storage import write_parquet
-from v2l.models.tokenizer_file import tokenizer_facts
+from v2l.models.tokenizer_file import tokenizer_description
 from v2l.reconstruct_images import SCHEMA
 
 IMAGES = [f"val/{number}.png" for number in range(3, 7)]
@@ -27,8 +29,8 @@ def files(tmp_path_factory):
     rows = [(image_id, "val", 0, "none", [number, 0, 6], [0] * 16) for number, image_id in enumerate(IMAGES)]
     table = pa.table([list(column) for column in zip(*rows, strict=True)], schema=schema(16, GLOBAL_TOKENS))
     names["tokens"] = folder / "tokens.parquet"
-    facts = {"tokenizer": tokenizer_facts(names["weights.v2l"]), "grid": [4, 4]}
-    write_parquet(names["tokens"], table, {}, facts)
+    metadata = {"tokenizer": tokenizer_description(names["weights.v2l"]), "grid": [4, 4]}
+    write_parquet(names["tokens"], table, {}, metadata)
     return names
 
 
@@ -44,13 +46,11 @@ def images_file(path, tokenizer, source, tasks, images=IMAGES, grey=100):
 @pytest.fixture
 def restored(tmp_path):
     """Files of the restoration figure, in an order that is not the figure's; the vote has only three images."""
-    sources = ["restoration.tiny-llm", "restoration.tokenizer-oracle", "restoration.majority-vote", "corrupted-input"]
-    return [
-        images_file(
-            tmp_path / f"{number}.parquet", "v2l", source, TASKS, IMAGES[: 3 if "vote" in source else 4], 40 * number
-        )
-        for number, source in enumerate(sources)
-    ]
+    paths = []
+    for number, name in enumerate(["tiny-llm", "tokenizer-oracle", "majority-vote", "corrupted-input"]):
+        path, shown = tmp_path / f"{number}.parquet", IMAGES[: 3 if name == "majority-vote" else 4]
+        paths.append(images_file(path, "v2l", f"restoration.{name}", RESTORATION_TASKS, shown, 40 * number))
+    return paths
 
 
 def draw(folder, figure, inputs, **settings):
@@ -66,17 +66,17 @@ def drawn(monkeypatch):
     """What the figures are drawn from: the arguments of the drawing functions."""
     calls = {}
 
-    def record(name):
-        function = getattr(make_figures, name)
+    def record(module, name):
+        function = getattr(module, name)
 
         def wrapper(*arguments):
             calls[name] = arguments
             return function(*arguments)
 
-        monkeypatch.setattr(make_figures, name, wrapper)
+        monkeypatch.setattr(module, name, wrapper)
 
-    record("image_grid")
-    record("captioned_images")
+    record(image_grids, "image_grid")
+    record(described_images, "captioned_images")
     return calls
 
 
@@ -95,7 +95,7 @@ def test_too_few_global_tokens_are_refused(files, tmp_path):
 def test_restoration_columns_are_in_order_for_each_task(files, restored, tmp_path, drawn):
     draw(tmp_path, "restoration", {"manifest": files["manifest"], "images": restored})
     columns, groups = drawn["image_grid"]
-    assert groups == [*((task, 3) for task in TASKS), ("reference", 2)]
+    assert groups == [*((task, 3) for task in RESTORATION_TASKS), ("reference", 2)]
     assert [title for title, _ in columns] == ["corrupted input", "majority vote", "tiny-llm"] * 5 + [
         "tokenizer oracle",
         "original",
@@ -109,6 +109,13 @@ def test_only_images_that_every_file_holds_are_shown(files, restored, tmp_path, 
     draw(tmp_path, "restoration", {"manifest": files["manifest"], "images": restored}, images=9)
     assert all(len(images) == 3 for _, images in drawn["image_grid"][0])
     assert "figure restoration: 3 images" in caplog.text
+
+
+def test_language_models_are_in_the_order_of_their_names_in_every_protocol(tmp_path):
+    names = ["llm-2", "llm", "llm-10"]
+    sources = [f"restoration.{name}@held-out" for name in names]
+    files = [ImageFile(images_file(tmp_path / f"{source}.parquet", "v2l", source, ["shift"])) for source in sources]
+    assert [file.label for file in sorted(files, key=ImageFile.rank)] == ["llm", "llm-10", "llm-2"]
 
 
 def test_reconstruction_keeps_the_order_of_the_files(files, tmp_path, drawn):
@@ -144,7 +151,7 @@ def test_files_without_a_shared_image_are_refused(files, tmp_path):
 
 
 def test_a_file_without_a_task_is_named(files, restored, tmp_path):
-    images_file(restored[0], "v2l", "restoration.tiny-llm", TASKS[:4])
+    images_file(restored[0], "v2l", "restoration.tiny-llm", list(RESTORATION_TASKS)[:4])
     with pytest.raises(UserError, match=r"0.parquet \(task rotation\)"):
         draw(tmp_path, "restoration", {"manifest": files["manifest"], "images": restored})
     assert not (tmp_path / "restoration.pdf").exists()

@@ -10,18 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.masked_experiment import IMAGES, SIDE, build, entry, ids_of, stage_config
+from tests.token_experiment import experiment
 from v2l import evaluate_llm, finetune_llm
+from v2l.configuration.runs import Run
+from v2l.configuration.sources import Source
 from v2l.data.token_table import Tokens
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.llm.code_ids import all_code_ids
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import MaskedPrompt
-from v2l.llm.vocabulary import Words
-from v2l.metrics.image_sources import source_keys, table_of
+from v2l.llm.vocabulary import Vocabulary
+from v2l.metrics.source_names import names_of, note_of
 from v2l.models.quantizers import hide
-from v2l.tasks import restoration
-from v2l.tasks.masked import Question, frequent_predictor
+from v2l.tables.tables import RESTORATION
+from v2l.tasks.masked import GapQuestion, frequent_predictor
+from v2l.tasks.restoration_sequences import STEP_SCHEMA
 from v2l.tasks.token_maps import image_mask, random_mask
 
 LENGTH = SIDE * SIDE
@@ -133,12 +137,12 @@ def test_the_batch_size_changes_nothing(inputs, filled, tmp_path, batch_size):
 
 def test_the_commonest_visible_code_fills_every_gap(inputs, tmp_path):
     rows = predictions(inputs, tmp_path / "p.parquet", predictor="most-frequent-code")
-    assert pq.read_schema(tmp_path / "p.parquet").remove_metadata() == restoration.SCHEMA
+    assert pq.read_schema(tmp_path / "p.parquet").remove_metadata() == STEP_SCHEMA
     assert sum(len(row["positions"]) for row in rows) == IMAGES * MASKED
     assert all(row["prompt_ids"] == row["output_ids"] == [] for row in rows)
     seen_L = np.array([7, 7, -1, 3, 3, 3, 7, -1])
     masked_L = np.array([False, False, True, False, False, False, True, True])  # one gap is filled with 7 already
-    answers = frequent_predictor([Question("image", seen_L, masked_L, np.array([7]))])
+    answers = frequent_predictor([GapQuestion("image", seen_L, masked_L, np.array([7]))])
     assert answers[0].codes == [3]
 
 
@@ -174,9 +178,11 @@ def test_hidden_codes_are_zero_vectors():
     ],
 )
 def test_rows_of_table_4(source, method, llm, note):
-    keys, found = source_keys("v2l", source, 21)
-    assert keys == {"method": method, "tokenizer": "v2l", "llm": llm} and note in found
-    assert table_of(source) == "table4_restoration"
+    of = Source.parse(source)
+    assert names_of("v2l", of) == {"method": method, "tokenizer": "v2l", "llm": llm}
+    assert note in note_of(of, "")
+    llms = {"llms": {"tiny": {"path": "tiny"}}, "evaluate_llm": {"masked": {"llms": ["tiny"]}}}
+    assert Run("v2l", of) in RESTORATION.runs(experiment(**llms))
 
 
 def test_shards_give_the_same_predictions(inputs, filled, tmp_path):
@@ -184,7 +190,7 @@ def test_shards_give_the_same_predictions(inputs, filled, tmp_path):
 
 
 def test_more_codes_than_ordinary_tokens_are_refused(inputs):
-    words = Words(load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))[1])
+    words = Vocabulary(load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))[1])
     large = {"name": "large", "shown_as": "ordinary token", "codebooks": {"local_size": 50_265}}
     with pytest.raises(UserError, match=r"tokenizer large has 50265 local codes, the language model \d+ ordinary"):
         all_code_ids(large, words, inputs["vocabulary"])

@@ -6,15 +6,21 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from scipy.stats import binom
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tests.tiny import write_inception
+from v2l.configuration.config import ScorePredictions
+from v2l.configuration.extensions import check_added, load_extensions
+from v2l.configuration.metrics import IMAGE_METRICS
+from v2l.configuration.registry import implementation_of
 from v2l.errors import UserError
 from v2l.metrics import bootstrap
 from v2l.metrics.bootstrap import mean_interval
 from v2l.metrics.frechet import frechet_distance, load_feature_network
-from v2l.metrics.image_quality import pair_metrics
+from v2l.metrics.image_quality import LPIPS, PSNR, SSIM
+from v2l.metrics.pair_metric import PairMetric, measured_pairs
 from v2l.metrics.rows import Measurement
 from v2l.metrics.semantics import semantic_scores
 from v2l.models.lpips_network import empty_lpips
@@ -33,22 +39,25 @@ def pairs():
 
 
 @pytest.fixture(scope="module")
-def lpips_network():
+def metrics(tmp_path_factory):
+    """Every image metric of the package; LPIPS has random weights."""
     torch.manual_seed(0)
     network = empty_lpips("alex")
     for head in network.lins:
         head.model[-1].weight.abs_()
-    return network
+    path = tmp_path_factory.mktemp("lpips") / "alex.safetensors"
+    save_file({name: tensor.clone().contiguous() for name, tensor in network.state_dict().items()}, path)
+    section = ScorePredictions(lpips_weights=str(path), frechet_weights="")
+    return {name: implementation_of(metric)(section, CPU) for name, metric in IMAGE_METRICS.items()}
 
 
-def distance_of_means(image_BCHW, original_BCHW):
-    """Stands in for LPIPS: shows the values that it is given."""
-    return (image_BCHW - original_BCHW).mean(dim=(1, 2, 3), keepdim=True)
+def test_the_image_metrics_are_the_declared_classes(metrics):
+    assert [type(metric) for metric in metrics.values()] == [LPIPS, PSNR, SSIM]
 
 
-def test_psnr_and_ssim_equal_scikit_image(pairs):
+def test_psnr_and_ssim_equal_scikit_image(pairs, metrics):
+    measured = measured_pairs(metrics, *pairs)
     image_BCHW, original_BCHW = pairs
-    metrics = pair_metrics(image_BCHW, original_BCHW, distance_of_means)
     for i in range(len(image_BCHW)):
         image, original = (array[i].permute(1, 2, 0).double().numpy() for array in pairs)
         ssim = structural_similarity(
@@ -60,34 +69,38 @@ def test_psnr_and_ssim_equal_scikit_image(pairs):
             sigma=1.5,
             use_sample_covariance=False,
         )
-        assert metrics["psnr"][i].item() == pytest.approx(
+        assert measured["psnr"][i].item() == pytest.approx(
             peak_signal_noise_ratio(original, image, data_range=1.0), abs=1e-3
         )
-        assert metrics["ssim"][i].item() == pytest.approx(ssim, abs=2e-4)
-    assert metrics["psnr"].diff().lt(0).all() and metrics["ssim"].diff().lt(0).all()
+        assert measured["ssim"][i].item() == pytest.approx(ssim, abs=2e-4)
+    assert measured["psnr"].diff().lt(0).all() and measured["ssim"].diff().lt(0).all()
 
 
-def test_lpips_sees_values_between_minus_one_and_one(pairs):
+def test_lpips_sees_values_between_minus_one_and_one(pairs, metrics, monkeypatch):
+    def difference_of_means(image_BCHW, original_BCHW):
+        return (image_BCHW - original_BCHW).mean(dim=(1, 2, 3), keepdim=True)
+
     image_BCHW, original_BCHW = pairs
-    metrics = pair_metrics(image_BCHW, original_BCHW, distance_of_means)
-    torch.testing.assert_close(metrics["lpips"], 2 * (image_BCHW - original_BCHW).mean(dim=(1, 2, 3)))
+    monkeypatch.setattr(metrics["lpips"], "network", difference_of_means)
+    measured = measured_pairs(metrics, image_BCHW, original_BCHW)
+    torch.testing.assert_close(measured["lpips"], 2 * (image_BCHW - original_BCHW).mean(dim=(1, 2, 3)))
 
 
-def test_metrics_do_not_depend_on_the_batch(pairs, lpips_network):
-    together = pair_metrics(*pairs, lpips_network)
+def test_metrics_do_not_depend_on_the_batch(pairs, metrics):
+    together = measured_pairs(metrics, *pairs)
     for i in range(len(pairs[0])):
-        alone = pair_metrics(pairs[0][i : i + 1], pairs[1][i : i + 1], lpips_network)
+        alone = measured_pairs(metrics, pairs[0][i : i + 1], pairs[1][i : i + 1])
         for metric, value_B in alone.items():
             assert value_B.shape == (1,)
             torch.testing.assert_close(value_B[0], together[metric][i], rtol=1e-4, atol=1e-5)
 
 
-def test_an_image_equals_itself(pairs, lpips_network):
-    metrics = pair_metrics(pairs[1], pairs[1], lpips_network)
-    assert (metrics["lpips"] == 0).all()
-    assert torch.isinf(metrics["psnr"]).all()
-    torch.testing.assert_close(metrics["ssim"], torch.ones(5))
-    assert (pair_metrics(*pairs, lpips_network)["lpips"] > 0).all()
+def test_an_image_equals_itself(pairs, metrics):
+    measured = measured_pairs(metrics, pairs[1], pairs[1])
+    assert (measured["lpips"] == 0).all()
+    assert torch.isinf(measured["psnr"]).all()
+    torch.testing.assert_close(measured["ssim"], torch.ones(5))
+    assert (measured_pairs(metrics, *pairs)["lpips"] > 0).all()
 
 
 @pytest.mark.parametrize(
@@ -101,14 +114,47 @@ def test_an_image_equals_itself(pairs, lpips_network):
         (lambda x: x[:, :, :16], "originals"),
     ],
 )
-def test_wrong_images_are_refused(pairs, change, message):
+def test_wrong_images_are_refused(pairs, metrics, change, message):
     with pytest.raises(ValueError, match=message):
-        pair_metrics(change(pairs[0]), pairs[1], distance_of_means)
+        measured_pairs(metrics, change(pairs[0]), pairs[1])
+    with pytest.raises(ValueError, match=message):
+        measured_pairs(metrics, pairs[0], change(pairs[1]))
 
 
-def test_lpips_refuses_images_that_are_too_small(pairs):
-    with pytest.raises(ValueError, match="at least 32 pixels"):
-        pair_metrics(pairs[0][:, :, :16], pairs[1][:, :, :16], distance_of_means)
+@pytest.mark.parametrize(("name", "side"), [("lpips", 32), ("ssim", 11)])
+def test_a_metric_refuses_images_that_are_too_small(pairs, metrics, name, side):
+    metrics = {name: metrics[name]}
+    with pytest.raises(ValueError, match=f"{name} needs sides of at least {side} pixels"):
+        measured_pairs(metrics, *(images[:, :, : side - 1] for images in pairs))
+    assert torch.isfinite(measured_pairs(metrics, *(images[:, :, :side] for images in pairs))[name]).all()
+
+
+def test_a_metric_gives_one_value_a_pair(pairs):
+    class Mean(PairMetric):
+        def __call__(self, image_BCHW, original_BCHW):
+            return (image_BCHW - original_BCHW).mean()
+
+    with pytest.raises(ValueError, match=r"metric mean gave shape \(\) for 5 pairs"):
+        measured_pairs({"mean": Mean(None, CPU)}, *pairs)
+
+
+@pytest.fixture
+def ms_ssim(registries):
+    """The image metric of tests/extending."""
+    load_extensions(["tests/extending/image_metric.py"])
+    return IMAGE_METRICS["ms_ssim"]
+
+
+def test_an_image_metric_can_be_added_by_one_file(pairs, ms_ssim):
+    check_added([IMAGE_METRICS])
+    section = ScorePredictions(lpips_weights="", frechet_weights="", image_metrics=["psnr", "ms_ssim"])
+    metrics = {"ms_ssim": implementation_of(ms_ssim)(section, CPU)}
+    torch.testing.assert_close(measured_pairs(metrics, pairs[1], pairs[1])["ms_ssim"], torch.ones(5))
+    noisier = measured_pairs(metrics, *pairs)["ms_ssim"]
+    assert noisier.lt(1).all() and noisier.diff().lt(0).all() and noisier.gt(0).all()
+    side = metrics["ms_ssim"].min_side
+    smallest = measured_pairs(metrics, *(images[:, :, :side] for images in pairs))
+    assert torch.isfinite(smallest["ms_ssim"]).all()
 
 
 def diagonal_set(mean_D: np.ndarray, deviation_D: np.ndarray) -> torch.Tensor:

@@ -8,16 +8,15 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pydantic import TypeAdapter
 
-from v2l.configuration.tokenizer_entries import Tokenizer
+from v2l.configuration.tokenizer_entries import TOKENIZER_METHODS
 from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
 from v2l.models import quantizers
 from v2l.models.blocks import CrossAttention, Downsample, Upsample
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight, discriminator_hinge, generator_hinge
 from v2l.models.lpips_network import empty_lpips
-from v2l.models.tokenizer_file import METHODS, load_tokenizer, tokenizer_facts
+from v2l.models.tokenizer_file import load_tokenizer, tokenizer_class, tokenizer_description
 from v2l.models.v2l import V2LTokenizer
 from v2l.models.vision_tokenizer import Batch, VisionTokenizer
 
@@ -45,7 +44,7 @@ def make(method: str, network: Network = NETWORK) -> VisionTokenizer:
     torch.manual_seed(0)
     settings = TrainTokenizer(dataset="toy", network=network, loss=LOSS, global_tokens=5)
     entry = {"method": method} | ({"pyramid": [1, 2], "semantic_layers": 1} if method == "spae" else {})
-    return METHODS[method].create("name", TypeAdapter(Tokenizer).validate_python(entry), settings, CODEBOOK)
+    return tokenizer_class(method).create("name", TOKENIZER_METHODS[method].model_validate(entry), settings, CODEBOOK)
 
 
 def images(count: int = 3, size: int = 16) -> torch.Tensor:
@@ -91,7 +90,7 @@ def test_methods_without_global_path_have_none_of_its_parts(method):
     tokenizer = make(method)
     assert not tokenizer.has_global
     assert not [key for key in tokenizer.state_dict() if "cross_attn" in key or "global" in key]
-    assert tokenizer.facts["codebooks"]["global"] is None
+    assert tokenizer.description["codebooks"]["global"] is None
 
 
 def test_decoder_depends_on_the_global_codes():
@@ -233,8 +232,8 @@ def test_saved_tokenizer_loads_with_its_facts_and_the_same_codes(method, tmp_pat
     tokenizer.match_moments(images(8))
     tokenizer.save(tmp_path / "weights.safetensors", {"stage": "test"})
     loaded = load_tokenizer(tmp_path / "weights.safetensors")
-    assert loaded.facts == tokenizer.facts == tokenizer_facts(tmp_path / "weights.safetensors")
-    assert loaded.facts["codebooks"]["local_size"] == (10 if method == "vqgan" else 40)
+    assert loaded.description == tokenizer.description == tokenizer_description(tmp_path / "weights.safetensors")
+    assert loaded.description["codebooks"]["local_size"] == (10 if method == "vqgan" else 40)
     found, wanted = (part.encode(images(), GLOBAL_VD[:3]) for part in (loaded, tokenizer))
     assert all(a is b is None or torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
     assert not any(parameter.requires_grad for parameter in loaded.parameters()) and not loaded.training

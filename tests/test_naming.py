@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from v2l.configuration.config import Config
-from v2l.pipeline.rules import STAGES
+from v2l.pipeline.stages import STAGES
 
 RULES = Path("workflow/rules")
 SHARED = {"common", "inputs", "targets"}

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import OFFLINE
-from v2l.pipeline.rules import STAGES
-from v2l.pipeline.selections import FIGURES, TABLES
+from v2l.figures.figures import FIGURES
+from v2l.pipeline.stages import STAGES
+from v2l.tables.tables import TABLES
 
 pytestmark = pytest.mark.pipeline
 COMMON = ["experiment", "protocol", "metric", "ci_low", "ci_high", "n", "note", "published", "published_source"]

@@ -4,19 +4,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.token_experiment import GLOBAL_TOKENS, NETWORK, SUBWORDS, build, stage_config
+from tests.token_experiment import GEOMETRY, GLOBAL_TOKENS, SUBWORDS, build, stage_config
 from v2l import reconstruct_images
 from v2l.configuration.config import Corruption
-from v2l.configuration.dataset_entries import TASKS
+from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 from v2l.data.images import decode_png, encode_png, open_image, to_uint8, tokenizer_image
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens, schema
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_facts, write_parquet
-from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
-from v2l.tasks.corruptions import corrupt
-from v2l.tasks.token_maps import image_mask, mask_positions, steps
+from v2l.io.storage import parquet_metadata, write_parquet
+from v2l.models.tokenizer_file import load_tokenizer, tokenizer_description
+from v2l.tasks.decoded_images import restored_maps
+from v2l.tasks.image_corruption import corrupted, mask_positions
+from v2l.tasks.token_maps import image_mask, steps
 
 IMAGES = [f"val/{number}.png" for number in range(3, 7)]
 KEYS = ["seed", "reconstruct_images", "evaluate_llm", "extract_tokens", "samples.reconstruction"]
@@ -39,9 +40,9 @@ def files(tmp_path_factory):
                     (image_id, "val", 0, corruption, global_ids, generator.integers(SUBWORDS, size=16).tolist())
                 )
         table = pa.table([list(column) for column in zip(*rows, strict=True)], schema=schema(16, GLOBAL_TOKENS))
-        facts = {"tokenizer": tokenizer_facts(names[f"weights.{tokenizer}"]), "grid": [4, 4]}
+        metadata = {"tokenizer": tokenizer_description(names[f"weights.{tokenizer}"]), "grid": [4, 4]}
         names[f"tokens.{tokenizer}"] = folder / f"tokens.{tokenizer}.parquet"
-        write_parquet(names[f"tokens.{tokenizer}"], table, {}, facts)
+        write_parquet(names[f"tokens.{tokenizer}"], table, {}, metadata)
     return names
 
 
@@ -75,7 +76,7 @@ def clean(files, tokenizer="v2l"):
     return {row["image_id"]: (row["local_ids"], row["global_ids"]) for row in rows}
 
 
-def predict(path, codes_of, tasks=TASKS, images=IMAGES):
+def predict(path, codes_of, tasks=RESTORATION_TASKS, images=IMAGES):
     """A predictions file: for each task and image, steps of two positions with the codes of `codes_of(image_id)`."""
     rows = []
     for task in tasks:
@@ -98,18 +99,20 @@ def test_reconstruction_decodes_clean_tokens(files, tmp_path, tokenizer):
 
 def test_facts_and_provenance(files, tmp_path):
     reconstruct(files, tmp_path / "i.parquet", "reconstruction")
-    facts = parquet_facts(tmp_path / "i.parquet")
-    assert facts["size"] == 16 and facts["tokenizer"] == "v2l" and facts["v2l"]["stage"] == "reconstruct_images"
-    assert set(facts["v2l"]["inputs"]) == {"weights", "tokens"}
+    metadata = parquet_metadata(tmp_path / "i.parquet")
+    assert (
+        metadata["size"] == 16 and metadata["tokenizer"] == "v2l" and metadata["v2l"]["stage"] == "reconstruct_images"
+    )
+    assert set(metadata["v2l"]["inputs"]) == {"weights", "tokens"}
     predictions = predict(tmp_path / "p.parquet", lambda image_id: clean(files)[image_id][0])
     reconstruct(files, tmp_path / "r.parquet", "restoration.majority-vote", predictions=predictions)
-    assert parquet_facts(tmp_path / "r.parquet")["protocol"] == "paper"
+    assert parquet_metadata(tmp_path / "r.parquet")["protocol"] == "paper"
 
 
 def test_oracle_has_every_task(files, tmp_path):
     oracle = reconstruct(files, tmp_path / "o.parquet", "restoration.tokenizer-oracle")
     plain = reconstruct(files, tmp_path / "i.parquet", "reconstruction")
-    assert list(oracle) == [(image_id, task) for image_id in IMAGES for task in TASKS]
+    assert list(oracle) == [(image_id, task) for image_id in IMAGES for task in RESTORATION_TASKS]
     assert all(np.array_equal(pixels, plain[image_id, "reconstruction"]) for (image_id, _), pixels in oracle.items())
 
 
@@ -127,7 +130,7 @@ def test_predictions_fill_the_mask_alone(files, tmp_path):
     tokens = clean(files)
     predictions = predict(tmp_path / "p.parquet", lambda image_id: [9] * 16)
     restored = reconstruct(files, tmp_path / "r.parquet", "restoration.llm", predictions=predictions)
-    for task in TASKS:
+    for task in RESTORATION_TASKS:
         for image_id, (local_ids, global_ids) in tokens.items():
             expected = np.array(local_ids)
             expected[mask_positions(task, (4, 4))] = 9
@@ -156,9 +159,7 @@ def test_held_out_keeps_the_corrupted_maps_codes_outside_the_mask(files, tmp_pat
     given = Tokens.read(files["tokens.v2l"], "rotation")
     path = predict(tmp_path / "p.parquet", lambda image_id: [9] * 16, ["inpainting"])
     positions = mask_positions("inpainting", (4, 4))
-    maps = list(
-        reconstruct_images.restored_maps(path, {"inpainting": given}, np.arange(4), lambda task, image_id: positions)
-    )
+    maps = list(restored_maps(path, {"inpainting": given}, np.arange(4), lambda task, image_id: positions))
     assert len(maps) == 1 and maps[0][2] is given and maps[0][3] == ["inpainting"]
     expected_NL = given.local_NL.copy()
     expected_NL[:, positions] = 9
@@ -217,7 +218,7 @@ def test_missing_and_incomplete_predictions_are_named(files, tmp_path):
     few = predict(tmp_path / "few.parquet", **codes, images=IMAGES[:2])
     with pytest.raises(UserError, match="few.parquet does not restore image val/5.png for task inpainting: 0 of 4"):
         reconstruct(files, tmp_path / "r.parquet", "restoration.llm", predictions=few)
-    other = predict(tmp_path / "one.parquet", **codes, tasks=TASKS[:1])
+    other = predict(tmp_path / "one.parquet", **codes, tasks=list(RESTORATION_TASKS)[:1])
     with pytest.raises(UserError, match="one.parquet does not restore image val/3.png for task outpainting: 0 of 8"):
         reconstruct(files, tmp_path / "r.parquet", "restoration.llm", predictions=other)
     half = pq.read_table(predict(tmp_path / "half.parquet", **codes)).slice(1)
@@ -231,26 +232,26 @@ def test_missing_and_incomplete_predictions_are_named(files, tmp_path):
 
 
 def test_mean_image(files, tmp_path):
-    images = reconstruct(files, tmp_path / "m.parquet", "mean-image", "pixels")
+    images = reconstruct(files, tmp_path / "m.parquet", "reconstruction.mean-image", "pixels")
     assert list(images) == [(image_id, "reconstruction") for image_id in IMAGES]
     root = Manifest.read(files["manifest"]).root
     training = [open_image(root / f"train/{number}.png") for number in range(3)]
-    mean = np.mean([np.asarray(tokenizer_image(image, NETWORK.geometry, "crop"), float) for image in training], axis=0)
+    mean = np.mean([np.asarray(tokenizer_image(image, GEOMETRY, "crop"), float) for image in training], axis=0)
     assert all(np.array_equal(pixels, np.round(mean)) for pixels in images.values())
 
 
 def test_mean_image_without_training_images(files, tmp_path):
     with pytest.raises(UserError, match=r"train_tokenizer.split` is 'all'.*\['train', 'val'\]"):
-        reconstruct(files, tmp_path / "m.parquet", "mean-image", "pixels", training_split="all")
+        reconstruct(files, tmp_path / "m.parquet", "reconstruction.mean-image", "pixels", training_split="all")
 
 
 def test_corrupted_input(files, tmp_path):
-    images = reconstruct(files, tmp_path / "c.parquet", "corrupted-input", "pixels")
+    images = reconstruct(files, tmp_path / "c.parquet", "restoration.corrupted-input", "pixels")
     manifest = Manifest.read(files["manifest"])
     assert len(images) == 15  # the sample holds three of the four images
     settings = Corruption(shift="translate")
     for (image_id, task), pixels in images.items():
-        expected = corrupt(open_image(manifest.root / image_id), task, NETWORK.geometry, "crop", settings, 0, image_id)
+        expected = corrupted(open_image(manifest.root / image_id), task, GEOMETRY, "crop", settings, 0, image_id)
         assert np.array_equal(pixels, np.asarray(expected))
 
 

@@ -131,13 +131,34 @@ def test_code_edit_reruns_its_stage_but_never_training(tiny_run):
         assert expected <= planned and "train_tokenizer" not in planned and (expected or not planned)
 
 
+TEXT_FIGURE = {"make_figures_captioning_vqa": 1, "make_figures_show": 2}
+FINE = {  # module -> number of jobs of each rule that an edit to it runs again
+    "tasks/vqa.py": {"evaluate_llm": 3, "score_predictions_answers": 3, "make_tables": 1, "make_tables_show": 3}
+    | TEXT_FIGURE,
+    "metrics/vqa_accuracy.py": {"score_predictions_answers": 3, "make_tables": 1, "make_tables_show": 3},
+    "metrics/image_quality.py": {"score_predictions_images": 23, "make_tables": 2, "make_tables_show": 6},
+    "figures/image_grids.py": {"make_figures_images": 3, "make_figures_show": 6},
+}
+
+
+@pytest.mark.parametrize("module", FINE)
+def test_code_edit_reruns_the_jobs_that_use_it(tiny_run, module):
+    path = tiny_run.folder / "v2l" / module
+    original = path.read_text()
+    try:
+        path.write_text(original + "\n# an edit\n")
+        assert tiny_run.planned("all") == FINE[module]
+    finally:
+        path.write_text(original)
+
+
 def test_new_and_renamed_modules_below_training_retrain_nothing(tiny_run, tmp_path):
     project = tiny_run.copy(tmp_path)
     training = project.folder / "v2l/training"
     (training / "further.py").write_text("VALUE = 1\n")
-    (training / "window.py").rename(training / "renamed.py")
+    (training / "log.py").rename(training / "renamed.py")
     for path in (project.folder / "v2l").rglob("*.py"):
-        text = path.read_text().replace("v2l.training.window", "v2l.training.renamed")
+        text = path.read_text().replace("v2l.training.log", "v2l.training.renamed")
         path.write_text(
             text.replace("import Trainer\n", "import Trainer\nfrom v2l.training.further import VALUE  # noqa\n")
         )

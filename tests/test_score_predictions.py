@@ -11,25 +11,32 @@ from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import save_file
 
 from tests.tiny import picture
+from v2l.configuration.cell_settings import CELL_SETTINGS, CellSetting
+from v2l.configuration.config import ScorePredictions
+from v2l.configuration.measures import MEASURES
+from v2l.configuration.registry import implementation_of
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.tokenizer_training import Network
+from v2l.data.geometry import network_geometry
 from v2l.data.images import encode_png, open_image, tokenizer_image
 from v2l.data.manifest import SCHEMA
 from v2l.data.token_table import WORDS_SCHEMA, schema
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_facts, write_parquet, write_tensors
-from v2l.metrics.rows import TABLE_KEYS, VALUE_COLUMNS
+from v2l.io.storage import parquet_metadata, write_parquet, write_tensors
+from v2l.metrics.rows import VALUE_COLUMNS
 from v2l.models.lpips_network import empty_lpips
 from v2l.score_predictions import run
 
-NETWORK = Network(image_size=32, resize_via=None)
+GEOMETRY = network_geometry(Network(image_size=32, resize_via=None))
+NAMED = ["method", "tokenizer", "llm"]
+CELL = ["ways", "tokens", "inner_shots", "repeats", "induction"]
 NAMES = [f"class{label}/{number}.png" for label in range(2) for number in range(3)]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Metric weights, a manifest of six pictures, and tokenizer weights that hold facts alone."""
+    """Metric weights, a manifest of six pictures, and tokenizer weights that hold metadata alone."""
     folder = tmp_path_factory.mktemp("score")
     torch.manual_seed(0)
     lpips_network = empty_lpips("alex")
@@ -48,14 +55,16 @@ def files(tmp_path_factory):
     n = len(NAMES)
     columns = [NAMES, ["val"] * n, labels, [f"class{label}" for label in labels], [[]] * n, [[]] * n]
     columns += [[48] * n, [40] * n]
-    facts = {"dataset": {"name": "toy", "root": str(folder / "images"), "fit": "crop", "classes": ["class0", "class1"]}}
-    write_parquet(folder / "manifest.parquet", pa.table(columns, schema=SCHEMA), {}, facts)
+    metadata = {
+        "dataset": {"name": "toy", "root": str(folder / "images"), "fit": "crop", "classes": ["class0", "class1"]}
+    }
+    write_parquet(folder / "manifest.parquet", pa.table(columns, schema=SCHEMA), {}, metadata)
     for name, code in (("v2l", "hash"), ("vqgan", None)):
         codebooks = {"local": "hash", "global": code, "local_size": 4, "global_size": 4 if code else None}
         fact = {
             "name": name,
             "method": name,
-            "geometry": NETWORK.geometry.model_dump(),
+            "geometry": GEOMETRY.model_dump(),
             "global_tokens": 21 if code else 0,
             "note": "",
             "codebooks": codebooks,
@@ -66,13 +75,13 @@ def files(tmp_path_factory):
 
 def score(files, folder, tokenizer, source, inputs, **changes):
     """Run the stage; its rows, items and output paths."""
-    section = {
-        "lpips_weights": str(files / "alex.safetensors"),
-        "frechet": "efficientnet-lite0",
-        "frechet_weights": str(files / "lite0.pth"),
-        "bootstrap_samples": 100,
-        "semantic_tokens": [1, 2],
-    }
+    section = ScorePredictions(
+        lpips_weights=str(files / "alex.safetensors"),
+        frechet="efficientnet-lite0",
+        frechet_weights=str(files / "lite0.pth"),
+        bootstrap_samples=100,
+        semantic_tokens=[1, 2],
+    ).model_dump()
     job = {"tokenizer": tokenizer, "source": source}
     config = StageConfig("score_predictions", {"seed": 0, "score_predictions": section | changes, "job": job})
     outputs = {"metrics": folder / "metrics.json", "per_item": folder / "items.parquet"}
@@ -105,7 +114,8 @@ def test_accuracy_counts_exact_answers_in_each_cell(files, tmp_path):
     inputs = write_predictions(tmp_path / "predictions.parquet", ANSWERS[::-1])
     rows, items, outputs = score(files, tmp_path, "v2l", "classification.llama-2-7b.q4", inputs)
     assert [(row["tokens"], row["value"], row["n"]) for row in rows] == [(5, 0.4, 5), (21, 0.5, 2)]
-    assert set(rows[0]) == {*TABLE_KEYS["table1_classification"], *VALUE_COLUMNS}
+    assert list(rows[0]) == [*NAMED, *CELL, *VALUE_COLUMNS]
+    assert list(items[0]) == [*NAMED, *CELL, "item", "metric", "value"]
     assert {
         name: rows[0][name] for name in ("method", "tokenizer", "llm", "ways", "induction", "protocol", "note")
     } == {
@@ -121,7 +131,7 @@ def test_accuracy_counts_exact_answers_in_each_cell(files, tmp_path):
     assert sum(item["value"] for item in items) == 3 and len(items) == 7
     assert {item["metric"] for item in items} == {"accuracy"}
     record = json.loads((tmp_path / "metrics.json.provenance.json").read_text())
-    assert record == parquet_facts(outputs["per_item"])["v2l"]
+    assert record == parquet_metadata(outputs["per_item"])["v2l"]
     assert record["config"]["seed"] == 0 and len(record["inputs"]["predictions"][0]["sha256"]) == 64
 
 
@@ -131,6 +141,25 @@ def test_baselines_of_table_1_have_no_language_model(files, tmp_path, predictor,
     row = score(files, tmp_path, "v2l", f"classification.{predictor}", inputs)[0][0]
     assert (row["method"], row["tokenizer"], row["llm"]) == (predictor, tokenizer, None)
     assert "no language model" in row["note"]
+
+
+def test_further_settings_of_a_cell_are_keys(files, tmp_path, registries):
+    CELL_SETTINGS.add("order", CellSetting("forwards", "nowhere:none"))
+    inputs = write_predictions(tmp_path / "predictions.parquet", ANSWERS[:4])
+    table = pq.read_table(inputs["predictions"])
+    table = table.append_column("order", pa.array(["forwards", "backwards"] * 2))
+    write_parquet(inputs["predictions"], table, {}, {"protocol": "paper", "tokenizer_note": ""})
+    rows, items, _ = score(files, tmp_path, "v2l", "classification.llm", inputs)
+    assert list(rows[0]) == [*NAMED, *CELL, "order", *VALUE_COLUMNS]
+    assert [(row["order"], row["value"], row["n"]) for row in rows] == [("backwards", 0.5, 2), ("forwards", 0.5, 2)]
+    assert [item["order"] for item in items] == ["backwards"] * 2 + ["forwards"] * 2
+
+
+def test_every_source_has_its_measure(files, tmp_path):
+    assert all(callable(implementation_of(measure)) for measure in MEASURES.values())
+    inputs = write_predictions(tmp_path / "predictions.parquet", ANSWERS)
+    with pytest.raises(UserError, match="source 'clasification' is not known.*did you mean `classification`"):
+        score(files, tmp_path, "v2l", "clasification.llm", inputs)
 
 
 def test_an_interval_needs_spread(files, tmp_path):
@@ -158,8 +187,8 @@ def write_semantics(folder, files, global_ids, images=NAMES):
         [*global_ids, global_ids[0]],
         [[0]] * (n + 1),
     ]
-    facts = {"tokenizer": {"reads": "global" if global_ids[0] else None, "note": ""}, "grid": [1, 1]}
-    write_parquet(folder / "tokens.parquet", pa.table(columns, schema=schema(1, 2)), {}, facts)
+    metadata = {"tokenizer": {"worded_ids": "global" if global_ids[0] else None, "note": ""}, "grid": [1, 1]}
+    write_parquet(folder / "tokens.parquet", pa.table(columns, schema=schema(1, 2)), {}, metadata)
     embedding_VD = torch.tensor([[9.0, 9.0], [0.5, 0.0], [3.0, 4.0], [-2.0, 0.0]])
     write_tensors(folder / "embedding.safetensors", {"embedding_VD": embedding_VD}, {})
     write_parquet(folder / "words.parquet", pa.table([range(3), ["x", "xy", "-x"], [1, 2, 3]], WORDS_SCHEMA), {})
@@ -179,7 +208,7 @@ def test_clip_scores_by_hand(files, tmp_path, batch_size):
     inputs = write_semantics(tmp_path, files, [[0, 1]] * 5 + [[1, 0]])
     rows, items, _ = score(files, tmp_path, "v2l", "semantics", inputs, batch_size=batch_size)
     found = {(row["tokens"], row["metric"]): row for row in rows}
-    assert set(rows[0]) == {*TABLE_KEYS["table2_semantics"], *VALUE_COLUMNS}
+    assert list(rows[0]) == ["method", "vocabulary_size", "tokens", *VALUE_COLUMNS]
     assert {row["vocabulary_size"] for row in rows} == {3} and {row["n"] for row in rows} == {6}
     assert found[1, "clip_score"]["value"] == pytest.approx((5 * 100 + 80) / 6, abs=1e-4)
     assert found[2, "clip_score"]["value"] == pytest.approx((5 * 80 + 40) / 6, abs=1e-4)
@@ -203,7 +232,7 @@ def test_semantics_names_what_does_not_fit(files, tmp_path):
 
 
 def original(files, name):
-    return np.asarray(tokenizer_image(open_image(files / "images" / name), NETWORK.geometry, "crop"))
+    return np.asarray(tokenizer_image(open_image(files / "images" / name), GEOMETRY, "crop"))
 
 
 def write_images(folder, files, tasks, offset, names=NAMES, tokenizer="v2l"):
@@ -229,7 +258,7 @@ def test_reconstruction_is_compared_with_the_originals(files, tmp_path):
     inputs = write_images(tmp_path, files, ["reconstruction"], 5)
     rows, items, _ = score(files, tmp_path, "v2l", "reconstruction", inputs)
     assert [row["metric"] for row in rows] == ["lpips", "psnr", "ssim", "fd_efficientnet_lite0"]
-    assert set(rows[0]) == {*TABLE_KEYS["table3_reconstruction"], *VALUE_COLUMNS}
+    assert list(rows[0]) == ["method", "global_tokens", *VALUE_COLUMNS]
     assert {(row["method"], row["global_tokens"], row["n"]) for row in rows} == {("v2l", 21, 6)}
     found = {row["metric"]: row for row in rows}
     shift = [(original(files, name).astype(int) + 5).clip(0, 255) - original(files, name) for name in NAMES]
@@ -257,13 +286,30 @@ def test_image_metrics_do_not_depend_on_the_batch_size(files, tmp_path):
     ("tokenizer", "source", "keys", "note"),
     [
         ("vqgan", "reconstruction", {"method": "vqgan", "global_tokens": 0}, ""),
-        ("pixels", "mean-image", {"method": "mean-image", "global_tokens": None}, "lower bound"),
-        ("pixels", "corrupted-input", {"method": "corrupted-input", "tokenizer": None, "llm": None}, "lower bound"),
+        ("pixels", "reconstruction.mean-image", {"method": "mean-image", "global_tokens": None}, "lower bound"),
+        (
+            "pixels",
+            "restoration.corrupted-input",
+            {"method": "corrupted-input", "tokenizer": None, "llm": None},
+            "lower bound",
+        ),
         (
             "v2l",
             "restoration.llm-7b",
             {"method": "v2l", "tokenizer": "v2l", "llm": "llm-7b"},
             "noised copies of the answer",
+        ),
+        (
+            "v2l",
+            "restoration.llm-7b@released",
+            {"method": "v2l", "tokenizer": "v2l", "llm": "llm-7b", "protocol": "released"},
+            "noised copies of the answer",
+        ),
+        (
+            "v2l",
+            "restoration.llm-7b@held-out",
+            {"method": "v2l", "tokenizer": "v2l", "llm": "llm-7b", "protocol": "held-out"},
+            "",
         ),
         (
             "v2l",
@@ -277,6 +323,13 @@ def test_image_metrics_do_not_depend_on_the_batch_size(files, tmp_path):
             {"method": "tokenizer-oracle", "tokenizer": "v2l", "llm": None},
             "upper bound",
         ),
+        ("v2l", "masked.llm-7b", {"method": "v2l", "tokenizer": "v2l", "llm": "llm-7b"}, "fine-tuned with LoRA"),
+        (
+            "v2l",
+            "masked.corrupted-input",
+            {"method": "corrupted-input", "tokenizer": "v2l", "llm": None},
+            "zero vectors in place of the masked tokens",
+        ),
     ],
 )
 def test_keys_of_every_image_source(files, tmp_path, tokenizer, source, keys, note):
@@ -284,17 +337,26 @@ def test_keys_of_every_image_source(files, tmp_path, tokenizer, source, keys, no
     rows = score(
         files, tmp_path, tokenizer, source, write_images(tmp_path, files, ["rotation"], 9, NAMES[:2], weights)
     )[0]
+    assert [row["metric"] for row in rows] == ["lpips", "psnr", "ssim", "fd_efficientnet_lite0"]
     for row in rows:
-        assert {key: row[key] for key in keys} == keys
-        assert note in row["note"]
+        assert {key: row[key] for key in keys} == keys and row["protocol"] == keys.get("protocol", "paper")
+        assert note in row["note"] and ("noised copies" in row["note"]) == ("noised copies" in note)
         assert row.get("task", "rotation") == "rotation"
-    assert ("ssim" in {row["metric"] for row in rows}) == ("task" not in rows[0])
+    expected = ["method", "global_tokens"] if source.startswith("reconstruction") else [*NAMED, "task"]
+    assert list(rows[0]) == [*expected, *VALUE_COLUMNS]
+
+
+def test_image_metrics_can_be_chosen(files, tmp_path):
+    inputs = write_images(tmp_path, files, ["shift"], 9, NAMES[:2])
+    rows, items, _ = score(files, tmp_path, "v2l", "restoration.llm", inputs, image_metrics=["ssim"])
+    assert [row["metric"] for row in rows] == ["ssim", "fd_efficientnet_lite0"]
+    assert {item["metric"] for item in items} == {"ssim"}
 
 
 def test_one_image_has_no_frechet_distance_and_equal_images_no_psnr(files, tmp_path):
-    rows = score(files, tmp_path, "pixels", "corrupted-input", write_images(tmp_path, files, ["shift"], 0, NAMES[:1]))[
-        0
-    ]
+    rows = score(
+        files, tmp_path, "pixels", "restoration.corrupted-input", write_images(tmp_path, files, ["shift"], 0, NAMES[:1])
+    )[0]
     found = {row["metric"]: row for row in rows}
     frechet = found["fd_efficientnet_lite0"]
     assert (frechet["value"], frechet["n"]) == (None, 1) and "at least 2 images" in frechet["note"]
@@ -318,17 +380,17 @@ def test_wrong_image_files_are_named(files, tmp_path):
 def test_an_original_that_vanished_is_named(files, tmp_path):
     name = "class0/0.png"
     inputs = write_images(tmp_path, files, ["reconstruction"], 0, [name])
-    facts = parquet_facts(inputs["manifest"]) | {
+    metadata = parquet_metadata(inputs["manifest"]) | {
         "dataset": {"name": "toy", "root": str(tmp_path), "fit": "crop", "classes": []}
     }
     table = pq.read_table(inputs["manifest"])
-    write_parquet(tmp_path / "manifest.parquet", table, {}, facts)
+    write_parquet(tmp_path / "manifest.parquet", table, {}, metadata)
     with pytest.raises(UserError, match=f"{name} cannot be read"):
         score(files, tmp_path, "v2l", "reconstruction", inputs | {"manifest": tmp_path / "manifest.parquet"})
 
 
 def test_images_too_small_for_lpips_are_refused_with_the_key(files, tmp_path):
-    small = Network(image_size=16, resize_via=None).geometry.model_dump()
+    small = network_geometry(Network(image_size=16, resize_via=None)).model_dump()
     fact = {"name": "v2l", "method": "v2l", "geometry": small, "global_tokens": 21, "note": ""}
     write_tensors(tmp_path / "small.safetensors", {"empty": torch.zeros(1)}, {}, {"tokenizer": fact})
     inputs = write_images(tmp_path, files, ["reconstruction"], 0) | {"weights": tmp_path / "small.safetensors"}

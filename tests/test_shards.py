@@ -9,7 +9,7 @@ import pytest
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.pipeline import shards
-from v2l.pipeline.shards import run_shards, shared_out
+from v2l.pipeline.shards import run_shards, sharded_tables
 
 OUTPUTS = {
     "embed_vocabulary": "embed_vocabulary/embedding.safetensors",
@@ -75,24 +75,39 @@ BLOCKS = [[1, 2], [3], [4, 5], [6], [7, 8]]
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 9])
 def test_parts_come_back_in_the_order_of_the_blocks(place, tmp_path, monkeypatch, count):
-    def started(config, inputs, folder, count, output):
+    def started(config, inputs, folder, count):
         paths = [folder / f"{shard}.parquet" for shard in range(count)]
         for shard, path in enumerate(paths):
             part = place(shard=str(shard), shards=str(count))[:3]
             with pytest.raises(SystemExit) as ended:
-                shared_out(*part, {output: path}, BLOCKS, squares)
+                sharded_tables(*part, {"part": path}, BLOCKS, squares)
             assert ended.value.code == 0
         return paths
 
     monkeypatch.setattr(shards, "run_shards", started)
-    tables = shared_out(*place(shards=str(count)), BLOCKS, squares)
+    tables = sharded_tables(*place(shards=str(count)), BLOCKS, squares)
     assert [table["square"].to_pylist() for table in tables] == [[n**2 for n in block] for block in BLOCKS]
     assert not list(tmp_path.iterdir())
+
+
+def test_parts_in_a_folder_of_the_stage_stay_there(place, tmp_path):
+    parts = tmp_path / "parts"
+    for shard in range(2):
+        config, record, inputs, _ = place(shard=str(shard), shards="2")
+        with pytest.raises(SystemExit):
+            sharded_tables(
+                config, record, inputs, {"part": parts / f"shard-{shard}-of-2.parquet"}, BLOCKS, squares, parts
+            )
+    tables = sharded_tables(
+        *place(shards="2", launcher="false"), BLOCKS, squares, parts
+    )  # both are there: none is started
+    assert [table["square"].to_pylist() for table in tables] == [[n**2 for n in block] for block in BLOCKS]
+    assert len(list(parts.iterdir())) == 2
 
 
 def test_a_failed_shard_is_named_and_finished_ones_are_kept(place, tmp_path):
     (tmp_path / "shard-1-of-3.parquet").touch()
     config, _, inputs, _ = place(launcher="false")
     with pytest.raises(UserError, match="shards 0, 2 of 3 failed.*run again"):
-        run_shards(config, inputs, tmp_path, 3, "part")
+        run_shards(config, inputs, tmp_path, 3)
     assert (tmp_path / "shard-1-of-3.parquet").exists()

@@ -14,13 +14,14 @@ from tests.test_train_tokenizer import SECTION, lines_of, toy, vgg  # noqa: F401
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.tokenizer_entries import SPAEEntry
 from v2l.configuration.tokenizer_training import Loss, Network
+from v2l.configuration.variants import map_side, pyramid_problem
 from v2l.errors import UserError
 from v2l.io.storage import read_tensors
 from v2l.models.quantizers import matching_map, transport_map
 from v2l.models.spae import SPAETokenizer, layer_positions
-from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
+from v2l.models.tokenizer_file import load_tokenizer, tokenizer_description
 from v2l.models.vision_tokenizer import Batch
-from v2l.pipeline.selections import score_sources
+from v2l.tables.tables import TABLES
 from v2l.training.trainer import Trainer
 
 VOCABULARY, WIDTH = 60, 12
@@ -89,7 +90,7 @@ def test_first_ids_are_whole_layers():
     network = Network()  # the paper's 16x16 map
     entry = SPAEEntry(method="spae")
     counts = np.cumsum([side**2 for side in entry.pyramid]).tolist()
-    assert counts == [1, 5, 21, 85, 341, 597] and entry.pyramid_problem(network.geometry.grid) is None
+    assert counts == [1, 5, 21, 85, 341, 597] and pyramid_problem(entry, map_side(network)) is None
     tokenizer = make()
     assert tokenizer.global_tokens == 21 and np.cumsum(tokenizer.sizes).tolist()[1:3] == [5, 21]
     upper = tokenizer.encode(images()).global_BK
@@ -279,11 +280,11 @@ def test_saved_and_loaded_tokenizer_is_the_same(tmp_path):
     tokenizer = make((1, 4, 8, 8), similarity_temperature=0.3)
     tokenizer.save(tmp_path / "weights.safetensors", {})
     loaded = load_tokenizer(tmp_path / "weights.safetensors")
-    facts = tokenizer_facts(tmp_path / "weights.safetensors")
-    assert loaded.facts == tokenizer.facts == facts and loaded.entry == tokenizer.entry
-    assert (facts["reads"], facts["shown_as"], facts["global_tokens"]) == ("global", "subword", 81)
-    assert "our reading" in facts["note"]
-    assert facts["codebooks"]["local"] == facts["codebooks"]["global"]
+    metadata = tokenizer_description(tmp_path / "weights.safetensors")
+    assert loaded.description == tokenizer.description == metadata and loaded.entry == tokenizer.entry
+    assert (metadata["worded_ids"], metadata["shown_as"], metadata["global_tokens"]) == ("global", "subword", 81)
+    assert "our reading" in metadata["note"]
+    assert metadata["codebooks"]["local"] == metadata["codebooks"]["global"]
     codes = loaded.encode(images())
     assert all(torch.equal(*pair) for pair in zip(codes, tokenizer.encode(images()), strict=True))
     assert torch.equal(loaded.decode(*codes), tokenizer.decode(*codes))
@@ -303,8 +304,8 @@ def test_training_writes_losses_words_and_frozen_codes(toy):  # noqa: F811
     lines = lines_of(outputs)
     assert {"pixel", "perceptual", "quantizer", "semantic"} <= set(lines[0])
     assert lines[-1]["pixel"] < lines[0]["pixel"] and all(line["codes_used"] > 1 for line in lines)
-    facts, tensors = tokenizer_facts(outputs["weights"]), read_tensors(outputs["weights"])[0]
-    assert facts["method"] == "spae" and facts["global_tokens"] == 5
+    metadata, tensors = tokenizer_description(outputs["weights"]), read_tensors(outputs["weights"])[0]
+    assert metadata["method"] == "spae" and metadata["global_tokens"] == 5
     assert torch.equal(tensors["tok_embeddings.weight"], read_tensors(toy.inputs["codebook"])[0]["local_VD"])
     words = pa.parquet.read_table(outputs["words"])
     assert words["code"].to_pylist() == words["entry"].to_pylist() == list(range(30))
@@ -363,4 +364,4 @@ def test_a_variants_own_geometry_decides():
 def test_spae_stands_in_all_four_tables(experiment):
     config = load_experiment({"experiment": experiment})
     for table in ("table1_classification", "table2_semantics", "table3_reconstruction", "table4_restoration"):
-        assert any(source.startswith("spae/") for source in score_sources(config, table)), table
+        assert any(run.tokenizer == "spae" for run in TABLES[table].runs(config)), table

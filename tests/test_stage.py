@@ -8,18 +8,20 @@ import pytest
 
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig, project
-from v2l.pipeline.rules import (
-    asset_of,
-    asset_records,
-    missing_paths,
-    paths_in,
-    slicer,
-    stage_code,
-    stage_command,
-)
-from v2l.pipeline.selections import score_sources
+from v2l.pipeline.code_files import code_files
+from v2l.pipeline.job_code import job_code
+from v2l.pipeline.job_commands import stage_command
+from v2l.pipeline.required_files import asset_of, asset_records, missing_paths, paths_in
+from v2l.pipeline.rule_params import slicer, training_slicer
+from v2l.tables.tables import TABLES
 
 CONFIG = load_experiment({"experiment": "demo"})
+
+
+class Wildcards(dict):
+    """As Snakemake's: by key and by attribute."""
+
+    __getattr__ = dict.__getitem__
 
 
 def test_slice_holds_its_sections_and_nothing_else():
@@ -47,10 +49,36 @@ def test_slice_text_does_not_depend_on_key_order():
     assert parameters[0] == parameters[1]
 
 
-def test_stage_code_lists_the_module_and_what_it_imports():
-    code = stage_code("expand_vocabulary")
+def test_code_of_a_stage_is_the_module_and_what_it_imports():
+    code = code_files("expand_vocabulary")
     assert "v2l/expand_vocabulary.py" in code and "v2l/io/storage.py" in code and "v2l/pipeline/stage.py" in code
     assert "v2l/train_tokenizer.py" not in code and "v2l/configuration/config.py" not in code
+
+
+JOBS = [  # stage, wildcards, modules within and without
+    ("evaluate_llm", {"task": "vqa"}, ["tasks/vqa", "tasks/text_answers"], ["tasks/classification", "tasks/masked"]),
+    ("evaluate_llm", {"task": "classification"}, ["tasks/cells"], ["tasks/vqa", "tasks/corruptions"]),
+    ("evaluate_llm", {"task": "restoration"}, ["tasks/corruptions"], ["tasks/cells"]),
+    ("extract_tokens", {"tokenizer": "vqgan", "sample": "semantics"}, ["models/vqgan"], ["models/v2l", "models/lqae"]),
+    ("extract_tokens", {"tokenizer": "v2l", "sample": "restoration"}, ["tasks/corruptions", "encoders/conse"], []),
+    ("reconstruct_images", {"tokenizer": "spae", "source": "reconstruction"}, ["models/spae"], ["models/lqae"]),
+    ("score_predictions", {"source": "vqa.smollm2-135m"}, ["metrics/vqa_accuracy"], ["metrics/captions"]),
+    ("score_predictions", {"source": "reconstruction"}, ["metrics/image_quality"], ["metrics/vqa_accuracy"]),
+    ("index_images", {"dataset": "easy-vqa"}, ["data/annotations"], ["data/layouts"]),
+    ("make_figures", {"figure": "masked"}, ["figures/image_grids"], ["figures/described_images"]),
+]
+
+
+@pytest.mark.parametrize(("stage", "wildcards", "within", "without"), JOBS)
+def test_code_of_a_job_is_as_fine_as_what_it_uses(stage, wildcards, within, without):
+    code = set(job_code(CONFIG, stage)(wildcards))
+    assert {f"v2l/{name}.py" for name in within} <= code
+    assert not {f"v2l/{name}.py" for name in without} & code
+
+
+def test_a_trained_variant_gets_its_own_settings_and_no_second_spelling_of_them():
+    data = json.loads(training_slicer(CONFIG, "train_tokenizer", "tokenizers.{tokenizer}")(Wildcards(tokenizer="lqae")))
+    assert data["train_tokenizer"]["loss"]["pixel_norm"] == "l2" and "train_tokenizer" not in data["tokenizers"]["lqae"]
 
 
 def test_command_quotes_every_value():
@@ -81,12 +109,11 @@ def test_missing_paths_are_listed_once_with_their_keys(tmp_path):
 
 
 def test_every_table_is_made_of_its_rows_without_a_language_model_too():
-    assert "v2l/classification.token-overlap" in score_sources(CONFIG, "table1_classification")
-    assert "pixels/mean-image" in score_sources(CONFIG, "table3_reconstruction")
-    table4 = score_sources(CONFIG, "table4_restoration")
-    assert {"vqgan/restoration.majority-vote", "v2l/restoration.tokenizer-oracle", "pixels/corrupted-input"} <= set(
-        table4
-    )
+    runs = {name: set(map(str, table.runs(CONFIG))) for name, table in TABLES.items()}
+    assert "v2l/classification.token-overlap" in runs["table1_classification"]
+    assert "pixels/reconstruction.mean-image" in runs["table3_reconstruction"]
+    restored = {"vqgan/restoration.majority-vote", "v2l/restoration.tokenizer-oracle"}
+    assert restored | {"pixels/restoration.corrupted-input"} <= runs["table4_restoration"]
 
 
 def test_user_error_is_one_line_and_exit_status_1(tmp_path):

@@ -1,6 +1,9 @@
 """Every output is atomic and carries its provenance."""
 
+import hashlib
 import json
+import os
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,12 +11,13 @@ import pytest
 import torch
 
 from v2l.configuration.experiment import load_experiment
+from v2l.configuration.extensions import VARIABLE
 from v2l.configuration.slices import StageConfig, project
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs
 from v2l.io.provenance import hash_path, write_beside
-from v2l.io.storage import parquet_facts, parquet_writer, read_tensors, write_parquet, write_tensors
+from v2l.io.storage import parquet_metadata, parquet_writer, read_tensors, write_parquet, write_tensors
 from v2l.pipeline.record import provenance
 
 
@@ -29,6 +33,16 @@ def test_record_names_stage_config_versions_and_input_hashes(record):
     assert record["stage"] == "expand_vocabulary" and record["config"] == {"seed": 0}
     assert record["inputs"]["source"][0]["sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert {"python", "torch", "transformers"} <= set(record["versions"]) and record["commit"]
+    assert "extensions" not in record
+
+
+def test_record_names_the_extensions_of_the_run(monkeypatch):
+    paths = ["tests/extending/dataset.py", "tests/extending/image_metric.py"]
+    monkeypatch.setenv(VARIABLE, os.pathsep.join(paths))
+    config = StageConfig("expand_vocabulary", project(load_experiment({"experiment": "demo"}), ["seed"]))
+    found = provenance(config, Inputs({}))["extensions"]
+    hashes = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths]
+    assert found == [{"path": path, "sha256": value} for path, value in zip(paths, hashes, strict=True)]
 
 
 def test_interrupted_write_leaves_no_file(tmp_path):
@@ -51,7 +65,7 @@ def test_parquet_round_trip_with_facts(tmp_path, record):
     path = tmp_path / "deep" / "table.parquet"
     write_parquet(path, pa.table({"a": [1, 2]}), record, {"grid": [2, 3]})
     assert pq.read_table(path)["a"].to_pylist() == [1, 2]
-    assert parquet_facts(path) == {"v2l": record, "grid": [2, 3]}
+    assert parquet_metadata(path) == {"v2l": record, "grid": [2, 3]}
 
 
 def test_parquet_stream_that_fails_leaves_no_file(tmp_path, record):
@@ -65,8 +79,11 @@ def test_parquet_stream_that_fails_leaves_no_file(tmp_path, record):
 def test_tensors_round_trip_with_facts(tmp_path, record):
     path = tmp_path / "x.safetensors"
     write_tensors(path, {"feature_ND": torch.arange(6.0).reshape(2, 3).T}, record, {"encoder": "conse"})
-    tensors, facts = read_tensors(path)
-    assert tensors["feature_ND"].tolist() == [[0, 3], [1, 4], [2, 5]] and facts == {"v2l": record, "encoder": "conse"}
+    tensors, metadata = read_tensors(path)
+    assert tensors["feature_ND"].tolist() == [[0, 3], [1, 4], [2, 5]] and metadata == {
+        "v2l": record,
+        "encoder": "conse",
+    }
 
 
 def test_equal_content_gives_equal_bytes(tmp_path, record):
@@ -81,7 +98,7 @@ def test_broken_parquet_names_the_file(tmp_path):
     path = tmp_path / "broken.parquet"
     path.write_bytes(b"PAR1")
     with pytest.raises(UserError, match="broken.parquet cannot be read"):
-        parquet_facts(path)
+        parquet_metadata(path)
 
 
 def test_provenance_beside_a_file(tmp_path, record):

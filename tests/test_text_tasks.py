@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from tests.test_evaluate_llm import CLASSES, IMAGES, entry, inputs  # noqa: F401
+from tests.token_experiment import task_section
 from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import SCHEMA as MANIFEST
 from v2l.errors import UserError
 from v2l.evaluate_llm import run
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_facts, write_parquet
+from v2l.io.storage import parquet_metadata, write_parquet
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import answer_of
-from v2l.llm.vocabulary import Words
+from v2l.llm.vocabulary import Vocabulary
 
 SECTION = {"support_split": "train", "query_split": "val", "in_context_examples": 2, "tokens": 3, "batch_size": 3}
 TASKS = {
@@ -39,8 +40,8 @@ def described(inputs, tmp_path_factory):  # noqa: F811
             split = "train" if image < 4 else "val"
             rows.append((f"{label}/{image}.png", split, label, f"name {label}", captions, questions, 8, 8))
     path = tmp_path_factory.mktemp("described") / "manifest.parquet"
-    facts = {"dataset": parquet_facts(inputs["manifest"])["dataset"]}
-    write_parquet(path, pa.table(list(zip(*rows, strict=True)), schema=MANIFEST), {}, facts)
+    metadata = {"dataset": parquet_metadata(inputs["manifest"])["dataset"]}
+    write_parquet(path, pa.table(list(zip(*rows, strict=True)), schema=MANIFEST), {}, metadata)
     return inputs | {"manifest": path}
 
 
@@ -49,7 +50,7 @@ def predictions(files: dict, path: Path, task: str, predictor: str = "tiny", sha
     data = {
         "seed": changes.pop("seed", 0),
         "job": {"tokenizer": "few", "predictor": predictor, "protocol": "paper", "task": task} | work,
-        "evaluate_llm": {task: TASKS[task] | changes},
+        "evaluate_llm": task_section(task, TASKS[task] | changes),
         "llms": {"tiny": {"path": str(files["llm"]), "dtype": "float32"}},
     }
     names = ("tokens", "vocabulary", "words", "manifest")
@@ -123,7 +124,7 @@ def test_contexts_share_the_queries(answered):
 
 def test_answers_are_greedy_and_end_at_their_mark(described, captioned, answered):
     model, tokenizer = load_llm("tiny", entry(described["llm"]), torch.device("cpu"))
-    words = Words(tokenizer)
+    words = Vocabulary(tokenizer)
     for rows, marks, limit in ((captioned, ".\n", 5), (answered, "\n", 4)):
         stops = {number for number, text in words.subwords() if set(text) & set(marks)} | words.control
         for row in rows:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from v2l import train_tokenizer
 from v2l.configuration.slices import StageConfig
+from v2l.configuration.tokenizer_entries import TOKENIZER_METHODS
 from v2l.configuration.tokenizer_training import Network, TrainTokenizer
 from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError
@@ -23,11 +24,11 @@ from v2l.io.storage import read_tensors, write_parquet, write_tensors
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight
 from v2l.models.lpips_network import empty_lpips
-from v2l.models.tokenizer_file import load_tokenizer, tokenizer_facts
+from v2l.models.tokenizer_file import load_tokenizer, tokenizer_description
 from v2l.models.v2l import V2LTokenizer
 from v2l.models.vision_tokenizer import Batch
+from v2l.training.batch_order import BatchOrder
 from v2l.training.trainer import Trainer, learning_rate
-from v2l.training.training_images import BatchOrder
 from v2l.training.window import Window
 
 IMAGES, WIDTH = 12, 8
@@ -85,10 +86,10 @@ def toy(tmp_path, monkeypatch, vgg):
     sides = [[16] * len(names)] * 2
     arrays = [pa.array(column, field.type) for column, field in zip(columns + sides, SCHEMA, strict=True)]
     table = pa.table(arrays, SCHEMA)
-    facts = {"dataset": {"name": "toy", "root": str(tmp_path), "fit": "crop", "classes": ["toy"]}}
+    metadata = {"dataset": {"name": "toy", "root": str(tmp_path), "fit": "crop", "classes": ["toy"]}}
     inputs = {name: tmp_path / f"{name}.safetensors" for name in ("features", "codebook")}
     inputs["manifest"] = tmp_path / "toy.parquet"
-    write_parquet(inputs["manifest"], table, {}, facts)
+    write_parquet(inputs["manifest"], table, {}, metadata)
     generator = torch.Generator().manual_seed(0)
     vectors = {key: torch.randn(size, WIDTH, generator=generator) for key, size in (("a", 14), ("b", 30), ("c", 20))}
     write_tensors(inputs["features"], {"feature_ND": F.normalize(vectors["a"])}, {})
@@ -102,7 +103,8 @@ def toy(tmp_path, monkeypatch, vgg):
     def go(method: str = "v2l", entry: dict | None = None, **changes) -> dict[str, Path]:
         section = TrainTokenizer.model_validate(SECTION | changes).model_dump(mode="json")
         job = {"tokenizer": "toy-tokenizer", "work": str(tmp_path / "work"), "logs": str(tmp_path / "logs")}
-        tokenizers = {"toy-tokenizer": {"method": method} | (entry or {})}
+        tokenizer = TOKENIZER_METHODS[method].model_validate({"method": method} | (entry or {}))
+        tokenizers = {"toy-tokenizer": tokenizer.model_dump(mode="json")}
         data = {"seed": 0, "train_tokenizer": section, "tokenizers": tokenizers, "job": job}
         outputs = {"weights": tmp_path / "out.safetensors", "metrics": tmp_path / "out.metrics.jsonl"}
         outputs["words"] = tmp_path / "out.words.parquet"
@@ -127,10 +129,14 @@ def test_training_writes_weights_metrics_and_provenance(toy, method):
     assert {"discriminator", "adversarial", "adaptive_weight"} <= set(lines[-1])
     assert all(line["codes_used"] > 1 for line in lines)
     assert lines[-1]["pixel"] < lines[0]["pixel"]
-    facts = tokenizer_facts(outputs["weights"])
+    metadata = tokenizer_description(outputs["weights"])
     has_global = method in ("v2l", "v2l-subword")
-    assert (facts["name"], facts["method"], facts["global_tokens"]) == ("toy-tokenizer", method, 3 * has_global)
-    assert (facts["codebooks"]["global"] is None) == (not has_global)
+    assert (metadata["name"], metadata["method"], metadata["global_tokens"]) == (
+        "toy-tokenizer",
+        method,
+        3 * has_global,
+    )
+    assert (metadata["codebooks"]["global"] is None) == (not has_global)
     record = read_tensors(outputs["weights"])[1]["v2l"]
     assert set(record["inputs"]) == {"manifest", "features", "codebook", "vocabulary"} and record["config"]["seed"] == 0
     assert json.loads((toy.folder / "out.metrics.jsonl.provenance.json").read_text()) == record
@@ -198,7 +204,7 @@ def test_without_perceptual_loss_no_weights_are_read(toy, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"split": "test"}, ["train_tokenizer.split", "'test'", "train, val"]),
+        ({"split": "test"}, ["train_tokenizer.split", "'test'", "'train', 'val'"]),
         ({"global_batch_size": 13}, ["train_tokenizer.global_batch_size is 13", "12"]),
         ({"learning_rate": 1e30, "warmup_share": 0.0}, ["diverged at step", "pixel", "train_tokenizer.learning_rate"]),
     ],
@@ -260,11 +266,14 @@ def test_learning_rate_warms_up_linearly_and_falls_by_half_a_cosine():
 
 def test_window_counts_codes_and_averages():
     window = Window(4)
-    window.add({"a": 1.0}, torch.tensor([2, 0, 0, 0]))
-    window.add({"a": 3.0, "b": 5.0}, torch.tensor([0, 2, 0, 0]))
+    window.add({"a": 1.0})
+    window.count(torch.tensor([2, 0, 0, 0]))
+    window.add({"a": 3.0, "b": 5.0})
+    window.count(torch.tensor([0, 2, 0, 0]))
     line = {"a": 2.0, "b": 5.0, "codes_used": 2, "codes_share": 0.5, "codes_perplexity": pytest.approx(2.0)}
     assert window.close() == line
-    window.add({"a": 7.0}, torch.tensor([0, 0, 0, 2]))
+    window.add({"a": 7.0})
+    window.count(torch.tensor([0, 0, 0, 2]))
     assert window.close() == {"a": 7.0, "codes_used": 1, "codes_share": 0.25, "codes_perplexity": 1.0}
 
 
@@ -278,7 +287,7 @@ def test_the_step_has_the_gradient_of_the_weighted_sum_of_all_losses(vgg):
     trainer = Trainer(config, tokenizer, Discriminator(config.network), PerceptualLoss(vgg), steps=10)
     batch = Batch(image_BCHW, F.normalize(torch.randn(4, WIDTH)), torch.zeros(4, 16))
 
-    reference, judge = copy.deepcopy(tokenizer), copy.deepcopy(trainer.discriminator)
+    reference, judge = copy.deepcopy(tokenizer), copy.deepcopy(trainer.adversary.network)
     output, losses, _ = reference(batch, config.loss)
     quantizer = losses["quantizer"]
     content = (output - image_BCHW).abs().mean() + vgg(output, image_BCHW).mean()

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from v2l.configuration.tokenizer_training import Geometry
+from v2l.data.geometry import Geometry
 from v2l.data.manifest import SCHEMA, Manifest
 from v2l.io.storage import write_parquet
-from v2l.training.training_images import BatchOrder, TrainingImages, loader, random_resized_crop
+from v2l.training.batch_order import BatchOrder
+from v2l.training.training_images import TrainingImages, loader, random_resized_crop
 
 GEOMETRY = Geometry(image_size=12, resize_via=None, grid=3)
 IMAGES = 6
@@ -29,8 +30,8 @@ def manifest(folder, fit: str) -> Manifest:
         ramp(40 + number, 30).save(folder / name)
     rows = [(name, "train", 0, "a", [], [], 40, 30) for name in names]
     table = pa.table([pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), SCHEMA, strict=True)], SCHEMA)
-    facts = {"dataset": {"name": "ramps", "root": str(folder), "fit": fit, "classes": ["a"]}}
-    write_parquet(folder / "manifest.parquet", table, {}, facts)
+    metadata = {"dataset": {"name": "ramps", "root": str(folder), "fit": fit, "classes": ["a"]}}
+    write_parquet(folder / "manifest.parquet", table, {}, metadata)
     return Manifest.read(folder / "manifest.parquet")
 
 

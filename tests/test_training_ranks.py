@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.test_train_tokenizer import SECTION, toy, vgg  # noqa: F401
-from v2l.configuration.tokenizer_training import TrainTokenizer, merge
+from v2l.configuration.tokenizer_training import TrainTokenizer
+from v2l.configuration.variants import merge
 from v2l.errors import INTERRUPTED
 from v2l.io.canonical import canonical_json
 from v2l.io.storage import read_tensors

@@ -35,6 +35,21 @@ def test_every_experiment_dry_runs_to_all_tables(project, experiment):
     assert re.search(r"train_tokenizer +6\b", result.stdout) and re.search(r"make_tables +5\b", result.stdout)
 
 
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("results/table4_restoratoin.csv", ["table 'table4_restoratoin'", "did you mean `table4_restoration`?"]),
+        (
+            "results/demo/evaluate_llm/v2l/majority-vot/restoration.parquet",
+            ["predictor 'majority-vot'", "did you mean `majority-vote`?"],
+        ),
+    ],
+)
+def test_unknown_names_get_the_nearest_known_one(project, target, words):
+    result = project.snakemake("-n", target, "--config", "experiment=demo")
+    assert result.returncode and all(word in result.stdout for word in words), result.stdout
+
+
 def test_one_table_needs_only_its_own_stages(project):
     jobs = project.planned("results/table2_semantics.csv")
     assert jobs["train_tokenizer"] == 4 and jobs["make_tables"] == 1 and "evaluate_llm" not in jobs

@@ -22,6 +22,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     LlamaTokenizer,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForMaskedLM,
@@ -54,6 +55,13 @@ def sentences() -> list[str]:
     return [" ".join(rng.choice([*WORDS, "a", "photo", "of", "the"], 8)) for _ in range(400)]
 
 
+def shape(tokenizer: PreTrainedTokenizerBase, width: int, context: int) -> dict[str, int | float]:
+    """Settings of a transformer of two layers, with weights so large that its outputs differ from input to input."""
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.3}
+    sizes = {"hidden_size": width, "intermediate_size": 2 * width, "max_position_embeddings": context}
+    return {"vocab_size": len(tokenizer)} | layers | sizes
+
+
 def write_llama(folder: Path) -> None:
     """A LLaMA with a SentencePiece vocabulary: byte tokens, leading-space marker, three control tokens."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,17 +77,7 @@ def write_llama(folder: Path) -> None:
     (folder / "tokenizer.model").write_bytes(model.getvalue())
     tokenizer = LlamaTokenizer.from_pretrained(folder, legacy=False)
     tokenizer.save_pretrained(folder)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=1024,
-        bos_token_id=1,
-        eos_token_id=2,
-        initializer_range=0.3,
-    )
+    config = LlamaConfig(**shape(tokenizer, width=32, context=1024), bos_token_id=1, eos_token_id=2)
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
@@ -91,16 +89,7 @@ def write_roberta(folder: Path) -> None:
     model.train_from_iterator(sentences(), 320, special_tokens=list(special.values()), show_progress=False)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=model._tokenizer, **special)
     tokenizer.save_pretrained(folder)
-    config = RobertaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=40,
-        initializer_range=0.3,
-    )
-    RobertaForMaskedLM(config).save_pretrained(folder)
+    RobertaForMaskedLM(RobertaConfig(**shape(tokenizer, width=16, context=40))).save_pretrained(folder)
 
 
 def write_clip(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """A data set, codebooks, features and untrained tokenizers small enough for the tests of the token stages."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,11 +9,13 @@ import torch
 import yaml
 from PIL import Image
 
-from v2l.configuration.config import Config
-from v2l.configuration.dataset_entries import TASKS
+from v2l.configuration.config import Config, EvaluateLLM
 from v2l.configuration.experiment import validate
+from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 from v2l.configuration.slices import StageConfig, project
-from v2l.configuration.tokenizer_training import Network, merge
+from v2l.configuration.tokenizer_training import Network
+from v2l.configuration.variants import merge
+from v2l.data.geometry import network_geometry
 from v2l.data.manifest import SCHEMA
 from v2l.data.token_table import WORDS_SCHEMA
 from v2l.io.storage import write_parquet, write_tensors
@@ -31,6 +34,7 @@ NETWORK = Network(
     learned_codebook_size=12,
     learned_codebook_channels=8,
 )  # 4x4 tokens
+GEOMETRY = network_geometry(NETWORK)
 DEMO = Path(__file__).parents[1] / "config/experiments/demo.yaml"
 WIDTH, SUBWORDS, GLOBAL_CODES, GLOBAL_TOKENS = 16, 10, 7, 3
 TRAIN, VAL = 3, 4
@@ -78,7 +82,12 @@ def experiment(**overrides) -> Config:
         "datasets": {"pictures": {"kind": "folder", "root": "images"}},
         "samples": {
             "reconstruction": {"dataset": "pictures", "splits": ["val"]},
-            "restoration": {"dataset": "pictures", "splits": ["val"], "images": 3, "corruptions": ["none", *TASKS]},
+            "restoration": {
+                "dataset": "pictures",
+                "splits": ["val"],
+                "images": 3,
+                "corruptions": ["none", *RESTORATION_TASKS],
+            },
         },
         "train_tokenizer": {"dataset": "pictures"},
         "extract_tokens": {"batch_size": 2},
@@ -90,3 +99,9 @@ def experiment(**overrides) -> Config:
 def stage_config(stage: str, keys: list[str], job: dict[str, str], **overrides) -> StageConfig:
     """The slice of `experiment(**overrides)` under `keys` for a job of `stage`."""
     return StageConfig(stage, project(experiment(**overrides), keys, job))
+
+
+def task_section(task: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Section `evaluate_llm` of a job of `task`, as its rule passes it."""
+    config = Config.model_construct(evaluate_llm=EvaluateLLM.model_validate({task: settings}))
+    return project(config, [f"evaluate_llm.{task}"])["evaluate_llm"]

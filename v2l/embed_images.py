@@ -1,7 +1,7 @@
 """Stage embed_images: one image feature for every row of a data set's manifest."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,17 +11,18 @@ from tqdm import tqdm
 from v2l.configuration.slices import StageConfig
 from v2l.data.image_loading import load_batches
 from v2l.data.manifest import Manifest
-from v2l.encoders import load_encoder
+from v2l.encoders.loader import load_encoder
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.storage import matrix, vectors, write_tensors
 from v2l.pipeline.record import provenance
-from v2l.pipeline.shards import shared_out
+from v2l.pipeline.shards import sharded_tables
 from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
 
 
 def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
-    """Write `feature_ND`, float32 of unit length, a row for each manifest row. Fact: `encoder`, its registry name.
+    """Write `feature_ND`, float32 of unit length, a row for each manifest row. Metadata: `encoder`, its registry
+    name.
 
     Raises UserError on an image that has become unreadable since it was indexed.
     """
@@ -29,7 +30,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     count = len(manifest.image_id)
     blocks = [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
 
-    def features(blocks: list[np.ndarray]) -> Iterator[pa.Table]:
+    def features(blocks: Sequence[np.ndarray]) -> Iterator[pa.Table]:
         encoder = load_encoder(config.encoders[config.encoder], device())
         rows = np.concatenate(blocks)
         batches = load_batches(manifest, rows, lambda image, row: encoder.square(image, manifest.fit), size)
@@ -39,7 +40,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
                 progress.update(len(batch))
 
     record = provenance(config, inputs)
-    table = pa.concat_tables(shared_out(config, record, inputs, outputs, blocks, features))
+    table = pa.concat_tables(sharded_tables(config, record, inputs, outputs, blocks, features))
     feature_ND = torch.tensor(matrix(table["feature"]))
     write_tensors(outputs["features"], {"feature_ND": feature_ND}, record, {"encoder": config.encoder})
     logging.info("embedded %d images of %s, %d channels", count, config.job["dataset"], feature_ND.shape[1])

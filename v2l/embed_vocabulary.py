@@ -6,13 +6,13 @@ from functools import partial
 import pyarrow.parquet as pq
 
 from v2l.configuration.slices import StageConfig
-from v2l.encoders import load_encoder
 from v2l.encoders.imagenet_templates import prompt_templates
+from v2l.encoders.loader import load_encoder
 from v2l.encoders.text_embedding import embed_texts
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.storage import parquet_facts, write_tensors
+from v2l.io.storage import parquet_metadata, write_tensors
 from v2l.pipeline.record import provenance
-from v2l.pipeline.shards import shared_out
+from v2l.pipeline.shards import sharded_tables
 from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
 
@@ -20,17 +20,17 @@ from v2l.runtime import device
 def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Write `embedding_VD`, float32, a row for each vocabulary row: the mean over the templates of unit text features.
 
-    The mean is not normalised again (released). Facts: `vocabulary` of the input, `encoder`.
+    The mean is not normalised again (released). Metadata: `vocabulary` of the input, `encoder`.
     """
     settings = config.embed_vocabulary
     encoder = load_encoder(config.encoders[config.encoder], device())
     texts = pq.read_table(inputs["vocabulary"], columns=["text"])["text"].to_pylist()
     templates = prompt_templates(settings.templates)
     record = provenance(config, inputs)
-    share = partial(shared_out, config, record, inputs, outputs)
+    share = partial(sharded_tables, config, record, inputs, outputs)
     embedding_VD = embed_texts(encoder, texts, templates, settings.batch_size, share)
-    facts = {"vocabulary": parquet_facts(inputs["vocabulary"])["vocabulary"], "encoder": config.encoder}
-    write_tensors(outputs["embedding"], {"embedding_VD": embedding_VD}, record, facts)
+    metadata = {"vocabulary": parquet_metadata(inputs["vocabulary"])["vocabulary"], "encoder": config.encoder}
+    write_tensors(outputs["embedding"], {"embedding_VD": embedding_VD}, record, metadata)
     logging.info(
         "embedded %d entries with %d templates, %d channels", *embedding_VD.shape[:1], len(templates), encoder.dimension
     )

@@ -1,4 +1,4 @@
-"""The one exception that users meet, a check that raises it, and the exit status that asks for another start."""
+"""The one exception that users meet, what its messages need, and the exit status that asks for another start."""
 
 import math
 
@@ -15,6 +15,12 @@ class UserError(Exception):
         self.problem, self.expected, self.remedy = problem, expected, remedy
         stop = "" if problem.endswith("\n") else ". "
         super().__init__(f"{problem}{stop}Expected: {expected}. What to do: {remedy}.")
+
+
+def few(names: list[str]) -> str:
+    """The first five of `names`, and how many more there are, for a message."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def check_finite(what: str, step: int, losses: dict[str, float], remedy: str) -> None:

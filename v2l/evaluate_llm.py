@@ -5,24 +5,20 @@ Answers are stored raw with their prompts; scoring them is the next stage's work
 
 import logging
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
+from v2l.configuration.registry import implementation_of
 from v2l.configuration.slices import StageConfig
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.storage import parquet_facts, parquet_writer
-from v2l.llm.journal import Progress
+from v2l.io.storage import parquet_metadata, parquet_writer
+from v2l.llm.journal import Journal
 from v2l.pipeline.record import provenance, run_key
-from v2l.pipeline.shards import merged, run_shards
+from v2l.pipeline.shards import sharded_tables
 from v2l.pipeline.stage import run_stage
-from v2l.tasks import captioning, classification, masked, restoration, vqa
-
-PREPARE = {
-    "classification": classification.prepare,
-    "restoration": restoration.prepare,
-    "masked": masked.prepare,
-    "captioning": captioning.prepare,
-    "vqa": vqa.prepare,
-}
+from v2l.tasks.evaluation_task import EvaluationTask
 
 
 def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
@@ -34,27 +30,26 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """
     record = provenance(config, inputs)
     folder = Path(config.job["work"]) / run_key(config, record) if "work" in config.job else None
-    shards, shard = int(config.machine.get("shards", 1)), config.machine.get("shard")
-    schema, tables, total = PREPARE[config.job["task"]](config, inputs)
-    note = parquet_facts(inputs["tokens"])["tokenizer"]["note"]
-    facts = {"protocol": config.job["protocol"], "tokenizer_note": note}
-    title = f"{config.job['task']} by {config.job['predictor']}"
+    section = getattr(config.evaluate_llm, config.job["task"])
+    task: EvaluationTask = implementation_of(section)(config, inputs)
+
+    def answered(blocks: Sequence) -> Iterator[pa.Table]:
+        title = f"{config.job['task']} by {config.job['predictor']}"
+        mine = task.prompts * len(blocks) // max(1, len(task.blocks))
+        with Journal(title, mine, folder, int(config.machine.get("shard", 0))) as journal:
+            answer = task.answering(journal)
+            yield from map(answer, blocks)
+            journal.finish()
+
+    note = parquet_metadata(inputs["tokens"])["tokenizer"]["note"]
+    metadata = {"protocol": config.job["protocol"], "tokenizer_note": note}
     rows = 0
-    with parquet_writer(outputs["predictions"], schema, record, facts) as writer:
-        if folder and shards > 1 and shard is None:
-            for table in merged(run_shards(config, inputs, folder, shards, "predictions")):
-                writer.write_table(table.cast(writer.schema))
-                rows += len(table)
-        else:
-            place = (0, 1) if shard is None else (int(shard), shards)
-            with Progress(title, total // place[1], folder, *place) as progress:
-                for table in tables(progress):
-                    writer.write_table(table.cast(writer.schema))
-                    rows += len(table)
-                progress.finish()
-            if not progress.shared_out:
-                raise RuntimeError(f"task {config.job['task']} does not share out its blocks (`Progress.mine`)")
-    if folder and shard is None:
+    tables = sharded_tables(config, record, inputs, outputs, task.blocks, answered, folder)
+    with parquet_writer(outputs["predictions"], task.schema, record, metadata) as writer:
+        for table in tables:
+            writer.write_table(table.cast(writer.schema))
+            rows += len(table)
+    if folder:
         shutil.rmtree(folder, ignore_errors=True)
     logging.info("%d predictions by %s on %s", rows, config.job["predictor"], config.job["tokenizer"])
 

@@ -16,7 +16,7 @@ from v2l.configuration.slices import StageConfig
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.storage import write_parquet
 from v2l.llm.language_model import load_llm
-from v2l.llm.vocabulary import Words
+from v2l.llm.vocabulary import Vocabulary
 from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
@@ -56,7 +56,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Write all subwords, then their bigrams, then their trigrams: three blocks in one order."""
     section = config.expand_vocabulary
     model, tokenizer = load_llm(section.llm, config.llms[section.llm], device())
-    words = Words(tokenizer)
+    words = Vocabulary(tokenizer)
     ordinary = words.subwords()
     pairs = (words.subwords(reserved=True) if section.reserved else ordinary)[: section.max_subwords]
     ids = [number for number, _ in pairs]
@@ -72,8 +72,8 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
         "text": [text for _, text in pairs] + [words.text(entry) for entry in bigrams + trigrams],
     }
     counts = {"subwords": len(ids), "ordinary": len(ordinary)}
-    facts = {"vocabulary": words.identity(section.llm) | counts}
-    write_parquet(outputs["vocabulary"], pa.table(columns, schema=SCHEMA), provenance(config, inputs), facts)
+    metadata = {"vocabulary": words.identity(section.llm) | counts}
+    write_parquet(outputs["vocabulary"], pa.table(columns, schema=SCHEMA), provenance(config, inputs), metadata)
     logging.info("%d subwords of %s, as many bigrams and trigrams", len(ids), section.llm)
 
 

@@ -1,7 +1,7 @@
 """Stage extract_tokens: global and local token ids of a sample's images, clean and corrupted."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
@@ -17,41 +17,37 @@ from v2l.data.image_loading import load_batches, load_features
 from v2l.data.images import to_tensor
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import schema
-from v2l.encoders import load_encoder
+from v2l.encoders.loader import load_encoder
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.storage import ROWS_PER_GROUP, parquet_facts, parquet_writer, regrouped, vectors
+from v2l.io.storage import ROWS_PER_GROUP, parquet_metadata, parquet_writer, regrouped, vectors
 from v2l.models.tokenizer_file import load_tokenizer
 from v2l.models.vision_tokenizer import Codes, VisionTokenizer
 from v2l.pipeline.record import provenance
-from v2l.pipeline.shards import shared_out
+from v2l.pipeline.shards import sharded_tables
 from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
-from v2l.tasks.corruptions import corrupt
+from v2l.tasks.image_corruption import corrupted
 
 
 def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Write the token table (`v2l.data.token_table`): for each corruption of `job.sample`, its images in order.
 
     Clean rows take the stored image features; corrupted rows run the encoder on the corrupted tokenizer image.
-    Facts: `tokenizer` (the weights'), `grid` [h, w] and `vocabulary`. Raises UserError if the sample has no images, or
-    its features are not as wide as the global codes.
+    Metadata: `tokenizer` (the weights'), `grid` [h, w] and `vocabulary`. Raises UserError if the sample has no images,
+    or its features are not as wide as the global codes.
     """
     name, sample = config.job["sample"], config.samples[config.job["sample"]]
     manifest = Manifest.read(inputs["manifest"])
     tokenizer = load_tokenizer(inputs["weights"], device())
+    manifest.split_rows(sample.splits, f"samples.{name}.splits")
     rows = manifest.sample_rows(sample, config.seed)
-    if not len(rows):
-        raise UserError(
-            f"`samples.{name}.splits` is {sample.splits}, but {inputs['manifest']} has no such images",
-            f"some of {sorted(set(manifest.split))}",
-            "change the splits",
-        )
     feature_ND = load_features(inputs["features"], manifest)
-    if tokenizer.needs_features and feature_ND.shape[1] != (width := tokenizer.codebooks[1].shape[1]):
+    global_VD = tokenizer.codebooks[1] if tokenizer.needs_features else None
+    if global_VD is not None and feature_ND.shape[1] != global_VD.shape[1]:
         raise UserError(
-            f"tokenizer {tokenizer.name} has global codes of width {width}, the image features of {inputs['features']} "
-            f"width {feature_ND.shape[1]}",
+            f"tokenizer {tokenizer.name} has global codes of width {global_VD.shape[1]}, the image features of "
+            f"{inputs['features']} width {feature_ND.shape[1]}",
             "features of the encoder that its codebook was made with",
             "set `encoder` to that encoder; the authors' weights need CLIP ViT-L/14",
         )
@@ -60,11 +56,15 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     blocks = [(corruption, rows[start : start + size]) for corruption in sample.corruptions for start in starts]
     grid = [tokenizer.geometry.grid] * 2
     columns = schema(grid[0] * grid[1], tokenizer.global_tokens)
-    facts = {"tokenizer": tokenizer.facts, "grid": grid, "vocabulary": parquet_facts(inputs["words"])["vocabulary"]}
-    used = np.zeros(tokenizer.facts["codebooks"]["local_size"], dtype=bool)
+    metadata = {
+        "tokenizer": tokenizer.description,
+        "grid": grid,
+        "vocabulary": parquet_metadata(inputs["words"])["vocabulary"],
+    }
+    used = np.zeros(tokenizer.description["codebooks"]["local_size"], dtype=bool)
     record = provenance(config, inputs)
 
-    def extracted(blocks: list[tuple[str, np.ndarray]]) -> Iterator[pa.Table]:
+    def extracted(blocks: Sequence[tuple[str, np.ndarray]]) -> Iterator[pa.Table]:
         extractor = Extractor(config, manifest, tokenizer, feature_ND)
         with tqdm(total=sum(len(batch) for _, batch in blocks), unit="image", disable=None) as progress:
             for corruption, group in groupby(blocks, itemgetter(0)):
@@ -72,8 +72,8 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
                     yield table
                     progress.update(table.num_rows)
 
-    tables = shared_out(config, record, inputs, outputs, blocks, extracted)
-    with parquet_writer(outputs["tokens"], columns, record, facts) as writer:
+    tables = sharded_tables(config, record, inputs, outputs, blocks, extracted)
+    with parquet_writer(outputs["tokens"], columns, record, metadata) as writer:
         for table in regrouped(tables, ROWS_PER_GROUP):
             writer.write_table(table.cast(writer.schema))
             used[table["local_ids"].combine_chunks().flatten().to_numpy()] = True
@@ -99,7 +99,7 @@ class Extractor:
         def transform(image: Image.Image, row: int) -> Image.Image:
             image_id = self.manifest.image_id[row]
             blur = self.settings.corruption
-            return corrupt(
+            return corrupted(
                 image, corruption, self.tokenizer.geometry, self.manifest.fit, blur, self.config.seed, image_id
             )
 
@@ -110,7 +110,7 @@ class Extractor:
                 self.manifest.split[batch],
                 self.manifest.label[batch],
                 np.full(len(batch), corruption),
-                vectors(codes.global_BK) if self.tokenizer.has_global else pa.nulls(len(batch)),
+                pa.nulls(len(batch)) if codes.global_BK is None else vectors(codes.global_BK),
                 vectors(codes.local_BL),
             ]
             yield pa.table(values, names=columns.names).cast(columns)
@@ -118,10 +118,10 @@ class Extractor:
     @torch.inference_mode()
     def _ids(self, rows: np.ndarray, images: list[Image.Image], corruption: str) -> Codes:
         feature_BD = None
-        if self.tokenizer.needs_features:
-            stored = corruption == "none"
-            feature_BD = self.feature_ND[rows] if stored else self.encoder.encode_images(images, self.manifest.fit)
-            feature_BD = feature_BD.to(device())
+        if self.encoder and corruption != "none":
+            feature_BD = self.encoder.encode_images(images, self.manifest.fit).to(device())
+        elif self.tokenizer.needs_features:
+            feature_BD = self.feature_ND[rows].to(device())
         return self.tokenizer.encode(to_tensor(images).to(device()), feature_BD)
 
 

@@ -10,12 +10,13 @@ import logging
 import shutil
 import sys
 from pathlib import Path
+from typing import TypeGuard
 
 import yaml
 
 from v2l.assets.archives import has_members, unpack
 from v2l.assets.downloads import download_deb, download_huggingface, download_pip, download_url, wrong_hash
-from v2l.assets.lock_file import AnyAsset, select
+from v2l.assets.lock_file import AnyAsset, DebAsset, select
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
@@ -161,7 +162,7 @@ def _read_record(folder: Path) -> dict | None:
     return None
 
 
-def _is_of(record: dict | None, asset: AnyAsset) -> bool:
+def _is_of(record: dict | None, asset: AnyAsset) -> TypeGuard[dict]:
     """Whether a record stands for the locked version; a hash that the lock leaves open is the recorded one."""
     if record is None or record["kind"] != asset.kind:
         return False
@@ -170,7 +171,7 @@ def _is_of(record: dict | None, asset: AnyAsset) -> bool:
     return record["version"] == asset.version and asset.sha256 in (None, record["archive_sha256"])
 
 
-def _installed(asset: AnyAsset) -> bool:
+def _installed(asset: AnyAsset) -> TypeGuard[DebAsset]:
     return asset.kind == "deb" and has_members(Path(asset.installed), asset.members)
 
 

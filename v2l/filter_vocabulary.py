@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby, product
 from operator import itemgetter
 
@@ -19,9 +19,9 @@ from v2l.data.image_loading import load_features
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.storage import hash_tensor, parquet_facts, read_tensors, write_parquet, write_tensors
+from v2l.io.storage import hash_tensor, parquet_metadata, read_tensors, write_parquet, write_tensors
 from v2l.pipeline.record import provenance
-from v2l.pipeline.shards import shared_out
+from v2l.pipeline.shards import sharded_tables
 from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
 
@@ -31,12 +31,12 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
 
     Codebook: `global_VD` (kept entries), `local_VD` (all subwords; row i is code i), `global_entries_V` (vocabulary
     rows, ascending), and `subword_global_VD` with `subword_global_entries_V`, kept in the same way when subwords alone
-    are candidates (method v2l-subword). Entries without visible text are never kept. Facts of both outputs:
+    are candidates (method v2l-subword). Entries without visible text are never kept. Metadata of both outputs:
     `vocabulary`, and `codebooks` with the SHA-256 and the size of each.
     """
     settings = config.filter_vocabulary
     vocabulary = pq.read_table(inputs["vocabulary"])
-    facts = parquet_facts(inputs["vocabulary"])["vocabulary"]
+    metadata = parquet_metadata(inputs["vocabulary"])["vocabulary"]
     embedding_VD = read_tensors(inputs["embedding"])[0]["embedding_VD"]
     manifest = Manifest.read(inputs["manifest"])
     feature_ND = load_features(inputs["features"], manifest)
@@ -46,15 +46,9 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
             "one embedding per entry",
             "delete it and run embed_vocabulary again",
         )
-    rows = np.flatnonzero(manifest.split == settings.split)
-    if not len(rows):
-        raise UserError(
-            f"`filter_vocabulary.split` is {settings.split!r}, but {inputs['manifest']} has no such images",
-            f"one of {sorted(set(manifest.split))}",
-            "change the split",
-        )
+    rows = manifest.split_rows(settings.split, "filter_vocabulary.split")
     visible_V = np.array([any(map(_visible, text)) for text in vocabulary["text"].to_pylist()])
-    is_subword_V = np.arange(vocabulary.num_rows) < facts["subwords"]
+    is_subword_V = np.arange(vocabulary.num_rows) < metadata["subwords"]
     if visible_V.sum() < settings.top_k:
         raise UserError(
             f"the vocabulary has {visible_V.sum()} entries with visible text",
@@ -65,7 +59,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     batches = [rows[start : start + settings.batch_size] for start in range(0, len(rows), settings.batch_size)]
     blocks = list(product(candidates, batches))
 
-    def tables(blocks: list[tuple[str, np.ndarray]]) -> Iterator[pa.Table]:
+    def tables(blocks: Sequence[tuple[str, np.ndarray]]) -> Iterator[pa.Table]:
         for name, group in groupby(blocks, itemgetter(0)):
             candidate, batches = candidates[name], [batch for _, batch in group]
             for best in top_entries(embedding_VD[candidate], feature_ND, batches, min(settings.top_k, len(candidate))):
@@ -73,10 +67,10 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
 
     record = provenance(config, inputs)
     count_V = {name: np.zeros(vocabulary.num_rows, dtype=np.int64) for name in candidates}
-    for (name, _), table in zip(blocks, shared_out(config, record, inputs, outputs, blocks, tables), strict=True):
+    for (name, _), table in zip(blocks, sharded_tables(config, record, inputs, outputs, blocks, tables), strict=True):
         count_V[name] += np.bincount(table["entry"].to_numpy(), minlength=vocabulary.num_rows)
 
-    tensors, parts = {"local_VD": embedding_VD[: facts["subwords"]]}, []
+    tensors, parts = {"local_VD": embedding_VD[: metadata["subwords"]]}, []
     for name, candidate in candidates.items():
         kept = keep(settings, count_V[name])
         count = pa.array(count_V[name][kept], pa.int32())
@@ -88,9 +82,9 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
         )
         kinds = ", ".join(f"{number} {kind}s" for kind, number in Counter(entries["kind"].to_pylist()).items())
         logging.info("%s: kept %d of %d entries (%s) from %d images", name, len(kept), len(candidate), kinds, len(rows))
-    facts = {"vocabulary": facts, "codebooks": codebook_facts(tensors)}
-    write_tensors(outputs["codebook"], tensors, record, facts)
-    write_parquet(outputs["entries"], pa.concat_tables(parts), record, facts)
+    metadata = {"vocabulary": metadata, "codebooks": codebook_description(tensors)}
+    write_tensors(outputs["codebook"], tensors, record, metadata)
+    write_parquet(outputs["entries"], pa.concat_tables(parts), record, metadata)
 
 
 def keep(settings: FilterVocabulary, count_V: np.ndarray) -> np.ndarray:
@@ -135,14 +129,14 @@ def top_indices(score_BV: Tensor, top_k: int) -> Tensor:
     return indices
 
 
-def codebook_facts(tensors: dict[str, Tensor]) -> dict:
+def codebook_description(tensors: dict[str, Tensor]) -> dict:
     """Hash and number of codes of every codebook among `tensors`."""
-    facts: dict = {}
+    metadata: dict = {}
     for key, codebook_VD in tensors.items():
         if key.endswith("_VD"):
             name = key.removesuffix("_VD")
-            facts |= {name: hash_tensor(codebook_VD), f"{name}_size": len(codebook_VD)}
-    return facts
+            metadata |= {name: hash_tensor(codebook_VD), f"{name}_size": len(codebook_VD)}
+    return metadata
 
 
 def _visible(character: str) -> bool:

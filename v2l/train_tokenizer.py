@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from v2l.configuration.imported_weights import imported_files, is_imported
 from v2l.configuration.slices import StageConfig
-from v2l.configuration.tokenizer_training import TrainTokenizer, training_settings
+from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.data.image_loading import load_features
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import WORDS_SCHEMA
@@ -26,19 +27,19 @@ from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import write_beside
-from v2l.io.storage import parquet_facts, read_tensors, write_parquet
+from v2l.io.storage import parquet_metadata, read_tensors, write_parquet
 from v2l.models.discriminator import Discriminator
 from v2l.models.imports import import_tokenizer
 from v2l.models.losses import PerceptualLoss
 from v2l.models.lpips_network import load_lpips
-from v2l.models.tokenizer_file import METHODS
-from v2l.models.vision_tokenizer import VisionTokenizer, Words
+from v2l.models.tokenizer_file import tokenizer_class
+from v2l.models.vision_tokenizer import CodeWords, VisionTokenizer
 from v2l.pipeline.record import provenance, run_key
 from v2l.pipeline.stage import run_stage
 from v2l.runtime import device, rng
 from v2l.training.log import TrainingLog
-from v2l.training.loop import train
 from v2l.training.ranks import Ranks
+from v2l.training.tokenizer_loop import train
 from v2l.training.trainer import Trainer
 from v2l.training.training_images import TrainingImages
 from v2l.training.window import Window
@@ -57,17 +58,16 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     A tokenizer with a `checkpoint` is imported instead: inputs vocabulary, and codebook if its words are needed.
     """
     entry = config.tokenizers[config.job["tokenizer"]]
-    section = training_settings(config.train_tokenizer, entry)
-    if entry.imported:
-        imported = import_tokenizer(config.job["tokenizer"], entry, section, inputs)
-        record = provenance(config, inputs.with_files(entry.files))
+    if is_imported(entry):
+        imported = import_tokenizer(config.job["tokenizer"], entry, config.train_tokenizer, inputs)
+        record = provenance(config, inputs.with_files(imported_files(entry)))
         write(outputs, imported.tokenizer, imported.words, json.dumps(imported.line) + "\n", record, inputs)
         return
     ranks = Ranks.connect()
     record = provenance(config, inputs)
-    tokenizer, log = trained(config, section, inputs, Path(config.job["work"]) / run_key(config, record), ranks)
+    tokenizer, log = trained(config, inputs, Path(config.job["work"]) / run_key(config, record), ranks)
     if ranks.first:
-        words = METHODS[entry.method].words(
+        words = tokenizer_class(entry.method).words(
             entry, read_tensors(inputs["codebook"])[0], pq.read_table(inputs["vocabulary"])
         )
         write(outputs, tokenizer, words, log.text, record, inputs)
@@ -76,27 +76,25 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
 
 
 def write(
-    outputs: Outputs, tokenizer: VisionTokenizer, words: Words, metrics: str, record: dict, inputs: Inputs
+    outputs: Outputs, tokenizer: VisionTokenizer, words: CodeWords, metrics: str, record: dict, inputs: Inputs
 ) -> None:
     """All outputs of the stage."""
     tokenizer.save(outputs["weights"], record)
-    write_words(outputs["words"], words, record, parquet_facts(inputs["vocabulary"])["vocabulary"])
+    write_words(outputs["words"], words, record, parquet_metadata(inputs["vocabulary"])["vocabulary"])
     with atomic_path(outputs["metrics"]) as temporary:
         temporary.write_text(metrics)
     write_beside(outputs["metrics"], record)
 
 
-def write_words(path: Path, words: Words, record: dict, vocabulary: dict) -> None:
-    """The texts of a tokenizer's codes; fact `vocabulary` names the language model whose words they are."""
+def write_words(path: Path, words: CodeWords, record: dict, vocabulary: dict) -> None:
+    """The texts of a tokenizer's codes; metadata `vocabulary` names the language model whose words they are."""
     table = pa.table([range(len(words.texts)), *words], WORDS_SCHEMA)
     write_parquet(path, table, record, {"vocabulary": vocabulary})
 
 
-def trained(
-    config: StageConfig, section: TrainTokenizer, inputs: Inputs, folder: Path, ranks: Ranks
-) -> tuple[VisionTokenizer, TrainingLog]:
+def trained(config: StageConfig, inputs: Inputs, folder: Path, ranks: Ranks) -> tuple[VisionTokenizer, TrainingLog]:
     """The tokenizer after all steps, of which `folder` may hold a checkpoint, and its log."""
-    name = config.job["tokenizer"]
+    name, section = config.job["tokenizer"], config.train_tokenizer
     entry = config.tokenizers[name]
     manifest = Manifest.read(inputs["manifest"])
     rows = training_rows(manifest, section, ranks)
@@ -104,8 +102,8 @@ def trained(
     steps = section.max_steps or section.epochs * (len(rows) // section.global_batch_size)
 
     torch.manual_seed(int(rng(config.seed, "train_tokenizer").integers(2**63)))
-    tokenizer = METHODS[entry.method].create(name, entry, section, codebook).to(device())
-    tokenizer.require_subwords(parquet_facts(inputs["vocabulary"])["vocabulary"]["subwords"])
+    tokenizer = tokenizer_class(entry.method).create(name, entry, section, codebook).to(device())
+    tokenizer.require_subwords(parquet_metadata(inputs["vocabulary"])["vocabulary"]["subwords"])
     discriminator = Discriminator(section.network).to(device()) if section.loss.adversarial else None
     perceptual = None
     if section.loss.perceptual:
@@ -125,13 +123,7 @@ def trained(
 
 def training_rows(manifest: Manifest, section: TrainTokenizer, ranks: Ranks) -> np.ndarray:
     """Rows of the training split, enough of them for a batch that the ranks can share."""
-    rows = np.flatnonzero(manifest.split == section.split)
-    if not len(rows):
-        raise UserError(
-            f"train_tokenizer.split: data set {section.dataset!r} has no image in split {section.split!r}",
-            f"one of its splits: {', '.join(sorted(set(manifest.split)))}",
-            "name one of these, or check what index_images found",
-        )
+    rows = manifest.split_rows(section.split, "train_tokenizer.split")
     if section.global_batch_size > len(rows):
         raise UserError(
             f"train_tokenizer.global_batch_size is {section.global_batch_size}, with {len(rows)} training images",

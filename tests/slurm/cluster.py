@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 FOLDER = Path(os.environ.get("V2L_SLURM_FOLDER", "/tmp/v2l-slurm"))  # short: a UNIX socket's path has 108 characters
@@ -154,6 +154,11 @@ class Cluster:
         """One line for each job that the controller knows, finished ones too."""
         return self.run("squeue", "-h", "--states=all", "-S", "i", "-o", columns, *options).stdout.splitlines()
 
+    def release(self) -> None:
+        """Let requeued jobs start at once."""
+        for job_id in self.jobs("--states=pending", columns="%i"):
+            self.run("scontrol", "update", f"jobid={job_id}", "starttime=now", check=False)
+
     def wait(self, condition: Callable[[], object], seconds: float, what: str) -> object:
         """Poll until `condition` is true; returns its value."""
         end = time.monotonic() + seconds
@@ -216,6 +221,14 @@ class Cluster:
                 time.sleep(0.1)
             if self.alive(name):
                 os.kill(pid, signal.SIGKILL)
+
+
+def end(processes: Iterable[subprocess.Popen]) -> None:
+    """End what a test left running; each process leads a session of its own."""
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 if __name__ == "__main__":

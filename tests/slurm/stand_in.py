@@ -4,7 +4,6 @@ One step takes 0.2 s; rank 0 keeps the number of the next step in a checkpoint e
 writes every start, with its host and first step, to events.log beside it.
 """
 
-import hashlib
 import json
 import os
 import signal
@@ -14,14 +13,9 @@ import time
 from pathlib import Path
 
 from v2l.io.atomic import atomic_path
-from v2l.io.canonical import canonical_json
 from v2l.pipeline.stage import run_stage
 
 stop: list[int] = []
-
-
-def run_key(config, record) -> str:
-    return hashlib.sha256(canonical_json([config.data, record["inputs"]]).encode()).hexdigest()[:16]
 
 
 def run(config, inputs, outputs) -> None:

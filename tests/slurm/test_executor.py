@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.slurm.cluster import end
+
 pytestmark = pytest.mark.slurm
 ROOT = Path(__file__).parents[2]
 
@@ -59,8 +61,7 @@ class Run:
 
     def wait_for_start(self, number: int = 1) -> str:
         def began():
-            for job_id in self.cluster.jobs("--states=pending", columns="%i"):
-                self.cluster.run("scontrol", "update", f"jobid={job_id}", "starttime=now", check=False)
+            self.cluster.release()
             return len(self.started()) >= number
 
         self.cluster.wait(began, 90, f"start {number}")
@@ -71,10 +72,7 @@ class Run:
 def run(tmp_path, cluster):
     made = Run(tmp_path, cluster)
     yield made
-    for process in made.processes:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    end(made.processes)
 
 
 def test_jobs_end_where_accounting_is_switched_off(run, cluster):

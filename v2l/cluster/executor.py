@@ -4,6 +4,8 @@
 - When no status query of a round is answered, the plugin forgets its jobs and waits for ever: they are kept here.
 - A job that vanishes from SLURM, or whose state stays unknown, is named and counts as failed.
 - A job that a killed Snakemake left running is taken over instead of submitted beside itself.
+
+This replaces parts of the plugin that no release promises to keep: another minor version is refused at the start.
 """
 
 import getpass
@@ -12,6 +14,8 @@ import json
 import os
 import shlex
 import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 
 import snakemake_executor_plugin_slurm as plugin
@@ -28,17 +32,35 @@ from v2l.errors import UserError
 LOST_SECONDS = 600
 OUTAGE_SECONDS = 3600
 LEDGER = Path(".snakemake/slurm_jobs.jsonl")
+PACKAGE = "snakemake-executor-plugin-slurm"
+WRITTEN_FOR = "2.8.0"
+# What is replaced or called below: of the plugin's module, of its executor, and of that executor once it has begun.
+FUNCTIONS = (
+    *("query_job_status", "query_job_status_squeue", "query_job_status_sacct", "get_min_job_age"),
+    *("_status_lookup_ids", "get_submit_command", "set_gres_string"),
+)
+MEMBERS = (
+    *("check_active_jobs", "next_seconds_between_status_checks", "run_job"),
+    *("_report_job_submission_threadsafe", "get_partition_arg"),
+)
+ATTRIBUTES = ("run_uuid", "_fallback_account_arg")
 
 
 class Executor(plugin.Executor):
     """The plugin's executor; `answer` is what the last status query said, None if it said nothing."""
 
+    report_job_success: Callable[..., None]
+    report_job_error: Callable[..., None]
+    next_seconds_between_status_checks: float
+
     def __post_init__(self, test_mode: bool = False):
         try:
+            check_plugin()
             require_slurm()
             settings = self.workflow.executor_settings
             preflight.check_status_command(settings.status_command, settings.init_seconds_before_status_checks)
             super().__post_init__(test_mode)
+            _require(self, "Executor", ATTRIBUTES)
             self._check_requests()
             self.left_behind = self._find_left_behind()
         except UserError as error:
@@ -186,6 +208,27 @@ class Executor(plugin.Executor):
         alive = [record for record in records if (record["job_id"], record["run"]) in active]
         LEDGER.write_text("".join(json.dumps(record) + "\n" for record in alive))
         return {record["output"]: record for record in alive}
+
+
+def check_plugin() -> None:
+    """Raises UserError if the installed plugin is none that this module was written for, or lacks what it replaces."""
+    found, supported = metadata.version(PACKAGE), WRITTEN_FOR.rpartition(".")[0]
+    if found.split(".")[:2] != supported.split("."):
+        raise _unsupported(f"version {found} of the SLURM plugin is installed", f"version {supported}.x of {PACKAGE}")
+    _require(plugin, plugin.__name__, FUNCTIONS)
+    _require(plugin.Executor, "Executor", MEMBERS)
+
+
+def _require(owner: object, name: str, wanted: Sequence[str]) -> None:
+    if missing := [f"{name}.{attribute}" for attribute in wanted if not hasattr(owner, attribute)]:
+        problem = f"the installed SLURM plugin (version {metadata.version(PACKAGE)}) has no {', no '.join(missing)}"
+        raise _unsupported(
+            problem, f"{PACKAGE} as released in version {WRITTEN_FOR}, which v2l/cluster/executor.py changes"
+        )
+
+
+def _unsupported(problem: str, expected: str) -> UserError:
+    return UserError(problem, expected, f"run `make setup`, or `pip install {PACKAGE}=={WRITTEN_FOR}`")
 
 
 def _key(job) -> str:

@@ -63,7 +63,7 @@ def run_on_slurm(request, command: list[str]) -> None:
         job_id = submission.find_or_submit(request, batch_size, staged)
         state = None
         if job_id:
-            state = submission.wait(job_id, Progress(work / key, batch_size), lambda: bool(received))
+            state = submission.wait(job_id, LaunchReport(work / key, batch_size), lambda: bool(received))
     finally:
         if received:
             _leave(request, submission, received[0])
@@ -73,12 +73,11 @@ def run_on_slurm(request, command: list[str]) -> None:
 
 def parse_stage(command: list[str]):
     """Stage name, configuration, inputs, outputs and log of a stage's command line."""
-    from v2l.configuration.slices import StageConfig
-    from v2l.pipeline.stage import inputs_of, outputs_of, stage_parser
+    from v2l.pipeline.stage import inputs_of, job_config, outputs_of, stage_parser
 
     stage = command[command.index("-m") + 1].rsplit(".", 1)[1]
     found: argparse.Namespace = stage_parser(stage).parse_args(command[command.index("-m") + 2 :])
-    config = StageConfig(stage, json.loads(found.config))
+    config = job_config(stage, found.config)
     return stage, config, inputs_of(found.input), outputs_of(found.output), found.log
 
 
@@ -91,7 +90,7 @@ def stage_command(command: list[str], submission, outputs: dict[str, Path]) -> l
     return [changed[0], "-P", *changed[1:]]
 
 
-class Progress:
+class LaunchReport:
     """Shows step, losses, speed and the time left, when there is news and at most every half a minute."""
 
     def __init__(self, folder: Path, batch_size: int):

@@ -16,13 +16,13 @@ class Nodes(NamedTuple):
     default: bool
     state: str
     limit: str
-    count: str
+    number: str
     cpus: str
     memory_mb: str
     gpus: str
 
     def __str__(self) -> str:
-        return f"{self.count} nodes of {self.cpus} CPUs, {self.memory_mb} MB and {self.gpus} for at most {self.limit}"
+        return f"{self.number} nodes of {self.cpus} CPUs, {self.memory_mb} MB and {self.gpus} for at most {self.limit}"
 
 
 def check_status_command(command: str, first_look_seconds: int) -> None:

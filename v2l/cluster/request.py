@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from submitit import SlurmExecutor
 
 from v2l.configuration.slices import StageConfig
-from v2l.configuration.tokenizer_training import training_settings
 from v2l.errors import UserError
 
 
@@ -89,4 +88,4 @@ class Request(BaseModel):
 
 def batch_size_of(config: StageConfig) -> int:
     """Images of one training step of the rule's tokenizer."""
-    return training_settings(config.train_tokenizer, config.tokenizers[config.job["tokenizer"]]).global_batch_size
+    return config.train_tokenizer.global_batch_size

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from v2l.cluster.request import Request
 from v2l.configuration.config import Config
-from v2l.configuration.protocols import split_run
+from v2l.configuration.sources import Source
 from v2l.llm import memory
 
 GPU_MEMORY_MB = 80000
@@ -29,9 +29,9 @@ class Site:
         return {"gpu": self._gpus, "device_map": spread, "mem_mb": self._memory_mb}
 
     def _gpus(self, wildcards) -> int:
-        entry = self.config.llms.get(split_run(wildcards.predictor)[0])
+        entry = self.config.llms.get(Source.of_run("", wildcards.predictor).predictor)
         return memory.gpus(entry, int(self.defaults.get("gpu_memory_mb") or GPU_MEMORY_MB)) if entry else 0
 
     def _memory_mb(self, wildcards) -> int:
-        entry = self.config.llms.get(split_run(wildcards.predictor)[0])
+        entry = self.config.llms.get(Source.of_run("", wildcards.predictor).predictor)
         return 16000 + (memory.megabytes(entry) or 16000) if entry else 16000

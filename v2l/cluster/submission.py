@@ -18,6 +18,7 @@ from submitit.helpers import clean_env
 from v2l.cluster.commands import ENDED, active_jobs, ask, job_state, until
 from v2l.cluster.request import Request
 from v2l.cluster.training_task import LINES, TrainingTask
+from v2l.configuration.extensions import inherited
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 
@@ -120,9 +121,11 @@ class Submission:
         ignored = shutil.ignore_patterns("__pycache__")
         # The job may start days later, or start again: it runs the code that was submitted.
         shutil.copytree(PACKAGE, self.folder / "code" / PACKAGE.name, ignore=ignored)
+        extensions = [self._copied(path) for path in inherited()]
         (self.folder / "done.json").unlink(missing_ok=True)
         self._write(job_id=None, code=_code_hash(), host=socket.gethostname())
-        task = TrainingTask(command, (self.folder / "code").absolute(), self.folder.absolute(), request.restarts)
+        code, folder = (self.folder / "code").absolute(), self.folder.absolute()
+        task = TrainingTask(command, code, extensions, folder, request.restarts)
         site = {"SLURM_CONF": os.environ["SLURM_CONF"]} if "SLURM_CONF" in os.environ else {}
         with clean_env():  # a launcher inside a SLURM job must not hand that job's limits on
             os.environ |= site
@@ -138,6 +141,14 @@ class Submission:
         nodes, gpus = request.geometry(batch_size)
         logging.info("submitted SLURM job %s (%s): %d nodes x %d GPUs", job_id, self.job_name, nodes, gpus)
         return job_id
+
+    def _copied(self, extension: str) -> str:
+        """Path of a copy of an extension's file, which lies beside the package as the file does."""
+        place = Path(os.path.relpath(extension, PACKAGE.parent))
+        copy = self.folder.absolute().joinpath("code", *(part for part in place.parts if part != ".."))
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(extension, copy)
+        return str(copy)
 
     def _done(self) -> bool:
         return (self.folder / "done.json").exists()
@@ -199,5 +210,5 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _code_hash() -> str:
-    files = sorted(PACKAGE.rglob("*.py"))
+    files = [*sorted(PACKAGE.rglob("*.py")), *map(Path, inherited())]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

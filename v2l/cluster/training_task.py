@@ -12,6 +12,7 @@ from pathlib import Path
 from submitit import JobEnvironment
 from submitit.helpers import TorchDistributedEnvironment
 
+from v2l.configuration.extensions import VARIABLE
 from v2l.errors import INTERRUPTED
 from v2l.io.atomic import atomic_path
 
@@ -21,12 +22,15 @@ LINES = 15
 class TrainingTask:
     """Runs `command` with the environment of torch's distributed package; `folder` is shared by ranks and launcher.
 
+    `code` holds the package, `extensions` are paths of the run's extensions.
+
     USR2 (time limit near, preemption) and TERM (preemption, cancellation) become a request to stop at the next step
     boundary. After USR2 the job is requeued here; after TERM only SLURM knows whether it ends or starts again.
     """
 
-    def __init__(self, command: list[str], code: Path, folder: Path, restarts: int):
-        self.command, self.code, self.folder, self.restarts = command, code, folder, restarts
+    def __init__(self, command: list[str], code: Path, extensions: list[str], folder: Path, restarts: int):
+        self.command, self.code, self.extensions = command, code, extensions
+        self.folder, self.restarts = folder, restarts
         self.received: set[int] = set()
 
     def __call__(self) -> None:
@@ -55,7 +59,7 @@ class TrainingTask:
         self._fail(job, f"rank {job.global_rank} on {job.hostname} ended with exit code {code}", self._last_lines(job))
 
     def _run(self) -> int:
-        environment = os.environ | {"PYTHONPATH": str(self.code)}
+        environment = os.environ | {"PYTHONPATH": str(self.code), VARIABLE: os.pathsep.join(self.extensions)}
         process = subprocess.Popen(self.command, env=environment, preexec_fn=_ignore_requests)
         asked = 0.0
         while process.poll() is None:

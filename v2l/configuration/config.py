@@ -1,32 +1,30 @@
 """The one source of truth for configuration: a class for each stage, defaults at the paper's values.
 
 A default is the paper's value where the paper states one, else the released code's, else ours (docs/deviations.md).
-`python -m v2l.configuration.config` writes config/schema.json from these classes; a test keeps the two in step.
 """
 
-import json
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from v2l.configuration.dataset_entries import AnyDataset, Sample
-from v2l.configuration.entry import Entry, Template
+from v2l.configuration.baselines import BASELINES
+from v2l.configuration.dataset_entries import SAMPLES, AnyDataset, Sample
+from v2l.configuration.entry import SELECTION, Entry, Template, UserFile
 from v2l.configuration.evaluation import VQA, Captioning, Classification, Masked, Restoration
 from v2l.configuration.llm_finetuning import FinetuneLLM
-from v2l.configuration.model_entries import LLM, Encoder
-from v2l.configuration.tokenizer_entries import Tokenizer
+from v2l.configuration.metrics import IMAGE_METRICS
+from v2l.configuration.model_entries import LLM, AnyEncoder
+from v2l.configuration.registry import NameOf
+from v2l.configuration.tokenizer_entries import AnyTokenizer
 from v2l.configuration.tokenizer_training import TrainTokenizer
-
-SampleName = Literal[
-    *("classification", "semantics", "reconstruction", "restoration", "captioning", "vqa", "masked", "finetuning")
-]
 
 
 class FetchAssets(Entry):
     """Downloads of this experiment, by their name in config/assets.lock."""
 
-    assets: list[str] = []
+    assets: Annotated[list[str], SELECTION] = Field(
+        [], description="Assets that this experiment reads; `snakemake fetch_assets` gets them beforehand."
+    )
 
 
 class IndexImages(Entry):
@@ -41,8 +39,8 @@ class ExpandVocabulary(Entry):
     llm: str = Field(description="Registry name of the model whose vocabulary images are written in.")
     prompt: str = Field("a photo of", min_length=1, description="Text whose greedy continuation expands a subword.")
     max_subwords: int | None = Field(None, ge=1, description="Only the first so many ordinary subwords; null: all.")
-    reserved: bool = Field(False, description="Keep control tokens as subwords. released: true (all 32,000 ids).")
-    batch_size: int = Field(256, ge=1)
+    reserved: bool = Field(False, description="Keep control tokens as subwords.")
+    batch_size: int = Field(256, ge=1, description="Subwords of a batch.")
 
 
 class EmbedVocabulary(Entry):
@@ -50,40 +48,40 @@ class EmbedVocabulary(Entry):
 
     templates: Literal["imagenet-80"] | Annotated[list[Template], Field(min_length=1)] = Field(
         "imagenet-80",
-        description="Prompt templates with one {}; an entry's embedding is the mean over them (released).",
+        description="Prompt templates with one {}; an entry's embedding is the mean over them.",
     )
-    batch_size: int = Field(1024, ge=1)
+    batch_size: int = Field(1024, ge=1, description="Entries of a batch, each in one template.")
 
 
 class EmbedImages(Entry):
     """Image features, computed once for every stage that needs them."""
 
-    batch_size: int = Field(256, ge=1)
+    batch_size: int = Field(256, ge=1, description="Images of a batch.")
 
 
 class FilterVocabulary(Entry):
     """Global codebook: entries among the top-k of some training image (paper section 3.2)."""
 
-    dataset: str
-    split: str = "train"
-    top_k: int = Field(5, ge=1)
-    min_count: int = Field(
-        1, ge=1, description="Images whose top-k hold the entry. 1: the paper's union. released: 101."
-    )
-    batch_size: int = Field(256, ge=1)
+    dataset: str = Field(description="Data set whose images choose, by its name in `datasets`.")
+    split: str = Field("train", description="Split of the data set.")
+    top_k: int = Field(5, ge=1, description="Entries that each image chooses: those most similar to it.")
+    min_count: int = Field(1, ge=1, description="An entry is kept if so many images or more choose it.")
+    batch_size: int = Field(256, ge=1, description="Images of a batch.")
 
 
 class Corruption(Entry):
     """Pixel corruptions of the restoration tasks."""
 
     blur_kernels: list[Literal[3, 5, 7, 9, 11, 13, 15]] = Field(
-        [5, 7, 9, 11], min_length=1, description="Kernel sides in pixels; one is drawn per image (released)."
+        [5, 7, 9, 11], min_length=1, description="Kernel sides in pixels; one is drawn per image."
     )
     blur_sigma: float | None = Field(
         None, gt=0, description="Pixels. null: OpenCV's 0.3 * ((kernel - 1) / 2 - 1) + 0.8."
     )
     shift: Literal["corner-crop", "translate"] = Field(
-        "corner-crop", description="released: bottom-right instead of centre crop (square images do not move)."
+        "corner-crop",
+        description="corner-crop: bottom-right instead of centre crop, so square images do not move; translate: see "
+        "`shift_share`.",
     )
     shift_share: float = Field(0.25, gt=0, lt=1, description="Share of the side that translate moves right and down.")
 
@@ -92,13 +90,13 @@ class ExtractTokens(Entry):
     """Token ids of the samples."""
 
     corruption: Corruption = Corruption()
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, description="Images of a batch.")
 
 
 class ReconstructImages(Entry):
     """Decoding of token maps."""
 
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, description="Images of a batch.")
 
 
 class EvaluateLLM(Entry):
@@ -115,11 +113,19 @@ class ScorePredictions(Entry):
     """Metrics and their confidence intervals."""
 
     mode: Literal["standard"] = Field("standard", description="Reference implementations of every metric.")
-    lpips_weights: str = Field(description="LPIPS AlexNet weights (.safetensors) for the `lpips` package's network.")
-    frechet: Literal["inception-v3-fid", "efficientnet-lite0"] = "inception-v3-fid"
-    frechet_weights: str = Field(description="Local weights of the Frechet feature network.")
-    batch_size: int = Field(64, ge=1)
-    bootstrap_samples: int = Field(1000, ge=1)
+    lpips_weights: UserFile = Field(
+        description="LPIPS AlexNet weights (.safetensors) for the `lpips` package's network."
+    )
+    image_metrics: list[Annotated[str, NameOf(IMAGE_METRICS)]] = Field(
+        list(IMAGE_METRICS), min_length=1, description="Measured of every image against its original."
+    )
+    frechet: Literal["inception-v3-fid", "efficientnet-lite0"] = Field(
+        "inception-v3-fid",
+        description="Feature network of the Frechet distance. inception-v3-fid: column `fid`; others: their own.",
+    )
+    frechet_weights: UserFile = Field(description="Local weights of the Frechet feature network.")
+    batch_size: int = Field(64, ge=1, description="Images or captions of a batch.")
+    bootstrap_samples: int = Field(1000, ge=1, description="Draws of the items behind a 95 % confidence interval.")
     semantic_tokens: list[int] = Field([5, 21], min_length=1, description="Global tokens per image in table 2.")
 
 
@@ -134,20 +140,29 @@ class MakeFigures(Entry):
 
     images: int = Field(6, ge=1, description="Images in each figure.")
     words: int = Field(4, ge=1, description="Global tokens shown under each image (paper figure 6).")
-    dpi: int = Field(150, ge=30)
+    dpi: int = Field(150, ge=30, description="Dots per inch.")
 
 
 class Config(Entry):
     """A whole experiment. Registries are dicts; stages select from them by name."""
 
-    experiment: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    seed: int = Field(0, ge=0)
-    encoder: str = Field(description="Image-text encoder of every stage.")
-    llms: dict[str, LLM]
-    encoders: dict[str, Encoder]
-    datasets: dict[str, AnyDataset]
-    samples: dict[SampleName, Sample]
-    tokenizers: dict[str, Tokenizer]
+    extensions: Annotated[list[str], SELECTION] = Field(
+        [], description="Python files of your own, by path from the project's folder, that add to the registries."
+    )
+    experiment: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name of its file in config/experiments, and of its results."
+    )
+    seed: int = Field(0, ge=0, description="Of every random draw.")
+    encoder: str = Field(description="Image-text encoder of every stage, by its name in `encoders`.")
+    llms: dict[str, LLM] = Field(description="Language models, by names of your own.")
+    encoders: dict[str, AnyEncoder] = Field(description="Image-text encoders, by names of your own.")
+    datasets: dict[str, AnyDataset] = Field(description="Data sets, by names of your own.")
+    samples: dict[Annotated[str, NameOf(SAMPLES)], Sample] = Field(
+        description="Images that a part of the evaluation looks at: "
+        + ", ".join(f"{name} ({use})" for name, use in SAMPLES.items())
+        + "."
+    )
+    tokenizers: dict[str, AnyTokenizer] = Field(description="Tokenizer variants, by names of your own.")
     fetch_assets: FetchAssets = FetchAssets()
     index_images: IndexImages = IndexImages()
     expand_vocabulary: ExpandVocabulary
@@ -169,13 +184,6 @@ class Config(Entry):
         for name in entries:
             if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
                 raise ValueError(f"registry name {name!r} must be made of letters, digits, '-', '_' and '.'")
+            if name in BASELINES:
+                raise ValueError(f"registry name {name!r} is that of a baseline; choose another")
         return entries
-
-
-def schema_text() -> str:
-    """The JSON schema of `Config`, as it stands in config/schema.json."""
-    return json.dumps(Config.model_json_schema(), indent=2, sort_keys=True) + "\n"
-
-
-if __name__ == "__main__":
-    Path("config/schema.json").write_text(schema_text())

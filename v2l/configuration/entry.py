@@ -1,9 +1,33 @@
 """What every configuration class is made of."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+
+class Mark:
+    """Says something about a key that the key's type does not."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"Mark({self.text})"
+
+
+class NeededWith(Mark):
+    """A file that a job reads only where key `key` beside it is set."""
+
+    def __init__(self, key: str):
+        super().__init__(f"needed with {key}")
+        self.key = key
+
+
+USER_FILE = Mark("a file or folder that must be there before a job reads it")
+SELECTION = Mark("which things an experiment runs: a further one must not rerun the others, so no job gets it")
+
+UserFile = Annotated[str, USER_FILE]
+OptionalUserFile = Annotated[str | None, USER_FILE]
 Template = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]  # a text with exactly one {}
 
 
@@ -11,3 +35,10 @@ class Entry(BaseModel):
     """Base of every config class: unknown keys are errors, values do not change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in type(self).model_fields:
+                raise AttributeError(f"key `{name}` of {type(self).__name__} was not passed to this job by its rule")
+            return super().__getattr__(name)

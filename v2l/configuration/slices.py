@@ -3,44 +3,42 @@
 A stage that reads a key which its rule did not pass fails at once, so the rerun triggers can be trusted.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import TypeAdapter
 
-from v2l.configuration.config import Config, EvaluateLLM
+from v2l.configuration.config import Config
+from v2l.configuration.entry import SELECTION, Entry
+from v2l.configuration.registry import EntryOf
 from v2l.io.canonical import canonical_json
 
 REGISTRIES = ("llms", "encoders", "datasets", "samples", "tokenizers")
-SELECTIONS = [
-    ("fetch_assets", "assets"),
-    ("train_tokenizer", "tokenizers"),
-    *[
-        ("evaluate_llm", task, key)
-        for task in EvaluateLLM.model_fields
-        for key in ("tokenizers", "llms", "baselines", "protocols")
-    ],
-    ("evaluate_llm", "restoration", "held_out", "tokenizers"),
-]
 
 
-class StageConfig:
+if TYPE_CHECKING:
+    Sections = Config
+else:
+    Sections = object
+
+
+class StageConfig(Sections):
     """A typed slice of `Config` plus `job`, the rule's wildcards (for example the tokenizer's name).
 
     Attributes are the `Config` fields that `data` holds (`config.seed`, `config.expand_vocabulary`,
-    `config.llms["name"]`); `stage` is the stage's name and `data` the plain JSON value. `machine` holds what a profile
-    says of the machine (shards, device map): it decides no result and is in no record.
+    `config.llms["name"]`), and these hold no key that `data` does not; `stage` is the stage's name and `data` the plain
+    JSON value. `machine` holds what a profile says of the machine (shards, device map): it decides no result and is in
+    no record.
     """
 
     def __init__(self, stage: str, data: dict[str, Any], machine: dict[str, str] | None = None):
         self.stage, self.data, self.machine = stage, data, machine or {}
         self.job: dict[str, str] = data.get("job", {})
-        for key, value in data.items():
-            if key != "job":
-                field = Config.model_fields[key]
-                setattr(self, key, TypeAdapter(field.annotation).validate_python(value))
+        self._config = closed(Config, {key: value for key, value in data.items() if key != "job"})
 
-    def __getattr__(self, name: str):
-        raise AttributeError(f"stage {self.stage} has no config section {name!r}: add it to the rule's params")
+    def __getattr__(self, name: str) -> Any:
+        if name in Config.model_fields and name not in self.data:
+            raise AttributeError(f"stage {self.stage} has no config section {name!r}: add it to the rule's params")
+        return getattr(self._config, name)
 
     @property
     def text(self) -> str:
@@ -48,22 +46,73 @@ class StageConfig:
         return canonical_json(self.data)
 
 
+def closed(model: type[Entry], data: dict[str, Any]) -> Any:
+    """An object of `model` that has the keys of `data` and no others, not even those with a default."""
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        field = model.model_fields[key]
+        kind: Any = field.annotation
+        if found := entry_class(kind, value):
+            values[key] = closed(found, value)
+        elif isinstance(value, dict) and any(entry_class(value_kind(kind), item) for item in value.values()):
+            classes = {name: entry_class(value_kind(kind), item) for name, item in value.items()}
+            values[key] = {name: closed(found, value[name]) for name, found in classes.items() if found}
+        else:
+            values[key] = TypeAdapter(Annotated[kind, *field.metadata, None]).validate_python(value)
+    made = model.model_construct(**values)
+    for key in set(model.model_fields) - set(values):
+        made.__dict__.pop(key, None)
+    return made
+
+
+def entry_class(kind: Any, value: Any) -> type[Entry] | None:
+    """The class of a configured `value` of type `kind`, if that is a section or an entry."""
+    if not isinstance(value, dict):
+        return None
+    if isinstance(kind, type) and issubclass(kind, Entry):
+        return kind
+    marks = [mark for mark in get_args(kind) if isinstance(mark, EntryOf)]
+    return marks[0].registry[value[marks[0].tag]] if marks else None
+
+
+def value_kind(kind: Any) -> Any:
+    """The type of a mapping's values; None for other types."""
+    return get_args(kind)[1] if get_origin(kind) is dict else None
+
+
 def project(config: Config, keys: list[str], job: dict[str, str] | None = None) -> dict[str, Any]:
     """The slice of `config` under dotted `keys` (`seed`, `train_tokenizer`, `llms.<name>`) with `job`.
 
     Selections (which models and variants an experiment runs) are left out: a further one must not rerun the others.
     """
-    full = config.model_dump(mode="json")
     data: dict[str, Any] = {"job": job} if job else {}
     for key in keys:
         *parents, last = key.split(".", 1) if key.split(".")[0] in REGISTRIES else key.split(".")
-        source, target = full, data
+        source: Any = config
+        target = data
         for parent in parents:
-            source, target = source[parent], target.setdefault(parent, {})
-        target[last] = source[last]
-    for *parents, last in SELECTIONS:
-        section = data
-        for parent in parents:
-            section = section.get(parent, {})
-        section.pop(last, None)
+            source, target = _step(source, parent), target.setdefault(parent, {})
+        target[last] = _plain(_step(source, last))
     return data
+
+
+def _step(value: Any, key: str) -> Any:
+    return value[key] if isinstance(value, dict) else getattr(value, key)
+
+
+def _plain(value: Any) -> Any:
+    """The JSON value of a part of the configuration, without selections."""
+    if isinstance(value, Entry):
+        return _without_selections(type(value), value.model_dump(mode="json"))
+    return TypeAdapter(Any).dump_python(value, mode="json")
+
+
+def _without_selections(model: type[Entry], data: dict[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for key, value in data.items():
+        field = model.model_fields.get(key)
+        if field and SELECTION in field.metadata:
+            continue
+        section = entry_class(field.annotation, value) if field else None
+        kept[key] = _without_selections(section, value) if section else value
+    return kept

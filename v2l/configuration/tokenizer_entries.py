@@ -1,43 +1,52 @@
 """Registry entries of tokenizer variants."""
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from v2l.configuration.entry import Entry
+from v2l.configuration.entry import Entry, OptionalUserFile, UserFile
+from v2l.configuration.registry import EntryOf, Registry
 
 CODEBOOK_FILES = ("local_codebook_embedding.pth", "global_codebook_embedding.pth", "global_vocabulary.npy")
 
 
-class TokenizerEntry(Entry):
-    """Fields that every tokenizer variant has."""
+METHOD = Field(description="How it is made; decides the other keys.")
 
+
+class TokenizerEntry(Entry):
+    """Fields that every tokenizer variant has.
+
+    `implementation` is its network; `labels` names each method for readers, `wordless` those without words to read.
+    """
+
+    implementation: ClassVar[str]
+    labels: ClassVar[dict[str, str]]
+    wordless: ClassVar[frozenset[str]] = frozenset()
+
+    method: Annotated[str, METHOD]
     train_tokenizer: dict[str, Any] = Field(
         {}, description="Keys of section `train_tokenizer` that this variant sets otherwise, nested as there."
     )
-
-    @property
-    def imported(self) -> bool:
-        """Whether its weights come from a published checkpoint instead of training."""
-        return "checkpoint" in self.files
-
-    @property
-    def files(self) -> dict[str, Path | list[Path]]:
-        """The user's files that it is imported from, by kind; none if it is trained."""
-        return {}
 
 
 class V2LEntry(TokenizerEntry):
     """The paper's tokenizer and its two reductions."""
 
+    implementation: ClassVar[str] = "v2l.models.v2l:V2LTokenizer"
+    labels: ClassVar[dict[str, str]] = {
+        "v2l": "V2L Tokenizer",
+        "v2l-subword": "V2L without expansion",
+        "v2l-local": "V2L without global tokens",
+    }
+    wordless: ClassVar[frozenset[str]] = frozenset({"v2l-local"})
+
     method: Literal["v2l", "v2l-local", "v2l-subword"] = Field(
         description="v2l: the paper's; v2l-local: without global path; v2l-subword: global codes are single subwords."
     )
-    checkpoint: str | None = Field(
+    checkpoint: OptionalUserFile = Field(
         None, description="The authors' checkpoint (.pth): imported instead of trained. v2l and v2l-local only."
     )
-    codebooks: str | None = Field(
+    codebooks: OptionalUserFile = Field(
         None,
         description="Folder with the authors' local_codebook_embedding.pth, global_codebook_embedding.pth and "
         "global_vocabulary.npy, the words of an imported checkpoint; null: this experiment's own codebooks.",
@@ -51,21 +60,19 @@ class V2LEntry(TokenizerEntry):
             raise ValueError("`codebooks` are those of a `checkpoint`; name both, or neither")
         return self
 
-    @property
-    def files(self) -> dict[str, Path | list[Path]]:
-        files = {"checkpoint": Path(self.checkpoint)} if self.checkpoint else {}
-        if self.codebooks:
-            needed = CODEBOOK_FILES if self.method == "v2l" else CODEBOOK_FILES[:1]
-            files["codebooks"] = [Path(self.codebooks) / name for name in needed]
-        return files
-
 
 class VQGANEntry(TokenizerEntry):
     """VQ-GAN with its own learned codebook."""
 
-    method: Literal["vqgan"]
-    checkpoint: str | None = Field(None, description="A taming-transformers checkpoint: imported instead of trained.")
-    checkpoint_config: str | None = Field(None, description="The checkpoint's YAML configuration (model.yaml).")
+    implementation: ClassVar[str] = "v2l.models.vqgan:VQGANTokenizer"
+    labels: ClassVar[dict[str, str]] = {"vqgan": "VQ-GAN"}
+    wordless: ClassVar[frozenset[str]] = frozenset({"vqgan"})
+
+    method: Annotated[Literal["vqgan"], METHOD]
+    checkpoint: OptionalUserFile = Field(
+        None, description="A taming-transformers checkpoint: imported instead of trained."
+    )
+    checkpoint_config: OptionalUserFile = Field(None, description="The checkpoint's YAML configuration (model.yaml).")
 
     @model_validator(mode="after")
     def _imports(self) -> Self:
@@ -73,17 +80,15 @@ class VQGANEntry(TokenizerEntry):
             raise ValueError("`checkpoint` and `checkpoint_config` belong together; name both, or neither")
         return self
 
-    @property
-    def files(self) -> dict[str, Path | list[Path]]:
-        named = {"checkpoint": self.checkpoint, "checkpoint_config": self.checkpoint_config}
-        return {kind: Path(path) for kind, path in named.items() if path}
-
 
 class LQAEEntry(TokenizerEntry):
     """LQAE: a frozen masked language model's word embeddings as codebook (Liu et al. 2023; defaults: its code)."""
 
-    method: Literal["lqae"]
-    language_model: str = Field(
+    implementation: ClassVar[str] = "v2l.models.lqae:LQAETokenizer"
+    labels: ClassVar[dict[str, str]] = {"lqae": "LQAE"}
+
+    method: Annotated[Literal["lqae"], METHOD]
+    language_model: UserFile = Field(
         description="Hugging Face folder of a masked language model, with or without head. LQAE: RoBERTa-base."
     )
     patch_size: int = Field(16, ge=1, description="Pixels of a token's side; image side: network.image_size.")
@@ -101,7 +106,10 @@ class LQAEEntry(TokenizerEntry):
 class SPAEEntry(TokenizerEntry):
     """SPAE in our reading, no code of it was released: a pyramid of subwords (`v2l.models.spae`)."""
 
-    method: Literal["spae"]
+    implementation: ClassVar[str] = "v2l.models.spae:SPAETokenizer"
+    labels: ClassVar[dict[str, str]] = {"spae": "SPAE (our reading)"}
+
+    method: Annotated[Literal["spae"], METHOD]
     pyramid: list[Annotated[int, Field(ge=1)]] = Field(
         [1, 2, 4, 8, 16, 16],
         min_length=2,
@@ -117,17 +125,10 @@ class SPAEEntry(TokenizerEntry):
         0.2, gt=0, description="Of the softmax over negative squared distances to codes, in units of their variance."
     )
 
-    def pyramid_problem(self, grid: int) -> str | None:
-        """What `pyramid` should be on a token map of side `grid` and is not; None if it fits."""
-        if self.pyramid[-1] != grid:
-            return f"the last side must be that of the token map, {grid}"
-        if self.pyramid != sorted(self.pyramid):
-            return "sides must ascend"
-        if uneven := [side for side in self.pyramid if grid % side]:
-            return f"every side must divide that of the token map, {grid}; {uneven[0]} does not"
-        if self.semantic_layers >= len(self.pyramid):
-            return f"it must have more sides than `semantic_layers` = {self.semantic_layers}, the last has no guidance"
-        return None
 
-
-Tokenizer = Annotated[V2LEntry | VQGANEntry | LQAEEntry | SPAEEntry, Field(discriminator="method")]
+TOKENIZER_METHODS: Registry[type[TokenizerEntry]] = Registry(
+    "tokenizer method",
+    {method: entry for entry in (V2LEntry, VQGANEntry, LQAEEntry, SPAEEntry) for method in entry.labels},
+    base="v2l.models.vision_tokenizer:VisionTokenizer",
+)
+AnyTokenizer = Annotated[TokenizerEntry, EntryOf(TOKENIZER_METHODS, "method")]

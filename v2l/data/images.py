@@ -7,19 +7,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from v2l.configuration.tokenizer_training import Geometry
+from v2l.data.geometry import Geometry
 
 WHITE = (255, 255, 255)
 
 
 def open_image(path: Path) -> Image.Image:
     """The RGB image at `path`; transparent pixels become white. Raises OSError on a truncated or non-image file."""
-    with Image.open(path) as image:
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
+    with Image.open(path) as file:
+        if file.mode in ("RGBA", "LA", "PA") or "transparency" in file.info:
+            image = file.convert("RGBA")
             canvas = Image.new("RGBA", image.size, WHITE + (255,))
             return Image.alpha_composite(canvas, image).convert("RGB")
-        return image.convert("RGB")
+        return file.convert("RGB")
 
 
 def square_image(image: Image.Image, size: int, fit: str) -> Image.Image:
@@ -48,7 +48,7 @@ def resize_shorter_side(image: Image.Image, size: int) -> Image.Image:
 
 
 def tokenizer_image(image: Image.Image, geometry: Geometry, fit: str) -> Image.Image:
-    """The square image that the tokenizers see (facts: released training resizes via 224, then bilinear)."""
+    """The square image that the tokenizers see (released training resizes via 224, then bilinear)."""
     if geometry.resize_via is None:
         return square_image(image, geometry.image_size, fit)
     via = square_image(image, geometry.resize_via, fit)

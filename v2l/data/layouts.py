@@ -1,117 +1,113 @@
-"""Where the images of each kind of data set lie, and which class and split they belong to. No image is opened."""
+"""Data sets whose classes are folders or labels: folders of images, ImageNet and mini-ImageNet."""
 
-import csv
 import os
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-from v2l.configuration.dataset_entries import AnyDataset, FolderDataset, ImageNetDataset, MiniImageNetDataset
-from v2l.data.annotations import Listed, list_coco_captions, list_easy_vqa, list_vqa_v2
-from v2l.errors import UserError
+from v2l.configuration.dataset_entries import FolderDataset, ImageNetDataset, MiniImageNetDataset
+from v2l.data.csv_lists import read_csv
+from v2l.data.layout import Layout, Listed
+from v2l.data.synsets import distinct_names, synset_names
+from v2l.errors import UserError, few
+from v2l.runtime import rng
 
 PHOTO_ENDINGS = (".jpeg", ".jpg", ".png")
-WITHOUT_CLASSES = ("coco_captions", "vqa_v2", "easy_vqa")
 
 
-def list_images(dataset: AnyDataset) -> list[Listed]:
-    """Every image file of a data set, sorted by `image_id`.
+class FolderLayout(Layout[FolderDataset]):
+    """Class folders; a class key is a folder's path below root. The first line of a text file beside is a caption."""
 
-    The class key is a folder's path below root for kind `folder`, the wnid for ImageNet's kinds, empty for data sets
-    without classes. Raises UserError for a missing root, split folder or list, when there is no image at all, and when
-    a list names an image twice.
-    """
-    root = Path(dataset.root)
-    if not root.is_dir():
-        raise UserError(
-            f"{root} (root of a data set) is not a folder", "the folder of its images", "correct `root` in the config"
-        )
-    listing = LAYOUTS[dataset.kind](dataset, root)
-    if not listing:
-        raise UserError(
-            f"{root} holds no images", f"the layout of kind `{dataset.kind}`", "correct the data set's config entry"
-        )
-    listing = sorted(listing, key=lambda item: item.image_id)
-    twice = [
-        item.image_id
-        for item, following in zip(listing, listing[1:], strict=False)
-        if item.image_id == following.image_id
-    ]
-    if twice:
-        problem = f"{root}: {_few(twice)} listed more than once"
-        raise UserError(problem, "each image once, in one split", "correct the split lists")
-    return listing
+    def list_images(self) -> list[Listed]:
+        endings = tuple(ending.lower() for ending in self.dataset.extensions)
+        listing = []
+        for path in _files(self.root, endings):
+            *folders, _ = path.relative_to(self.root).parts
+            if len(folders) >= self.dataset.class_depth and not set(folders) & set(self.dataset.exclude):
+                key = "/".join(folders[: self.dataset.class_depth])
+                listing.append(Listed(path.relative_to(self.root).as_posix(), key, "", _caption(path)))
+        return listing
 
-
-def class_names(dataset: AnyDataset, keys: list[str]) -> list[str]:
-    """A distinct human-readable name for each class key.
-
-    Kind `folder`: the folder's name with underscores as spaces; folders of one name take their parents' names in front.
-    Others: the first synonym of the wnid; of wnids that share it, each adds its next synonym in parentheses, and those
-    that have none add the wnid if they still collide. Data sets without classes: one empty name. Raises UserError for a
-    wnid that the synset file lacks.
-    """
-    if dataset.kind in WITHOUT_CLASSES:
-        return ["" for _ in keys]
-    if dataset.kind == "folder":
+    def class_names(self, keys: list[str]) -> list[str]:
+        """The folder's name with underscores as spaces; folders of one name take their parents' names in front."""
         words = [key.replace("_", " ") for key in keys]
-        return _distinct(
+        return distinct_names(
             [[text.rsplit("/", 1)[-1], text.replace("/", " "), key] for text, key in zip(words, keys, strict=True)]
         )
-    synsets = _read_synsets(Path(dataset.synsets))
-    unknown = [key for key in keys if key not in synsets]
-    if unknown:
-        problem = f"{dataset.synsets} has no line for {_few(unknown)}"
-        raise UserError(
-            problem,
-            "a line `wnid name, synonym, ...` for every class folder",
-            "complete the file or remove the folders",
-        )
-    choices = []
-    for key in keys:
-        first, *others = synsets[key]
-        choices.append([first, f"{first} ({others[0]})" if others else first, f"{first} ({key})"])
-    return _distinct(choices)
+
+    def divide(self, readable: list[Listed], name: str, seed: int) -> list[Listed]:
+        """Images of the classes that have `min_images` readable ones, their splits drawn.
+
+        Raises UserError if there is no such class.
+        """
+        counts = Counter(item.key for item in readable)
+        kept = [item for item in readable if counts[item.key] >= self.dataset.min_images]
+        if not kept:
+            problem = f"data set {name}: no class has datasets.{name}.min_images = {self.dataset.min_images} images"
+            largest = ", ".join(f"{key}: {count}" for key, count in counts.most_common(3)) or "none"
+            remedy = "lower min_images, or correct root, class_depth and exclude"
+            raise UserError(problem, f"at least one such class (largest here: {largest})", remedy)
+        splits = draw_splits(kept, self.dataset.train_share, seed)
+        return [replace(item, split=split) for item, split in zip(kept, splits, strict=True)]
 
 
-def _folder(dataset: FolderDataset, root: Path) -> list[Listed]:
-    endings = tuple(ending.lower() for ending in dataset.extensions)
-    listing = []
-    for path in _files(root, endings):
-        *folders, _ = path.relative_to(root).parts
-        if len(folders) >= dataset.class_depth and not set(folders) & set(dataset.exclude):
-            key = "/".join(folders[: dataset.class_depth])
-            listing.append(Listed(path.relative_to(root).as_posix(), key, "", _caption(path)))
-    return listing
+class ImageNetLayout(Layout[ImageNetDataset]):
+    """ImageNet's folders; a class key is a wnid."""
+
+    def list_images(self) -> list[Listed]:
+        labels = self.dataset.val_labels
+        listing = _class_folders(self.root, "train")
+        flat = sorted(path for path in _split(self.root, "val").iterdir() if path.suffix.lower() in PHOTO_ENDINGS)
+        if not flat:
+            return listing + _class_folders(self.root, "val")
+        if labels is None:
+            remedy = "set val_labels to the list (LOC_val_solution.csv)"
+            raise UserError(f"{self.root / 'val'} holds images without class folders", "a label list", remedy)
+        rows = read_csv(Path(labels), ["ImageId", "PredictionString"])
+        wnids = {image: prediction.split()[0] for image, prediction in rows if prediction.strip()}
+        unlabelled = [path.name for path in flat if path.stem not in wnids]
+        if unlabelled:
+            problem = f"{labels} has no label for {few(unlabelled)}"
+            raise UserError(
+                problem, f"a row for every image of {self.root / 'val'}", "use the list that belongs to these images"
+            )
+        return listing + [Listed(f"val/{path.name}", wnids[path.stem], "val") for path in flat]
+
+    def class_names(self, keys: list[str]) -> list[str]:
+        """Names of the synset list."""
+        return synset_names(Path(self.dataset.synsets), keys)
 
 
-def _imagenet(dataset: ImageNetDataset, root: Path) -> list[Listed]:
-    listing = _class_folders(root, "train")
-    flat = sorted(path for path in _split(root, "val").iterdir() if path.suffix.lower() in PHOTO_ENDINGS)
-    if not flat:
-        return listing + _class_folders(root, "val")
-    if dataset.val_labels is None:
-        remedy = "set val_labels to the list (LOC_val_solution.csv)"
-        raise UserError(f"{root / 'val'} holds images without class folders", "a label list", remedy)
-    rows = _read_csv(Path(dataset.val_labels), ["ImageId", "PredictionString"])
-    wnids = {image: prediction.split()[0] for image, prediction in rows if prediction.strip()}
-    unlabelled = [path.name for path in flat if path.stem not in wnids]
-    if unlabelled:
-        problem = f"{dataset.val_labels} has no label for {_few(unlabelled)}"
-        raise UserError(
-            problem, f"a row for every image of {root / 'val'}", "use the list that belongs to these images"
-        )
-    return listing + [Listed(f"val/{path.name}", wnids[path.stem], "val") for path in flat]
+class MiniImageNetLayout(Layout[MiniImageNetDataset]):
+    """mini-ImageNet's lists or folders; a class key is a wnid."""
+
+    def list_images(self) -> list[Listed]:
+        listing = []
+        for split in ("train", "val", "test"):
+            labels = self.root / f"{split}.csv"
+            if labels.is_file():
+                rows = read_csv(labels, ["filename", "label"])
+                listing += [Listed(f"images/{filename}", wnid, split) for filename, wnid in rows]
+            else:
+                listing += _class_folders(self.root, split)
+        return listing
+
+    def class_names(self, keys: list[str]) -> list[str]:
+        """Names of the synset list."""
+        return synset_names(Path(self.dataset.synsets), keys)
 
 
-def _mini_imagenet(dataset: MiniImageNetDataset, root: Path) -> list[Listed]:
-    listing = []
-    for split in ("train", "val", "test"):
-        labels = root / f"{split}.csv"
-        if labels.is_file():
-            rows = _read_csv(labels, ["filename", "label"])
-            listing += [Listed(f"images/{filename}", wnid, split) for filename, wnid in rows]
-        else:
-            listing += _class_folders(root, split)
-    return listing
+def draw_splits(images: list[Listed], train_share: float, seed: int) -> list[str]:
+    """`train` or `val` for each image: train_share of each class, rounded, but always one image in `val`."""
+    members: dict[str, list[str]] = {}
+    for item in images:
+        members.setdefault(item.key, []).append(item.image_id)
+    train: set[str] = set()
+    for key, image_ids in members.items():
+        count = min(round(train_share * len(image_ids)), len(image_ids) - 1)
+        chosen = rng(seed, "split", key).permutation(len(image_ids))[:count]
+        train.update(image_ids[index] for index in chosen)
+    return ["train" if item.image_id in train else "val" for item in images]
 
 
 def _class_folders(root: Path, split: str) -> list[Listed]:
@@ -145,65 +141,3 @@ def _caption(path: Path) -> list[str]:
         return []
     first = beside.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0].strip()
     return [first] if first else []
-
-
-def _distinct(choices: list[list[str]]) -> list[str]:
-    """One name per class: its first choice, and a later one only while others have the same name."""
-    names = [options[0] for options in choices]
-    for level in range(1, 3):
-        shared = {name for name in names if names.count(name) > 1}
-        names = [options[level] if name in shared else name for name, options in zip(names, choices, strict=True)]
-    return names
-
-
-def _read_synsets(path: Path) -> dict[str, list[str]]:
-    """Synonyms by wnid from lines `wnid name, synonym, ...`."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror})", "the synset list", "correct `synsets` in the config"
-        ) from None
-    synsets = {}
-    for number, line in enumerate(lines, 1):
-        wnid, _, names = line.partition(" ")
-        if line.strip():
-            synsets[wnid] = [name.strip() for name in names.split(",") if name.strip()]
-            if not synsets[wnid]:
-                raise UserError(
-                    f"{path}, line {number}: no name for {wnid!r}", "`wnid name, synonym, ...`", "complete the line"
-                )
-    return synsets
-
-
-def _read_csv(path: Path, columns: list[str]) -> list[list[str]]:
-    """The named columns of a CSV file."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = set(columns) - set(reader.fieldnames or ())
-            rows = [] if missing else [[row[name] or "" for name in columns] for row in reader]
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror})", "a label list", "correct its path in the config"
-        ) from None
-    if missing:
-        raise UserError(
-            f"{path} has no column {_few(sorted(missing))}", f"columns {','.join(columns)}", "use the original list"
-        )
-    return rows
-
-
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
-
-
-LAYOUTS = {
-    "folder": _folder,
-    "imagenet": _imagenet,
-    "mini_imagenet": _mini_imagenet,
-    "coco_captions": list_coco_captions,
-    "vqa_v2": list_vqa_v2,
-    "easy_vqa": list_easy_vqa,
-}

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from v2l.configuration.dataset_entries import Sample
-from v2l.io.storage import parquet_facts
+from v2l.errors import UserError
+from v2l.io.storage import parquet_metadata
 from v2l.runtime import rng
 
 QUESTION = pa.struct(
@@ -42,8 +43,9 @@ def read_annotations(path: Path, column: str) -> dict[str, list]:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest in memory, columns as numpy arrays of one length N; rows follow the file's order."""
+    """A manifest in memory, columns as numpy arrays of one length N; rows follow the order of `file`."""
 
+    file: Path
     root: Path
     fit: str
     classes: list[str]
@@ -55,11 +57,11 @@ class Manifest:
     @classmethod
     def read(cls, path: Path) -> "Manifest":
         """The manifest that stage index_images wrote at `path`."""
-        facts = parquet_facts(path)["dataset"]
+        metadata = parquet_metadata(path)["dataset"]
         columns = ["image_id", "split", "label", "class_name"]
         table = pq.read_table(path, columns=columns)
         arrays = {name: table[name].to_numpy(zero_copy_only=False) for name in columns}
-        return cls(root=Path(facts["root"]), fit=facts["fit"], classes=facts["classes"], **arrays)
+        return cls(file=path, root=Path(metadata["root"]), fit=metadata["fit"], classes=metadata["classes"], **arrays)
 
     def path(self, row: int) -> Path:
         """The image file of a row."""
@@ -69,6 +71,17 @@ class Manifest:
         """Row numbers of image ids, in their order. Raises KeyError with the first unknown id."""
         where = {image_id: row for row, image_id in enumerate(self.image_id)}
         return np.array([where[image_id] for image_id in image_ids], dtype=np.int64)
+
+    def split_rows(self, split: str | list[str], key: str) -> np.ndarray:
+        """Rows of the split or splits that config key `key` names, ascending. Raises UserError if there are none."""
+        rows = np.flatnonzero(np.isin(self.split, split))
+        if not len(rows):
+            raise UserError(
+                f"`{key}` is {split!r}, but {self.file} has no such images",
+                f"one of {sorted(set(self.split))}",
+                f"change `{key}`, or check what index_images found",
+            )
+        return rows
 
     def sample_rows(self, sample: Sample, seed: int) -> np.ndarray:
         """Sorted rows of a sample: all images of its splits, or a seeded choice of `sample.images` of them."""

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from v2l.io.storage import matrix, parquet_facts
+from v2l.io.storage import matrix, parquet_metadata
 
 
 def schema(length: int, global_tokens: int) -> pa.Schema:
@@ -42,8 +42,8 @@ def read_words(path: Path) -> list[str]:
 class Tokens:
     """Rows of one corruption in memory, in the sample's order.
 
-    image_id: N ids; local_NL: int64 local codes; global_NK: int64 global codes or None; tokenizer: the fact copied
-    from the weights; grid: (h, w) with h * w = L.
+    image_id: N ids; local_NL: int64 local codes; global_NK: int64 global codes or None; tokenizer: its
+    description, copied from the weights; grid: (h, w) with h * w = L.
     """
 
     image_id: np.ndarray
@@ -55,7 +55,7 @@ class Tokens:
     @classmethod
     def read(cls, path: Path, corruption: str = "none") -> "Tokens":
         """The rows of `corruption` in the table that stage extract_tokens wrote at `path`."""
-        facts = parquet_facts(path)
+        metadata = parquet_metadata(path)
         columns = ["image_id", "global_ids", "local_ids"]
         table = pq.read_table(path, columns=columns, filters=[("corruption", "==", corruption)])
         image_id = table["image_id"].to_numpy(zero_copy_only=False)
@@ -64,11 +64,11 @@ class Tokens:
             image_id=image_id,
             local_NL=matrix(table["local_ids"]).astype(np.int64),
             global_NK=matrix(table["global_ids"]).astype(np.int64) if has_global else None,
-            tokenizer=facts["tokenizer"],
-            grid=tuple(facts["grid"]),
+            tokenizer=metadata["tokenizer"],
+            grid=tuple(metadata["grid"]),
         )
 
     @property
-    def read_NK(self) -> np.ndarray | None:
+    def worded_NK(self) -> np.ndarray | None:
         """The codes that stand for words and are read by a language model; None if no codes of the tokenizer do."""
-        return {"global": self.global_NK, "local": self.local_NL, None: None}[self.tokenizer["reads"]]
+        return {"global": self.global_NK, "local": self.local_NL, None: None}[self.tokenizer["worded_ids"]]

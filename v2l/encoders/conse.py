@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from efficientnet_lite_pytorch import EfficientNet
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from v2l.configuration.model_entries import ConseEncoder
@@ -89,7 +89,7 @@ def load_classifier(path: str, device: torch.device) -> EfficientNet:
     return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
-def _load_text_model(folder: Path, device: torch.device) -> tuple[object, nn.Module]:
+def _load_text_model(folder: Path, device: torch.device) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model, info = AutoModel.from_pretrained(

@@ -35,7 +35,7 @@ class ImageTextEncoder(ABC):
         """Features of uint8 RGB images (0..255) that are already image_size x image_size."""
 
     def square(self, image: Image.Image, fit: str) -> np.ndarray:
-        """An RGB image of any size as uint8 pixels_HWC for `encode_squares`; `fit` as in `io.images.square_image`."""
+        """An RGB image of any size as uint8 pixels_HWC for `encode_squares`; `fit` as in `data.images.square_image`."""
         return np.array(square_image(image, self.image_size, fit))
 
     def encode_images(self, images: list[Image.Image], fit: str) -> Tensor:

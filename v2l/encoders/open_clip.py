@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -100,14 +101,15 @@ def _register(path: Path) -> str:
     return path.stem
 
 
-def _load(name: str, entry: OpenClipEncoder, device: torch.device) -> nn.Module:
-    path = existing_path(entry.weights, "weights")
+def _load(name: str, entry: OpenClipEncoder, device: torch.device) -> Any:
+    """One of open_clip's classes of models, which have no types."""
+    path, quick_gelu = existing_path(entry.weights, "weights"), entry.quick_gelu
     try:
         return open_clip.create_model(
             name,
             pretrained=str(path),
             device=device,
-            force_quick_gelu=entry.quick_gelu,
+            force_quick_gelu=quick_gelu,
             weights_only=not _is_torchscript(path),
         )
     except (

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from v2l.encoders import ImageTextEncoder
+from v2l.encoders.image_text_encoder import ImageTextEncoder
 from v2l.io.storage import matrix, vectors
 
 
@@ -21,7 +21,7 @@ def embed_texts(
     """float32 embedding_VD on the CPU, rows in the order of `texts`, whose surrounding white space is left out.
 
     Equal texts are encoded once and get bit-identical rows; batches hold texts of similar length in tokens. `share`
-    (`v2l.pipeline.shards.shared_out`) may have them made by several processes.
+    (`v2l.pipeline.shards.sharded_tables`) may have them made by several processes.
     """
     stripped = [text.strip() for text in texts]
     distinct = sorted(set(stripped))

@@ -1,0 +1,1 @@
+"""Figures: how images and their captions are drawn on a page."""

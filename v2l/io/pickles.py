@@ -9,16 +9,17 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from numpy._core import multiarray
 
 from v2l.errors import UserError
 
 # What pickles of numpy arrays are made of. Python-2 era protocols name numpy's old private module.
 ARRAY_NAMES = {
-    f"numpy{core}.multiarray.{name}": getattr(np._core.multiarray, name)
+    f"numpy{core}.multiarray.{name}": getattr(multiarray, name)
     for core in (".core", "._core")
     for name in ("_reconstruct", "scalar")
 } | {"numpy.ndarray": np.ndarray, "numpy.dtype": np.dtype}
@@ -56,7 +57,7 @@ class Inert:
 class InertMapping:
     """Takes the place of a foreign class of mappings; its objects are plain ordered ones, whatever their defaults."""
 
-    def __new__(cls, *_) -> OrderedDict:
+    def __new__(cls, *_) -> Any:
         return OrderedDict()
 
 
@@ -134,7 +135,9 @@ def _load(path: Path) -> object:
         inert |= {name for name in named if name.split(".")[0] in INERT_PACKAGES}
         if foreign := sorted(named - inert):
             raise pickle.UnpicklingError(f"it names {', '.join(foreign)}, which is not run")
-    stand_ins = [(InertMapping if name.endswith(MAPPINGS) else Inert, name) for name in inert]
+    stand_ins: list[Callable | tuple[Callable, str]] = [
+        (InertMapping if name.endswith(MAPPINGS) else Inert, name) for name in inert
+    ]
     with torch.serialization.safe_globals(stand_ins):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
 

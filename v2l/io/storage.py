@@ -22,18 +22,18 @@ ROWS_PER_GROUP = 4096
 
 @contextmanager
 def parquet_writer(
-    path: Path, schema: pa.Schema, record: dict, facts: dict | None = None
+    path: Path, schema: pa.Schema, record: dict, metadata: dict | None = None
 ) -> Iterator[pq.ParquetWriter]:
-    """An atomic Parquet file of `schema`; metadata key `v2l` holds `record`, and each of `facts` is a JSON value."""
-    entries = {KEY: record} | (facts or {})
+    """An atomic Parquet file of `schema`; metadata key `v2l` holds `record`, and each of `metadata` is a JSON value."""
+    entries = {KEY: record} | (metadata or {})
     schema = schema.with_metadata({key: json.dumps(value, sort_keys=True) for key, value in entries.items()})
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         yield writer
 
 
-def write_parquet(path: Path, table: pa.Table, record: dict, facts: dict | None = None) -> None:
+def write_parquet(path: Path, table: pa.Table, record: dict, metadata: dict | None = None) -> None:
     """Write `table` at once; see `parquet_writer`."""
-    with parquet_writer(path, table.schema, record, facts) as writer:
+    with parquet_writer(path, table.schema, record, metadata) as writer:
         writer.write_table(table.cast(writer.schema), row_group_size=ROWS_PER_GROUP)
 
 
@@ -50,7 +50,7 @@ def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def parquet_facts(path: Path) -> dict:
+def parquet_metadata(path: Path) -> dict:
     """Every JSON value in a Parquet file's metadata, by key (`v2l` is the provenance)."""
     try:
         entries = pq.read_schema(path).metadata or {}
@@ -61,12 +61,12 @@ def parquet_facts(path: Path) -> dict:
     return {key.decode(): json.loads(value) for key, value in entries.items() if key != b"ARROW:schema"}
 
 
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor], record: dict, facts: dict | None = None) -> None:
-    """Write `tensors` atomically as safetensors, with `record` (under `v2l`) and `facts` in the header.
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], record: dict, metadata: dict | None = None) -> None:
+    """Write `tensors` atomically as safetensors, with `record` (under `v2l`) and `metadata` in the header.
 
     All metadata is one JSON value, because safetensors writes several entries in random order.
     """
-    entries = {KEY: record} | (facts or {})
+    entries = {KEY: record} | (metadata or {})
     with atomic_path(path) as temporary:
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
@@ -76,15 +76,15 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], record: dict, fa
 
 
 def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict]:
-    """The tensors of a safetensors file and its facts (`v2l` is the provenance)."""
+    """The tensors of a safetensors file and its metadata (`v2l` is the provenance)."""
     with safe_open(path, framework="pt", device=device) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, _facts(file)  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
 
 
-def tensor_facts(path: Path) -> dict:
-    """The facts of a safetensors file alone, without its tensors."""
+def tensor_metadata(path: Path) -> dict:
+    """The metadata of a safetensors file alone, without its tensors."""
     with safe_open(path, framework="pt") as file:
-        return _facts(file)
+        return _metadata(file)
 
 
 def vectors(tensor_NK: torch.Tensor) -> pa.FixedSizeListArray:
@@ -105,5 +105,5 @@ def hash_tensor(tensor: torch.Tensor) -> str:
     return digest.hexdigest()
 
 
-def _facts(file) -> dict:
+def _metadata(file) -> dict:
     return json.loads((file.metadata() or {}).get(KEY, "{}"))

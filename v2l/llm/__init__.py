@@ -1,0 +1,1 @@
+"""Language models: loading one, its vocabulary, prompts, and generation in batches."""

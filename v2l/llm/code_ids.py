@@ -1,8 +1,9 @@
 """Which ids of a language model show a tokenizer's local codes in a prompt.
 
-Codes of codebooks that are the vocabulary's subwords are shown as these. Others (facts `shown_as`: ordinary token) have
-no words: code i is shown as the model's i-th ordinary token. Where the codebook has more codes than the model has
-ordinary tokens, only the codes that occur in the maps are shown, in ascending order as its first ordinary tokens.
+Codes of codebooks that are the vocabulary's subwords are shown as these. Others (`shown_as` of their tokenizer:
+ordinary token) have no words: code i is shown as the model's i-th ordinary token. Where the codebook has more codes
+than the model has ordinary tokens, only the codes that occur in the maps are shown, in ascending order as its first
+ordinary tokens.
 """
 
 from collections.abc import Iterable
@@ -13,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from v2l.errors import UserError
-from v2l.llm.vocabulary import Words
+from v2l.llm.vocabulary import Vocabulary
 
 
 def shown_codes(tokenizer: dict, vocabulary: dict, codes: Iterable[np.ndarray]) -> np.ndarray:
     """The C codes that prompts may hold, ascending (int64).
 
-    `tokenizer` and `vocabulary` are facts of the tokens, `codes` the maps of the sample. Raises UserError if even the
-    codes that occur are more than the language model has ordinary tokens.
+    `tokenizer` and `vocabulary` are metadata of the tokens, `codes` the maps of the sample. Raises UserError if even
+    the codes that occur are more than the language model has ordinary tokens.
     """
     size = tokenizer["codebooks"]["local_size"]
     if tokenizer["shown_as"] == "subword" or size <= vocabulary["ordinary"]:
@@ -36,7 +37,7 @@ def shown_codes(tokenizer: dict, vocabulary: dict, codes: Iterable[np.ndarray]) 
     return occurring_C
 
 
-def code_ids(tokenizer: dict, count: int, words: Words, vocabulary: Path) -> np.ndarray:
+def code_ids(tokenizer: dict, count: int, words: Vocabulary, vocabulary: Path) -> np.ndarray:
     """The id that shows each of `count` codes (int64, C): of `words`' ordinary tokens or of `vocabulary`'s subwords.
 
     Raises UserError if the vocabulary has fewer subwords than the codebook has codes.
@@ -54,7 +55,7 @@ def code_ids(tokenizer: dict, count: int, words: Words, vocabulary: Path) -> np.
     return np.array(subwords[:count], dtype=np.int64)
 
 
-def all_code_ids(tokenizer: dict, words: Words, vocabulary: Path) -> np.ndarray:
+def all_code_ids(tokenizer: dict, words: Vocabulary, vocabulary: Path) -> np.ndarray:
     """The id that shows each code of the whole codebook, so that the samples of training and evaluation agree.
 
     Raises UserError if the codebook has more codes than the language model has ordinary tokens or subwords.

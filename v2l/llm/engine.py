@@ -13,7 +13,7 @@ import transformers
 from v2l.errors import UserError
 from v2l.io.canonical import canonical_json
 from v2l.llm.batches import plan_batches
-from v2l.llm.journal import Progress
+from v2l.llm.journal import Journal
 
 Choices = Sequence[Sequence[Collection[int]] | None]
 
@@ -29,7 +29,7 @@ def generate(
     choices: Choices | None = None,
     names: Sequence[str] | None = None,
     remedy: str = "shorten the prompt",
-    progress: Progress | None = None,
+    journal: Journal | None = None,
 ) -> list[list[int]]:
     """Greedy continuations of `prompts` (lists of token ids), in their order.
 
@@ -37,7 +37,7 @@ def generate(
     which it includes. With `allowed_ids` no other id is ever chosen; with `choices`, prompt p's token t is one of
     `choices[p][t]`, or any if `choices[p]` is None. Equal logits go to the lowest id. Prompts are batched by length,
     always in the same batches for the same input; the ids that all of them begin with are computed once. Padding is
-    masked and does not change positions, so in float32 the batch size has no influence. Batches that `progress` knows
+    masked and does not change positions, so in float32 the batch size has no influence. Batches that `journal` knows
     are not computed.
 
     Raises UserError if a prompt and its continuation exceed the model's context, naming it by `names` and telling to do
@@ -45,22 +45,22 @@ def generate(
     """
     if not prompts:
         return []
-    prompts = [list(prompt) for prompt in prompts]
+    lists = [list(prompt) for prompt in prompts]
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
     _require_context(model, prompts, limits, names, remedy)
-    shared = min(len(os.path.commonprefix(prompts)), min(map(len, prompts)) - 1) if len(prompts) > 1 else 0
-    batch = _Batches(model, prompts[0][:shared], set(stop_ids), allowed_ids)
+    shared = min(len(os.path.commonprefix(lists)), min(map(len, lists)) - 1) if len(lists) > 1 else 0
+    batch = _Batches(model, lists[0][:shared], set(stop_ids), allowed_ids)
     results: list[list[int]] = [[] for _ in prompts]
     for indices in plan_batches([len(prompt) - shared for prompt in prompts], batch_size):
-        rows = [prompts[index] for index in indices]
+        rows = [lists[index] for index in indices]
         row_limits = [limits[index] for index in indices]
         row_choices = [choices[index] for index in indices] if choices is not None else None
         key = batch.key(rows, row_limits, row_choices)
-        made = progress.known(key) if progress else None
+        made = journal.known(key) if journal else None
         if made is None:
             made = batch.run(rows, row_limits, row_choices)
-            if progress:
-                progress.add(key, made)
+            if journal:
+                journal.add(key, made)
         for index, row in zip(indices, made, strict=True):
             results[index] = row
     return results
@@ -92,6 +92,9 @@ class _Batches:
 
     def run(self, prompts: list[list[int]], limits: list[int], choices: Choices | None) -> list[list[int]]:
         """Continuations of a batch. Rows that have ended leave it when half of it has."""
+        made: list[list[int]] = [[] for _ in prompts]
+        if max(limits) < 1:
+            return made
         suffixes = [prompt[len(self.prefix) :] for prompt in prompts]
         width = max(map(len, suffixes))
         padding = [width - len(suffix) for suffix in suffixes]
@@ -100,8 +103,7 @@ class _Batches:
         real_BT = torch.arange(width) >= pad_B1
         mask_BT = torch.cat([torch.ones(len(suffixes), len(self.prefix), dtype=torch.bool), real_BT], dim=1).long()
         position_BT = (len(self.prefix) + torch.arange(width) - pad_B1).clamp(min=0)
-        cache = self._prefix_cache(len(suffixes)) if max(limits) > 0 else None
-        made: list[list[int]] = [[] for _ in suffixes]
+        cache = self._prefix_cache(len(suffixes))
         rows = list(range(len(suffixes)))  # of the batch as it stands
         running = {row for row in rows if limits[row] > 0}
         while running:
@@ -118,7 +120,8 @@ class _Batches:
                 use_cache=True,
                 logits_to_keep=1,
             ).logits[:, -1]
-            chosen = self._choose(logits_BV, choices and [_step(choices[row], len(made[row])) for row in rows])
+            steps = None if choices is None else [_step(choices[row], len(made[row])) for row in rows]
+            chosen = self._choose(logits_BV, steps)
             for row, token in zip(rows, chosen, strict=True):
                 if row in running:
                     made[row].append(token)
@@ -157,7 +160,7 @@ def input_device(model: transformers.PreTrainedModel) -> torch.device:
     embedding = model.get_input_embeddings()
     hook = getattr(embedding, "_hf_hook", None)
     place = getattr(hook, "execution_device", None)
-    return embedding.weight.device if place is None else torch.device(place)
+    return embedding.get_parameter("weight").device if place is None else torch.device(place)
 
 
 def _step(steps: Sequence[Collection[int]] | None, number: int) -> list[int] | None:

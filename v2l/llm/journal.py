@@ -2,17 +2,16 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO
 
 from tqdm import tqdm
 
-Block = TypeVar("Block")
 Rows = list[list[int]]
 
 
-class Progress:
+class Journal:
     """The part of a run that one process does, as a context manager.
 
     Finished batches are lines of `<folder>/batches.<shard>.jsonl`, named by a hash of everything they depend on. Those
@@ -20,13 +19,13 @@ class Progress:
     passed over.
     """
 
-    def __init__(self, title: str, total: int, folder: Path | None = None, shard: int = 0, shards: int = 1):
-        self.shard, self.shards, self.shared_out = shard, shards, shards == 1
+    def __init__(self, title: str, total: int, folder: Path | None = None, shard: int = 0):
+        self.shard = shard
         self._title, self._total, self._folder = title, total, folder
         self._known: dict[str, Rows] = {}
-        self._journal = None
+        self._journal: TextIO | None = None
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "Journal":
         self._bar = tqdm(total=self._total, desc=self._title, disable=None)
         if self._folder:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -40,11 +39,6 @@ class Progress:
         self._bar.close()
         if self._journal:
             self._journal.close()
-
-    def mine(self, blocks: Sequence[Block]) -> Iterator[Block]:
-        """The blocks of this shard: every `shards`-th. A block becomes one table, and no block depends on another."""
-        self.shared_out = True
-        yield from blocks[self.shard :: self.shards]
 
     def known(self, key: str) -> Rows | None:
         """What an earlier run answered in batch `key`, or None."""

@@ -5,6 +5,7 @@ from __future__ import annotations  # transformers takes seconds to import what 
 import json
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any, cast
 
 import torch
 import transformers
@@ -15,8 +16,8 @@ from v2l.configuration.model_entries import LLM
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_facts
-from v2l.llm.vocabulary import Words
+from v2l.io.storage import parquet_metadata
+from v2l.llm.vocabulary import Vocabulary
 from v2l.runtime import DTYPES
 from v2l.runtime import device as default_device
 
@@ -48,16 +49,18 @@ def load_llm(
     followed, when the tokenizer has ids that the model has no embedding for, or when the adapter does not fit.
     """
     path, key = Path(entry.path), f"`llms.{name}.path`"
-    folder, options = path, {"local_files_only": True}
+    folder = path
+    options: dict[str, Any] = {"local_files_only": True}
     if path.suffix == ".gguf":
         folder, options = path.parent, options | {"gguf_file": path.name}
     _require_files(path, key)
     placed = {"device_map": _device_map(device_map), "offload_folder": offload} if device_map else {}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=DTYPES[entry.dtype], output_loading_info=True, **options, **placed
         )
+        model, info = loaded
         problem = f"lacks weights {', '.join(sorted(info['missing_keys'])[:3])}" if info["missing_keys"] else None
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
         problem = " ".join(str(error).split())[:300] or type(error).__name__
@@ -116,7 +119,7 @@ def _with_adapter(model: transformers.PreTrainedModel, adapter: Path, key: str) 
     from peft import PeftModel  # takes seconds that models without an adapter can spare
 
     try:
-        return PeftModel.from_pretrained(model, str(adapter)).get_base_model()
+        return cast(transformers.PreTrainedModel, PeftModel.from_pretrained(model, str(adapter)).get_base_model())
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"the adapter in {adapter} cannot be put into the model of {key} ({' '.join(str(error).split())[:300]})",
@@ -127,7 +130,7 @@ def _with_adapter(model: transformers.PreTrainedModel, adapter: Path, key: str) 
 
 def llm_of(
     config: StageConfig, inputs: Inputs, dtype: str | None = None
-) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase, Words]:
+) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase, Vocabulary]:
     """Model, tokenizer and words of `job.predictor`, whose vocabulary must be that of the tokens.
 
     With an input `adapter`, a file of a PEFT folder, the model has that adapter. `dtype` overrides the registry's.
@@ -139,7 +142,7 @@ def llm_of(
     adapter = inputs["adapter"].parent if "adapter" in inputs else None
     offload = Path(config.job["work"]) / "offload" if "work" in config.job else None
     model, tokenizer = load_llm(name, entry, default_device(), config.machine.get("device_map", ""), offload, adapter)
-    words = Words(tokenizer)
+    words = Vocabulary(tokenizer)
     for key in ("tokens", "vocabulary"):
-        words.require(name, parquet_facts(inputs[key])["vocabulary"], inputs[key])
+        words.require(name, parquet_metadata(inputs[key])["vocabulary"], inputs[key])
     return model, tokenizer, words

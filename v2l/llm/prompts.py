@@ -35,8 +35,8 @@ def classification_prompt(
     With `released` the list has that code's brackets, one of them for each class, and the prompt ends in a space.
     """
     names = sorted(class_names)
-    names = " or ".join(f"['{name}'" for name in names) + "]" if released else ", ".join(names)
-    head = f"Each list of words describes a picture. Name what it shows: {names}.\n" if induction else ""
+    listed = " or ".join(f"['{name}'" for name in names) + "]" if released else ", ".join(names)
+    head = f"Each list of words describes a picture. Name what it shows: {listed}.\n" if induction else ""
     examples = "".join(_example(words) + f" {name}\n" for words, name in support)
     return head + examples * (repeats + 1) + _example(query) + (" " if released else "")
 

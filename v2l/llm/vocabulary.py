@@ -16,7 +16,7 @@ RESERVED = re.compile(r"[<\[]\|?(unused|reserved)[^>\]]*[>\]]", re.IGNORECASE)
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-class Words:
+class Vocabulary:
     """The ids of a tokenizer, 0 <= id < `size`, and the text of each.
 
     A text is what its ids add to a preceding word, so that byte-level BPE ("Ġcat") and SentencePiece ("▁cat") both give
@@ -32,14 +32,14 @@ class Words:
         for token, number in ids.items():
             self.tokens[number] = token
         letters = string.ascii_letters + string.digits
-        self._anchor = next((ids[letter] for letter in letters if letter in ids), None)
-        if self._anchor is None:
+        anchor = next((ids[letter] for letter in letters if letter in ids), None)
+        if anchor is None:
             raise UserError(
                 "the tokenizer has no token for a single letter",
                 "a byte-level BPE or SentencePiece tokenizer",
                 "choose a language model with such a tokenizer",
             )
-        self._anchor_text = self._decode([self._anchor])
+        self._anchor, self._anchor_text = anchor, self._decode([anchor])
         special = set(tokenizer.all_special_ids)
         special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.control = {
@@ -51,6 +51,10 @@ class Words:
     def text(self, ids: list[int]) -> str:
         """The text of one or more ids after a word; U+FFFD where the bytes are not valid UTF-8."""
         return self._decode([self._anchor, *ids])[len(self._anchor_text) :]
+
+    def answer_text(self, ids: list[int]) -> str:
+        """The text of an answer, without control tokens."""
+        return str(self._tokenizer.decode([number for number in ids if number not in self.control]))
 
     def subwords(self, reserved: bool = False) -> list[tuple[int, str]]:
         """Id and text of every ordinary id in id order, or of every id with a token if `reserved`.
@@ -67,7 +71,7 @@ class Words:
             text = self.text([number])
             if _is_text(text):
                 pairs.append((number, text))
-            elif reserved:
+            elif reserved and token is not None:
                 pairs.append((number, token))
         return pairs
 
@@ -81,7 +85,7 @@ class Words:
         return {"llm": name, "size": self.size, "sha256": digest}
 
     def require(self, name: str, expected: dict, path: object) -> None:
-        """Raise UserError unless this is the vocabulary `expected` (a fact `vocabulary`) that the file `path` is in."""
+        """Raise UserError unless this is the vocabulary `expected`, metadata `vocabulary` of the file `path`."""
         found = self.identity(name)
         if (found["size"], found["sha256"]) != (expected["size"], expected["sha256"]):
             raise UserError(
@@ -92,7 +96,7 @@ class Words:
             )
 
     def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def _is_text(text: str) -> bool:

@@ -1,35 +1,34 @@
 """Few-shot classification accuracy from an LLM's answers (paper section 4.2, table 1)."""
 
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from v2l.configuration.protocols import RELEASED, split_run
+from v2l.configuration.cell_settings import CELL_SETTINGS
+from v2l.configuration.slices import StageConfig
+from v2l.configuration.sources import RELEASED, Source
 from v2l.errors import UserError
-from v2l.io.storage import parquet_facts
+from v2l.io.job_files import Inputs
+from v2l.io.storage import parquet_metadata
 from v2l.llm.prompts import released_name
-from v2l.metrics.rows import Measurement, joined
+from v2l.metrics.rows import Measurement
+from v2l.metrics.share import Share
+from v2l.metrics.source_names import names_of, note_of
 
 CELL = ("ways", "tokens", "inner_shots", "repeats", "induction")
-BASELINE_NOTES = {
-    "token-overlap": "no language model: nearest support image by token overlap",
-    "clip-prototype": "image features: no tokens and no language model",
-}
 
 
-def measure_classification(tokenizer: str, predictor: str, predictions: Path) -> list[Measurement]:
+def measure_accuracy(config: StageConfig, source: Source, inputs: Inputs, share: Share) -> list[Measurement]:
     """`accuracy` of every cell of the grid, over its episodes: 1 if the stripped answer equals the class name, else 0.
 
     In protocol released it is enough that the raw output begins with the class name, in that code's spelling.
 
-    Raises UserError when there are no predictions.
+    Inputs: predictions. Raises UserError when there are none.
     """
-    facts = parquet_facts(predictions)
-    protocol = facts["protocol"]
-    said, right = ("output", _begins_with) if protocol == RELEASED else ("answer", _equals)
-    columns = [*CELL, "episode", said, "target"]
+    predictions, cell_keys = inputs["predictions"], (*CELL, *CELL_SETTINGS)
+    said, right = ("output", _begins_with) if source.protocol == RELEASED else ("answer", _equals)
+    columns = [*cell_keys, "episode", said, "target"]
     records = pq.read_table(predictions, columns=columns).to_pylist()
     if not records:
         raise UserError(
@@ -37,23 +36,17 @@ def measure_classification(tokenizer: str, predictor: str, predictions: Path) ->
             "at least one episode",
             "check `evaluate_llm.classification`, delete the file and run again",
         )
-    predictor = split_run(predictor)[0]
-    baseline = predictor in BASELINE_NOTES
-    note = joined(BASELINE_NOTES.get(predictor, ""), "" if predictor == "clip-prototype" else facts["tokenizer_note"])
-    names = {
-        "method": predictor if baseline else tokenizer,
-        "tokenizer": None if predictor == "clip-prototype" else tokenizer,
-        "llm": None if baseline else predictor,
-    }
-    records.sort(key=lambda record: (*(record[key] for key in CELL), record["episode"]))
+    names = names_of(config.job["tokenizer"], source)
+    note = note_of(source, parquet_metadata(predictions)["tokenizer_note"])
+    records.sort(key=lambda record: (*(record[key] for key in cell_keys), record["episode"]))
     measurements = []
-    for cell, group in groupby(records, key=lambda record: tuple(record[key] for key in CELL)):
+    for cell, group in groupby(records, key=lambda record: tuple(record[key] for key in cell_keys)):
         episodes = list(group)
         measurements.append(
             Measurement(
-                keys=names | dict(zip(CELL, cell, strict=True)),
+                keys=names | dict(zip(cell_keys, cell, strict=True)),
                 metric="accuracy",
-                protocol=protocol,
+                protocol=source.protocol,
                 items=[str(record["episode"]) for record in episodes],
                 values=np.array([float(right(record[said].strip(), record["target"].strip())) for record in episodes]),
                 note=note,

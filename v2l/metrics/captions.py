@@ -5,7 +5,6 @@ is Java's PTBTokenizer; ours follows the same rules for captions, see `words_of`
 """
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,14 +13,18 @@ from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider_scorer import CiderScorer
 
 from v2l.configuration.slices import StageConfig
+from v2l.configuration.sources import Source
 from v2l.data.image_loading import load_features
 from v2l.data.manifest import Manifest
-from v2l.encoders import ImageTextEncoder, load_encoder
+from v2l.encoders.image_text_encoder import ImageTextEncoder
+from v2l.encoders.loader import load_encoder
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_facts
-from v2l.metrics.rows import Measurement, text_keys, text_note
-from v2l.metrics.semantics import known_rows
+from v2l.io.storage import parquet_metadata
+from v2l.metrics.manifest_rows import known_rows
+from v2l.metrics.rows import Measurement
+from v2l.metrics.share import Share
+from v2l.metrics.source_names import names_of, note_of
 from v2l.runtime import device
 
 N_GRAM = 4
@@ -75,12 +78,12 @@ def clip_score(encoder: ImageTextEncoder, captions: list[str], feature_ND: torch
     return torch.cat(parts).double().numpy()
 
 
-def measure_captioning(config: StageConfig, tokenizer: str, predictor: str, inputs: Inputs) -> list[Measurement]:
-    """`cider`, `clip_score` and `bleu_4` of the captions in `predictions`.
+def measure_captions(config: StageConfig, source: Source, inputs: Inputs, share: Share) -> list[Measurement]:
+    """`cider`, `clip_score` and `bleu_4` of generated captions.
 
-    Other inputs: manifest and features of their images. Raises UserError without predictions.
+    Inputs: predictions, manifest and features of their images. Raises UserError without predictions.
     """
-    predictions: Path = inputs["predictions"]
+    predictions = inputs["predictions"]
     records = pq.read_table(predictions, columns=["image_id", "answer", "references"]).to_pylist()
     if not records:
         raise UserError(
@@ -96,17 +99,15 @@ def measure_captioning(config: StageConfig, tokenizer: str, predictor: str, inpu
     encoder = load_encoder(config.encoders[config.encoder], device())
     similarity_N = clip_score(encoder, captions, feature_ND, config.score_predictions.batch_size)
     bleu = Bleu4(captions, references)
-    facts = parquet_facts(predictions)
-    common = {
-        "keys": text_keys(tokenizer, predictor, "captioning"),
-        "protocol": facts["protocol"],
-        "note": text_note(predictor, "captioning", facts),
-    }
-    everything = np.arange(len(records))
+    keys = names_of(config.job["tokenizer"], source) | {"task": source.task}
+    note = note_of(source, parquet_metadata(predictions)["tokenizer_note"])
+    n = len(records)
+
+    def of_items(metric: str, values: np.ndarray) -> Measurement:
+        return Measurement(keys, metric, source.protocol, images, values, note)
+
     return [
-        Measurement(metric="cider", items=images, values=cider(captions, references), **common),
-        Measurement(metric="clip_score", items=images, values=similarity_N, **common),
-        Measurement(
-            metric="bleu_4", items=[], values=np.empty(0), value=bleu(everything), n=len(records), of=bleu, **common
-        ),
+        of_items("cider", cider(captions, references)),
+        of_items("clip_score", similarity_N),
+        Measurement(keys, "bleu_4", source.protocol, [], np.empty(0), note, bleu(np.arange(n)), n, bleu),
     ]

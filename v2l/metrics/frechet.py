@@ -75,7 +75,7 @@ def _inception_features(network: torch.nn.Module, image_BCHW: torch.Tensor) -> t
     return network(image_BCHW)[0]
 
 
-def _efficientnet_features(network: torch.nn.Module, image_BCHW: torch.Tensor) -> torch.Tensor:
+def _efficientnet_features(network: EfficientNet, image_BCHW: torch.Tensor) -> torch.Tensor:
     size = (EFFICIENTNET_SIDE, EFFICIENTNET_SIDE)
     resized_BCHW = torch.nn.functional.interpolate(image_BCHW.float(), size, mode="bilinear", antialias=True)
     return network.extract_features((resized_BCHW - 127) / 128).mean(dim=(2, 3))

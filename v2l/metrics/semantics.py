@@ -1,7 +1,5 @@
 """How well global tokens describe their image: CLIP score and relative CLIP score (paper section 4.2, table 2)."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,15 +8,19 @@ from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from v2l.configuration.slices import StageConfig
+from v2l.configuration.sources import Source
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens
-from v2l.encoders import load_encoder
 from v2l.encoders.imagenet_templates import prompt_templates
+from v2l.encoders.loader import load_encoder
 from v2l.encoders.text_embedding import embed_texts
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import read_tensors
+from v2l.metrics.manifest_rows import known_rows
 from v2l.metrics.rows import Measurement, joined
+from v2l.metrics.share import Share
+from v2l.metrics.source_names import names_of, note_of
 from v2l.runtime import device
 
 RELATIVE_NOTE = "our reading: share of the way from the image's worst vocabulary entry to its best"
@@ -45,7 +47,7 @@ def semantic_scores(
     return scores
 
 
-def measure_semantics(config: StageConfig, tokenizer: str, protocol: str, inputs: Inputs) -> list[Measurement]:
+def measure_semantics(config: StageConfig, source: Source, inputs: Inputs, share: Share) -> list[Measurement]:
     """`clip_score` and `clip_r` of a tokenizer's clean images for each number of tokens in `semantic_tokens`.
 
     Where the words are no ranking (lqae: one for each position) all tokens of an image count. Inputs: tokens, words,
@@ -57,8 +59,9 @@ def measure_semantics(config: StageConfig, tokenizer: str, protocol: str, inputs
     images = tokens.image_id.tolist()
     if not images:
         raise UserError(f"{inputs['tokens']} holds no clean images", "at least one", "check `samples.semantics`")
-    available = 0 if tokens.read_NK is None else tokens.read_NK.shape[1]
-    counts = [available] if tokens.tokenizer["reads"] == "local" else section.semantic_tokens
+    code_NK = np.empty((len(images), 0), np.int64) if tokens.worded_NK is None else tokens.worded_NK
+    available = code_NK.shape[1]
+    counts = [available] if tokens.tokenizer["worded_ids"] == "local" else section.semantic_tokens
     if max(counts) > available:
         problem = f"`score_predictions.semantic_tokens` asks for {max(counts)} global tokens"
         raise UserError(
@@ -70,8 +73,8 @@ def measure_semantics(config: StageConfig, tokenizer: str, protocol: str, inputs
     feature_ND = read_tensors(inputs["features"])[0]["feature_ND"][rows]
     embedding_VD = read_tensors(inputs["embedding"])[0]["embedding_VD"]
     words = pq.read_table(inputs["words"])
-    read_NK = torch.from_numpy(tokens.read_NK[:, : max(counts)])
-    used, index = read_NK.unique(return_inverse=True)
+    worded_NK = torch.from_numpy(code_NK[:, : max(counts)])
+    used, index = worded_NK.unique(return_inverse=True)
     word_UD = normalize(word_embeddings(config, words.take(used.tolist()), embedding_VD), dim=1)
     entry_VD = normalize(embedding_VD, dim=1).to(device())
     parts = []
@@ -81,13 +84,13 @@ def measure_semantics(config: StageConfig, tokenizer: str, protocol: str, inputs
         parts.append(
             semantic_scores(feature_ND[batch].to(device()), entry_VD, word_UD[index[batch]].to(device()), counts)
         )
+    method, about = names_of(config.job["tokenizer"], source)["method"], note_of(source, tokens.tokenizer["note"])
     measurements = []
     for count in counts:
-        keys = {"method": tokenizer, "vocabulary_size": len(words), "tokens": count}
+        keys = {"method": method, "vocabulary_size": len(words), "tokens": count}
         for number, (metric, note) in enumerate([("clip_score", ""), ("clip_r", RELATIVE_NOTE)]):
             values = torch.cat([part[count][number] for part in parts]).double().cpu().numpy()
-            note = joined(note, tokens.tokenizer["note"])
-            measurements.append(Measurement(keys, metric, protocol, images, values, note))
+            measurements.append(Measurement(keys, metric, source.protocol, images, values, joined(note, about)))
     return measurements
 
 
@@ -102,15 +105,3 @@ def word_embeddings(config: StageConfig, words: pa.Table, embedding_VD: torch.Te
     known = [row for row, entry in enumerate(entries) if entry is not None]
     made_UD[known] = embedding_VD[[entries[row] for row in known]]
     return made_UD
-
-
-def known_rows(manifest: Manifest, images: list[str], source: Path) -> np.ndarray:
-    """Manifest rows of `images`; raises UserError with the first that `source` holds and the manifest does not."""
-    try:
-        return manifest.rows_of(images)
-    except KeyError as error:
-        raise UserError(
-            f"{source} holds image {error.args[0]!r}, which the manifest does not",
-            "files made from the same manifest",
-            "run the stages from index_images on again",
-        ) from None

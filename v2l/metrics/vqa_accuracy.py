@@ -4,14 +4,18 @@ Own code, because the official evaluation is no package; the normalisation follo
 """
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from v2l.configuration.slices import StageConfig
+from v2l.configuration.sources import Source
 from v2l.errors import UserError
-from v2l.io.storage import parquet_facts
-from v2l.metrics.rows import Measurement, joined, text_keys, text_note
+from v2l.io.job_files import Inputs
+from v2l.io.storage import parquet_metadata
+from v2l.metrics.rows import Measurement, joined
+from v2l.metrics.share import Share
+from v2l.metrics.source_names import names_of, note_of
 
 AGREEING = 3  # annotators that make an answer fully right
 ARTICLES = {"a", "an", "the"}
@@ -66,22 +70,23 @@ def vqa_accuracy(answer: str, references: list[str]) -> float:
     return sum(shares) / len(shares)
 
 
-def measure_vqa(tokenizer: str, predictor: str, predictions: Path) -> list[Measurement]:
-    """`vqa_accuracy` over the questions. Raises UserError when there are no predictions."""
+def measure_vqa(config: StageConfig, source: Source, inputs: Inputs, share: Share) -> list[Measurement]:
+    """`vqa_accuracy` over the questions. Inputs: predictions. Raises UserError when there are none."""
+    predictions = inputs["predictions"]
     records = pq.read_table(predictions, columns=["question_id", "answer", "answers"]).to_pylist()
     if not records:
         raise UserError(
             f"{predictions} holds no predictions", "at least one question", "check `evaluate_llm.vqa` and run again"
         )
     single = all(len(record["answers"]) == 1 for record in records)
-    facts = parquet_facts(predictions)
+    note = note_of(source, parquet_metadata(predictions)["tokenizer_note"])
     return [
         Measurement(
-            keys=text_keys(tokenizer, predictor, "vqa"),
+            keys=names_of(config.job["tokenizer"], source) | {"task": source.task},
             metric="vqa_accuracy",
-            protocol=facts["protocol"],
+            protocol=source.protocol,
             items=[record["question_id"] for record in records],
             values=np.array([vqa_accuracy(record["answer"], record["answers"]) for record in records]),
-            note=joined(text_note(predictor, "vqa", facts), SINGLE_NOTE if single else ""),
+            note=joined(note, SINGLE_NOTE if single else ""),
         )
     ]

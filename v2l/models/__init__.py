@@ -1,0 +1,1 @@
+"""Networks: tokenizers, their parts and losses, and published weights brought into them."""

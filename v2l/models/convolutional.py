@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2l.configuration.tokenizer_training import Network
+from v2l.data.geometry import network_geometry
 from v2l.models.blocks import codes_as_map
-from v2l.models.decoder import Decoder
-from v2l.models.encoder import Encoder
+from v2l.models.decoder import ConvolutionalDecoder
+from v2l.models.encoder import ConvolutionalEncoder
 from v2l.models.quantizers import first_equal_rows, matching_map, nearest_codes
 from v2l.models.vision_tokenizer import VisionTokenizer
 
@@ -18,12 +19,12 @@ class ConvolutionalTokenizer(VisionTokenizer):
     """Encoder and decoder of `network` around codes of width `width`; key names are those of VQ-GAN checkpoints."""
 
     def __init__(self, name: str, method: str, network: Network, width: int, context_width: int | None = None):
-        super().__init__(name, method, network.geometry)
+        super().__init__(name, method, network_geometry(network))
         self.network = network
-        self.encoder = Encoder(network)
+        self.encoder = ConvolutionalEncoder(network)
         self.quant_conv = nn.Conv2d(network.latent_channels, width, 1)
         self.post_quant_conv = nn.Conv2d(width, network.latent_channels, 1)
-        self.decoder = Decoder(network, context_width)
+        self.decoder = ConvolutionalDecoder(network, context_width)
 
     def vectors(self, image_BCHW: Tensor) -> Tensor:
         """What is quantized: float32 vector_BLD of images in [-1, 1]."""
@@ -35,7 +36,7 @@ class ConvolutionalTokenizer(VisionTokenizer):
         return self.decoder(latent_BCHW, context_BKD).float()
 
     @property
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         return self.decoder.conv_out.weight
 
     @property
@@ -43,11 +44,15 @@ class ConvolutionalTokenizer(VisionTokenizer):
         return [self.encoder, self.decoder.mid, *self.decoder.up]
 
 
-class ProjectedCodebook(nn.Module):
+class ProjectedCodebook(ConvolutionalTokenizer):
     """A frozen codebook behind a trained linear projector; base of tokenizers that write in the vocabulary's subwords.
 
     State-dict keys `tok_embeddings` and `codebook_projection` are those of the authors' checkpoints.
     """
+
+    tok_embeddings: nn.Embedding
+    codebook_projection: nn.Linear
+    first_equal_V: Tensor
 
     def add_codebook(self, local_VD: Tensor) -> None:
         """Create the frozen table and the projector, drawn from N(0, d^-1/2) (released)."""

@@ -6,7 +6,7 @@ from v2l.configuration.tokenizer_training import Network
 from v2l.models.blocks import CrossAttention, Level, Middle, Upsample, group_norm, output_head
 
 
-class Decoder(nn.Module):
+class ConvolutionalDecoder(nn.Module):
     """VQ-GAN decoder of `network`, with cross-attention to vectors of width `context_width` unless that is None.
 
     Each level has one block more than in the encoder. `up` is indexed like the encoder's levels: up[0] is the finest.
@@ -39,6 +39,6 @@ class Decoder(nn.Module):
         hidden = self.mid(self.conv_in(latent_BCHW), context_BKD)
         for stage in reversed(self.up):
             hidden = stage(hidden)
-            if hasattr(stage, "upsample"):
-                hidden = stage.upsample(hidden)
+            if upsample := getattr(stage, "upsample", None):
+                hidden = upsample(hidden)
         return output_head(self.norm_out, self.conv_out, hidden)

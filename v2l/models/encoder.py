@@ -6,7 +6,7 @@ from v2l.configuration.tokenizer_training import Network
 from v2l.models.blocks import Downsample, Level, Middle, group_norm, output_head
 
 
-class Encoder(nn.Module):
+class ConvolutionalEncoder(nn.Module):
     """VQ-GAN encoder of `network`; its state-dict keys are those of VQ-GAN checkpoints."""
 
     def __init__(self, network: Network):
@@ -28,6 +28,6 @@ class Encoder(nn.Module):
         hidden = self.conv_in(image_BCHW)
         for stage in self.down:
             hidden = stage(hidden)
-            if hasattr(stage, "downsample"):
-                hidden = stage.downsample(hidden)
+            if downsample := getattr(stage, "downsample", None):
+                hidden = downsample(hidden)
         return output_head(self.norm_out, self.conv_out, self.mid(hidden))

@@ -6,22 +6,24 @@ What is loaded is exactly the network's keys at the network's shapes, in float32
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from v2l.configuration.tokenizer_entries import CODEBOOK_FILES, Tokenizer, V2LEntry, VQGANEntry
-from v2l.configuration.tokenizer_training import Network, TrainTokenizer, merge
+from v2l.configuration.imported_weights import codebook_files, imported_files
+from v2l.configuration.tokenizer_entries import CODEBOOK_FILES, V2LEntry, VQGANEntry
+from v2l.configuration.tokenizer_training import Network, TrainTokenizer
+from v2l.configuration.variants import merge
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.pickles import read_checkpoint, read_tensor, read_texts
-from v2l.io.storage import hash_tensor, parquet_facts, read_tensors
+from v2l.io.storage import hash_tensor, parquet_metadata, read_tensors
 from v2l.models.taming import taming_network
 from v2l.models.v2l import V2LTokenizer
-from v2l.models.vision_tokenizer import VisionTokenizer, Words
+from v2l.models.vision_tokenizer import CodeWords, VisionTokenizer
 from v2l.models.vqgan import VQGANTokenizer
 
 LOCAL_TABLE, GLOBAL_TABLE = "tok_embeddings.weight", "tok_embeddings_global.weight"
@@ -42,24 +44,25 @@ class Imported(NamedTuple):
     """A tokenizer with the checkpoint's weights, the words of its codes, and what its metrics line says."""
 
     tokenizer: VisionTokenizer
-    words: Words
+    words: CodeWords
     line: dict
 
 
-def import_tokenizer(name: str, entry: Tokenizer, settings: TrainTokenizer, inputs: Inputs) -> Imported:
+def import_tokenizer(name: str, entry: V2LEntry | VQGANEntry, settings: TrainTokenizer, inputs: Inputs) -> Imported:
     """The tokenizer of `entry.checkpoint`; inputs vocabulary, and codebook for `v2l` without `entry.codebooks`.
 
     Raises UserError, listing every wrong key, for a checkpoint that is not the network's, and for codebooks or words
     that are not the checkpoint's.
     """
-    path = Path(entry.checkpoint)
+    path = imported_files(entry)["checkpoint"][0]
     content = read_checkpoint(path)
-    state, left_out = network_state(content, LEFT_OUT["vqgan" if entry.method == "vqgan" else "v2l"], path)
-    if entry.method == "vqgan":
-        tokenizer, words = import_vqgan(name, entry, state), Words([], [])
+    state, left_out = network_state(content, LEFT_OUT["vqgan" if isinstance(entry, VQGANEntry) else "v2l"], path)
+    tokenizer: V2LTokenizer | VQGANTokenizer
+    if isinstance(entry, VQGANEntry):
+        tokenizer, words = import_vqgan(name, entry, state), CodeWords([], [])
     else:
         tokenizer = import_v2l(name, entry, settings, state)
-        tokenizer.require_subwords(parquet_facts(inputs["vocabulary"])["vocabulary"]["subwords"])
+        tokenizer.require_subwords(parquet_metadata(inputs["vocabulary"])["vocabulary"]["subwords"])
         words = imported_words(entry, tokenizer, inputs)
     logging.info("%s: imported %d tensors from %s", name, len(state), path)
     epoch = content.get("epoch")
@@ -86,7 +89,7 @@ def import_v2l(name: str, entry: V2LEntry, settings: TrainTokenizer, state: dict
             V2LTokenizer(name, entry.method, network, settings.global_tokens, table, table if has_global else None)
         )
     tables = {key: (None, width) for key in (LOCAL_TABLE, GLOBAL_TABLE) if key in shapes}
-    state = fitting(state, shapes | tables, entry.checkpoint)
+    state = fitting(state, shapes | tables, entry)
     codebooks = state[LOCAL_TABLE], state.get(GLOBAL_TABLE)
     tokenizer = V2LTokenizer(name, entry.method, network, settings.global_tokens, *codebooks)
     tokenizer.load_state_dict(state)
@@ -95,11 +98,11 @@ def import_v2l(name: str, entry: V2LEntry, settings: TrainTokenizer, state: dict
 
 def import_vqgan(name: str, entry: VQGANEntry, state: dict[str, Tensor]) -> VQGANTokenizer:
     """The network of `entry.checkpoint_config`; keys of `network` that the entry itself sets go before."""
-    values = merge(taming_network(Path(entry.checkpoint_config)), entry.train_tokenizer.get("network", {}))
-    network = Network.model_validate(values)
+    values = taming_network(imported_files(entry)["checkpoint_config"][0])
+    network = Network.model_validate(merge(values, entry.train_tokenizer.get("network", {})))
     with torch.device("meta"):
         shapes = _shapes(VQGANTokenizer(name, network))
-    state = fitting(state, shapes, entry.checkpoint)
+    state = fitting(state, shapes, entry)
     tokenizer = VQGANTokenizer(name, network)
     tokenizer.load_state_dict(state)
     return tokenizer
@@ -125,7 +128,7 @@ def network_state(content: dict, left_out: dict[str, str], path: Path) -> tuple[
     return {key: value for key, value in state.items() if key.split(".", 1)[0] not in left_out}, dict(parts)
 
 
-def fitting(state: dict[str, Tensor], shapes: dict[str, Shape], path: str) -> dict[str, Tensor]:
+def fitting(state: dict[str, Tensor], shapes: dict[str, Shape], entry: V2LEntry | VQGANEntry) -> dict[str, Tensor]:
     """The tensors of `state` in float32 if they are those of `shapes`; raises UserError that lists all that are not."""
     problems = []
     for key in sorted(shapes.keys() | state.keys()):
@@ -134,31 +137,33 @@ def fitting(state: dict[str, Tensor], shapes: dict[str, Shape], path: str) -> di
             kind = "missing" if found is None else "surplus" if expected is None else "wrong"
             problems.append(f"{kind}: {key}: expected {_shape_text(expected)}, found {_found_text(found)}")
     if problems:
+        listing = "\n  ".join(problems)
         raise UserError(
-            f"{path} is not a checkpoint of this network; nothing was loaded:\n  " + "\n  ".join(problems) + "\n",
+            f"{entry.checkpoint} is not a checkpoint of this network; nothing was loaded:\n  {listing}\n",
             "every key of the network at its shape, and no other",
             "set the network's size as the checkpoint's authors did (docs/import.md), or get the file again",
         )
     state = {key: tensor.detach().float() for key, tensor in state.items()}
     if broken := sorted(key for key, tensor in state.items() if not tensor.isfinite().all()):
         raise UserError(
-            f"{path} has values that are not finite: {', '.join(broken)}",
+            f"{entry.checkpoint} has values that are not finite: {', '.join(broken)}",
             "the weights of a finished training",
             "get the file again",
         )
     return state
 
 
-def imported_words(entry: V2LEntry, tokenizer: V2LTokenizer, inputs: Inputs) -> Words:
+def imported_words(entry: V2LEntry, tokenizer: V2LTokenizer, inputs: Inputs) -> CodeWords:
     """What the global codes stand for, once the codebooks are known to be the checkpoint's."""
     if entry.codebooks:
         return _published_words(entry, tokenizer, pq.read_table(inputs["vocabulary"], columns=["text"]))
-    if not tokenizer.has_global:
-        return Words([], [])
+    global_VD = tokenizer.codebooks[1]
+    if global_VD is None:
+        return CodeWords([], [])
     codebook = read_tensors(inputs["codebook"])[0]
-    if hash_tensor(codebook["global_VD"]) != hash_tensor(tokenizer.codebooks[1]):
+    if hash_tensor(codebook["global_VD"]) != hash_tensor(global_VD):
         raise UserError(
-            f"the global codebook of {entry.checkpoint}, {_shape_text(tokenizer.codebooks[1].shape)}, is not that of "
+            f"the global codebook of {entry.checkpoint}, {_shape_text(global_VD.shape)}, is not that of "
             f"{inputs['codebook']}, {_shape_text(codebook['global_VD'].shape)}, so its codes' words are not known",
             "one codebook",
             f"set `tokenizers.{tokenizer.name}.codebooks` to the folder with {', '.join(CODEBOOK_FILES)}",
@@ -166,11 +171,13 @@ def imported_words(entry: V2LEntry, tokenizer: V2LTokenizer, inputs: Inputs) -> 
     return V2LTokenizer.words(entry, codebook, pq.read_table(inputs["vocabulary"]))
 
 
-def _published_words(entry: V2LEntry, tokenizer: V2LTokenizer, vocabulary: pa.Table) -> Words:
-    paths = entry.files["codebooks"]
+def _published_words(entry: V2LEntry, tokenizer: V2LTokenizer, vocabulary: pa.Table) -> CodeWords:
+    paths = codebook_files(entry)
     if absent := [str(path) for path in paths if not path.is_file()]:
         raise UserError(f"these do not exist: {', '.join(absent)}", "the authors' codebooks", "put them there")
-    for path, key, table_VD in zip(paths, (LOCAL_TABLE, GLOBAL_TABLE), tokenizer.codebooks, strict=False):
+    local_VD, global_VD = tokenizer.codebooks
+    tables = {LOCAL_TABLE: local_VD} | ({} if global_VD is None else {GLOBAL_TABLE: global_VD})
+    for path, (key, table_VD) in zip(paths, tables.items(), strict=False):
         found_VD = read_tensor(path)
         if not torch.equal(found_VD.float(), table_VD):
             raise UserError(
@@ -179,9 +186,9 @@ def _published_words(entry: V2LEntry, tokenizer: V2LTokenizer, vocabulary: pa.Ta
                 "the codebooks that the checkpoint was trained with",
                 f"name their folder in `tokenizers.{tokenizer.name}.codebooks`",
             )
-    if not tokenizer.has_global:
-        return Words([], [])
-    texts, codes = read_texts(paths[2]), len(tokenizer.codebooks[1])
+    if global_VD is None:
+        return CodeWords([], [])
+    texts, codes = read_texts(paths[2]), len(global_VD)
     if len(texts) != codes:
         raise UserError(
             f"{paths[2]} has {len(texts)} words, the global codebook {codes} codes",
@@ -193,7 +200,7 @@ def _published_words(entry: V2LEntry, tokenizer: V2LTokenizer, vocabulary: pa.Ta
         rows.setdefault(text, row)
     entries = [rows.get(text) for text in texts]
     logging.info("%d of %d words are texts of the vocabulary", sum(row is not None for row in entries), codes)
-    return Words(texts, entries)
+    return CodeWords(texts, entries)
 
 
 def _width(state: dict[str, Tensor]) -> int:
@@ -214,9 +221,11 @@ def _fits(tensor: object, shape: Shape) -> bool:
     return all(size in (None, found) for size, found in zip(shape, tensor.shape, strict=True))
 
 
-def _is_plain(value: object) -> bool:
-    dense = isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
-    return dense and value.is_floating_point()
+def _is_plain(value: object) -> TypeGuard[Tensor]:
+    """Whether `value` is a dense floating-point tensor on the CPU."""
+    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.device.type != "cpu":
+        return False
+    return value.is_floating_point()
 
 
 def _shape_text(shape: Shape | None) -> str:

@@ -24,7 +24,7 @@ class PerceptualLoss(nn.Module):
     def forward(self, reconstruction_BCHW: Tensor, image_BCHW: Tensor) -> Tensor:
         with torch.no_grad():
             target = self._features(image_BCHW)
-        total = 0.0
+        total = reconstruction_BCHW.new_zeros(())
         for found, wanted, head in zip(self._features(reconstruction_BCHW), target, self.network.lins, strict=True):
             difference = (_unit(found) - _unit(wanted)).square()
             difference = F.dropout(difference, 0.5, self.dropout)

@@ -17,11 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2l.configuration.tokenizer_entries import LQAEEntry
-from v2l.configuration.tokenizer_training import Geometry, Loss, TrainTokenizer
+from v2l.configuration.tokenizer_training import Loss, TrainTokenizer
+from v2l.data.geometry import Geometry
 from v2l.errors import UserError
 from v2l.models import quantizers
 from v2l.models.masked_lm import FrozenMaskedLM, lm_words
-from v2l.models.vision_tokenizer import Batch, Codes, TrainingPass, VisionTokenizer, Words
+from v2l.models.vision_tokenizer import Batch, Codes, CodeWords, TrainingPass, VisionTokenizer
 from v2l.models.vit import ViTDecoder, ViTEncoder
 
 NO_HEAD = "language model without masked-LM head: weight 0 for its loss"
@@ -30,7 +31,7 @@ NO_HEAD = "language model without masked-LM head: weight 0 for its loss"
 class LQAETokenizer(VisionTokenizer):
     """Codes are the word ids of `language_model`; the networks are as wide as its embeddings."""
 
-    reads, shown_as = "local", "ordinary token"
+    worded_ids, shown_as = "local", "ordinary token"
 
     def __init__(self, name: str, geometry: Geometry, entry: LQAEEntry, language_model: FrozenMaskedLM):
         super().__init__(name, "lqae", geometry)
@@ -51,16 +52,16 @@ class LQAETokenizer(VisionTokenizer):
         return cls(name, geometry, entry, language_model)
 
     @classmethod
-    def rebuild(cls, facts: dict, tensors: dict[str, Tensor]) -> Self:
-        geometry, build = Geometry.model_validate(facts["geometry"]), facts["build"]
+    def rebuild(cls, description: dict, tensors: dict[str, Tensor]) -> Self:
+        geometry, build = Geometry.model_validate(description["geometry"]), description["build"]
         language_model = FrozenMaskedLM.rebuild(build["language_model"])
-        return cls(facts["name"], geometry, LQAEEntry.model_validate(build["entry"]), language_model)
+        return cls(description["name"], geometry, LQAEEntry.model_validate(build["entry"]), language_model)
 
     @classmethod
-    def words(cls, entry: LQAEEntry, codebook: dict[str, Tensor], vocabulary: pa.Table) -> Words:
+    def words(cls, entry: LQAEEntry, codebook: dict[str, Tensor], vocabulary: pa.Table) -> CodeWords:
         """The texts of the language model's own ids; special tokens as they are written ("[MASK]")."""
         texts = lm_words(Path(entry.language_model))
-        return Words(texts, [None] * len(texts))
+        return CodeWords(texts, [None] * len(texts))
 
     def forward(self, batch: Batch, loss: Loss) -> TrainingPass:
         vector_BLD = self.vectors(batch.image_BCHW)
@@ -109,7 +110,7 @@ class LQAETokenizer(VisionTokenizer):
         return self.decode_hidden(quantizers.hide(hidden_BLD, visible_BL))
 
     @property
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         return self.decoder.patches.weight
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations  # transformers takes seconds to import what 
 
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Self
+from typing import Any, Self
 
 import transformers
 from safetensors import SafetensorError
@@ -25,13 +25,15 @@ class FrozenMaskedLM(nn.Module):
     `mask_id`: the id of its mask token. Weights that the model ties (head and word embeddings) are stored once.
     """
 
-    def __init__(self, model: nn.Module, has_head: bool, mask_id: int):
+    model: transformers.PreTrainedModel
+
+    def __init__(self, model: transformers.PreTrainedModel, has_head: bool, mask_id: int):
         super().__init__()
         self.has_head, self.mask_id = has_head, mask_id
         self.model = model.float().requires_grad_(False).eval()
         body = model.base_model
         if getattr(body, "pooler", None) is not None:
-            body.pooler = None  # of no use here, and random where the checkpoint has none
+            body.register_module("pooler", None)  # of no use here, and random where the checkpoint has none
         self.register_state_dict_post_hook(_leave_out_tied)
         self.register_load_state_dict_pre_hook(_add_tied)
 
@@ -68,7 +70,7 @@ class FrozenMaskedLM(nn.Module):
     @property
     def embedding_VD(self) -> Tensor:
         """The word embeddings."""
-        return self.model.get_input_embeddings().weight
+        return self.model.get_input_embeddings().get_parameter("weight")
 
     @property
     def positions(self) -> int | None:
@@ -88,7 +90,7 @@ class FrozenMaskedLM(nn.Module):
         """
         inputs = {"inputs_embeds": vector_BLD}
         if self._skips_padding:
-            embeddings = self.model.base_model.embeddings
+            embeddings = self._embeddings
             inputs["position_ids"] = embeddings.create_position_ids_from_input_ids(ids_BL, embeddings.padding_idx)
         if not predict:
             return self.model.base_model(**inputs).last_hidden_state.float(), None
@@ -97,7 +99,11 @@ class FrozenMaskedLM(nn.Module):
 
     @property
     def _skips_padding(self) -> bool:
-        return hasattr(getattr(self.model.base_model, "embeddings", None), "create_position_ids_from_input_ids")
+        return hasattr(self._embeddings, "create_position_ids_from_input_ids")
+
+    @property
+    def _embeddings(self) -> Any:
+        return getattr(self.model.base_model, "embeddings", None)
 
 
 def load_lm_tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from v2l.configuration.tokenizer_entries import SPAEEntry
 from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
+from v2l.configuration.variants import pyramid_problem
 from v2l.errors import UserError
 from v2l.models import quantizers
 from v2l.models.convolutional import ConvolutionalTokenizer, ProjectedCodebook
-from v2l.models.vision_tokenizer import Batch, Codes, TrainingPass, Words
+from v2l.models.vision_tokenizer import Batch, Codes, CodeWords, TrainingPass
 
 
 class Layer(NamedTuple):
@@ -28,7 +29,7 @@ class Layer(NamedTuple):
     mean_BPD: Tensor
 
 
-class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
+class SPAETokenizer(ProjectedCodebook):
     """A pyramid of words of one frozen vocabulary: upper layers of few positions for meaning, the last for the image.
 
     z(x) is the encoder's vector at position x of the h x h map, its D channels with mean 0 and variance 1 / D over the
@@ -53,13 +54,15 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
     first 1, 5 and 21 are one, two and three layers. Local ids are the last layer's. Encoding takes no image feature.
     """
 
-    reads = "global"
+    worded_ids = "global"
     note = "our reading: no code was released"
+    position_N: Tensor
+    codes_L: Tensor
 
     def __init__(self, name: str, network: Network, entry: SPAEEntry, local_VD: Tensor):
         super().__init__(name, "spae", network, local_VD.shape[1])
         grid = self.geometry.grid
-        if problem := entry.pyramid_problem(grid):
+        if problem := pyramid_problem(entry, grid):
             raise UserError(f"`tokenizers.{name}.pyramid` is {entry.pyramid}", problem, "mend `pyramid`")
         self.entry = entry
         self.sizes = [side**2 for side in entry.pyramid]
@@ -76,15 +79,15 @@ class SPAETokenizer(ProjectedCodebook, ConvolutionalTokenizer):
         return cls(name, settings.network, entry, codebook["local_VD"])
 
     @classmethod
-    def rebuild(cls, facts: dict, tensors: dict[str, Tensor]) -> Self:
-        build = facts["build"]
+    def rebuild(cls, description: dict, tensors: dict[str, Tensor]) -> Self:
+        build = description["build"]
         network, entry = Network.model_validate(build["network"]), SPAEEntry.model_validate(build["entry"])
-        return cls(facts["name"], network, entry, tensors["tok_embeddings.weight"])
+        return cls(description["name"], network, entry, tensors["tok_embeddings.weight"])
 
     @classmethod
-    def words(cls, entry: SPAEEntry, codebook: dict[str, Tensor], vocabulary: pa.Table) -> Words:
-        entries = list(range(len(codebook["local_VD"])))
-        return Words(vocabulary["text"].take(entries).to_pylist(), entries)
+    def words(cls, entry: SPAEEntry, codebook: dict[str, Tensor], vocabulary: pa.Table) -> CodeWords:
+        entries: list[int | None] = list(range(len(codebook["local_VD"])))
+        return CodeWords(vocabulary["text"].take(entries).to_pylist(), entries)
 
     def forward(self, batch: Batch, loss: Loss) -> TrainingPass:
         vector_BLD = self.vectors(batch.image_BCHW)

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from v2l.configuration.tokenizer_entries import V2LEntry
 from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
 from v2l.models import quantizers
-from v2l.models.convolutional import ConvolutionalTokenizer, ProjectedCodebook
-from v2l.models.vision_tokenizer import Batch, Codes, TrainingPass, Words
+from v2l.models.convolutional import ProjectedCodebook
+from v2l.models.vision_tokenizer import Batch, Codes, CodeWords, TrainingPass
 
 # Which codes of stage filter_vocabulary the decoder attends to, by method.
 GLOBAL_CODEBOOKS = {"v2l": "global", "v2l-subword": "subword_global", "v2l-local": None}
 
 
-class V2LTokenizer(ProjectedCodebook, ConvolutionalTokenizer):
+class V2LTokenizer(ProjectedCodebook):
     """Frozen local codebook `local_VD` behind a trained projector; cross-attention to `global_tokens` of `global_VD`.
 
     Without `global_VD` (method v2l-local) there is no global path: the decoder is VQ-GAN's.
@@ -36,7 +36,7 @@ class V2LTokenizer(ProjectedCodebook, ConvolutionalTokenizer):
         if method == "v2l-subword":
             self.note = "our reading of the paper's Baseline: no vocabulary expansion"
         if global_VD is not None:
-            self.reads, self.needs_features, self.global_tokens = "global", True, global_tokens
+            self.worded_ids, self.needs_features, self.global_tokens = "global", True, global_tokens
             self.tok_embeddings_global = nn.Embedding.from_pretrained(global_VD.float(), freeze=True)
         self.to(memory_format=torch.channels_last)  # several times faster on CPUs
 
@@ -47,18 +47,18 @@ class V2LTokenizer(ProjectedCodebook, ConvolutionalTokenizer):
         return cls(name, entry.method, settings.network, settings.global_tokens, codebook["local_VD"], global_VD)
 
     @classmethod
-    def rebuild(cls, facts: dict, tensors: dict[str, Tensor]) -> Self:
+    def rebuild(cls, description: dict, tensors: dict[str, Tensor]) -> Self:
         tables = tensors["tok_embeddings.weight"], tensors.get("tok_embeddings_global.weight")
-        network = Network.model_validate(facts["build"]["network"])
-        return cls(facts["name"], facts["method"], network, facts["global_tokens"], *tables)
+        network = Network.model_validate(description["build"]["network"])
+        return cls(description["name"], description["method"], network, description["global_tokens"], *tables)
 
     @classmethod
-    def words(cls, entry: V2LEntry, codebook: dict[str, Tensor], vocabulary: pa.Table) -> Words:
+    def words(cls, entry: V2LEntry, codebook: dict[str, Tensor], vocabulary: pa.Table) -> CodeWords:
         kind = GLOBAL_CODEBOOKS[entry.method]
         if kind is None:
-            return Words([], [])
+            return CodeWords([], [])
         entries = codebook[f"{kind}_entries_V"].tolist()
-        return Words(vocabulary["text"].take(entries).to_pylist(), entries)
+        return CodeWords(vocabulary["text"].take(entries).to_pylist(), entries)
 
     def forward(self, batch: Batch, loss: Loss) -> TrainingPass:
         vector_BLD = self.vectors(batch.image_BCHW)
@@ -71,7 +71,12 @@ class V2LTokenizer(ProjectedCodebook, ConvolutionalTokenizer):
 
     @torch.no_grad()
     def encode(self, image_BCHW: Tensor, feature_BD: Tensor | None = None) -> Codes:
-        return Codes(self.nearest(self.vectors(image_BCHW)), self.global_ids(feature_BD) if self.has_global else None)
+        ids_BL = self.nearest(self.vectors(image_BCHW))
+        if not self.has_global:
+            return Codes(ids_BL, None)
+        if feature_BD is None:
+            raise ValueError(f"tokenizer {self.name} encodes with image features")
+        return Codes(ids_BL, self.global_ids(feature_BD))
 
     def global_ids(self, feature_BD: Tensor) -> Tensor:
         """The `global_tokens` codes nearest to each image feature, nearest first: ids_BK (released)."""

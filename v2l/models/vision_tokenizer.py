@@ -1,4 +1,4 @@
-"""What every tokenizer offers, whatever its network: images to codes and back, a training pass, and its facts.
+"""What every tokenizer offers, whatever its network: images to codes and back, a training pass, and its description.
 
 Shape suffixes: B images, C channels, H and W pixels, L = h * w local positions in row-major order, K global codes,
 V codes, D their width.
@@ -7,13 +7,13 @@ V codes, D their width.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import pyarrow as pa
 from torch import Tensor, nn
 
-from v2l.configuration.tokenizer_entries import Tokenizer
-from v2l.configuration.tokenizer_training import Geometry, Loss, TrainTokenizer
+from v2l.configuration.tokenizer_training import Loss, TrainTokenizer
+from v2l.data.geometry import Geometry
 from v2l.errors import UserError
 from v2l.io.storage import hash_tensor, write_tensors
 
@@ -41,7 +41,7 @@ class TrainingPass(NamedTuple):
     ids_BL: Tensor
 
 
-class Words(NamedTuple):
+class CodeWords(NamedTuple):
     """What the codes that a language model reads stand for: texts, and rows of the vocabulary (None: not in it)."""
 
     texts: list[str]
@@ -52,12 +52,12 @@ class VisionTokenizer(nn.Module, ABC):
     """Images to codes and back. `forward(batch, loss)` is the training pass.
 
     `geometry`: what it takes in, and the side of its token map. `global_tokens`: number of global ids of an image, 0
-    without a global path. `reads`: which ids stand for words. `shown_as`: how a local code becomes an id of the
+    without a global path. `worded_ids`: which ids stand for words. `shown_as`: how a local code becomes an id of the
     language model: as its own subword, or as the ordinary token of the same number. `needs_features`: whether `encode`
     takes image features. `note`: what every row of it in a table says.
     """
 
-    reads: Literal["global", "local"] | None = None
+    worded_ids: Literal["global", "local"] | None = None
     shown_as: Literal["subword", "ordinary token"] = "subword"
     needs_features: bool = False
     global_tokens: int = 0
@@ -69,18 +69,21 @@ class VisionTokenizer(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def create(cls, name: str, entry: Tokenizer, settings: TrainTokenizer, codebook: dict[str, Tensor]) -> Self:
-        """An untrained tokenizer of registry `entry`; `codebook` is the output of stage filter_vocabulary."""
+    def create(cls, name: str, entry: Any, settings: TrainTokenizer, codebook: dict[str, Tensor]) -> Self:
+        """An untrained tokenizer of `entry`, which is of its method's class in the registry.
+
+        `codebook` is the output of stage filter_vocabulary.
+        """
 
     @classmethod
     @abstractmethod
-    def rebuild(cls, facts: dict, tensors: dict[str, Tensor]) -> Self:
-        """The network of `facts`, ready to load `tensors`."""
+    def rebuild(cls, description: dict, tensors: dict[str, Tensor]) -> Self:
+        """The network of `description`, ready to load `tensors`."""
 
     @classmethod
-    def words(cls, entry: Tokenizer, codebook: dict[str, Tensor], vocabulary: pa.Table) -> Words:
-        """What the codes that `reads` names stand for, in code order; none if it is None."""
-        return Words([], [])
+    def words(cls, entry: Any, codebook: dict[str, Tensor], vocabulary: pa.Table) -> CodeWords:
+        """What the codes that `worded_ids` names stand for, in code order; none if it is None."""
+        return CodeWords([], [])
 
     @abstractmethod
     def forward(self, batch: Batch, loss: Loss) -> TrainingPass:
@@ -113,7 +116,7 @@ class VisionTokenizer(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         """The weight at which the adaptive weight compares gradients (VQ-GAN, equation 7)."""
 
     @property
@@ -139,7 +142,7 @@ class VisionTokenizer(nn.Module, ABC):
     def require_subwords(self, subwords: int) -> None:
         """Raise UserError unless there are as many local codes as subwords, where a code is the subword it stands for.
 
-        `subwords` is the fact of that name of the vocabulary.
+        `subwords` is what the vocabulary's metadata say.
         """
         if self.shown_as == "subword" and self.local_size != subwords:
             raise UserError(
@@ -151,7 +154,7 @@ class VisionTokenizer(nn.Module, ABC):
             )
 
     @property
-    def facts(self) -> dict:
+    def description(self) -> dict:
         """What every later stage must know of this tokenizer: geometry, codes, and which codebooks they point into."""
         local, shared = self.codebooks
         return {
@@ -159,7 +162,7 @@ class VisionTokenizer(nn.Module, ABC):
             "method": self.method,
             "geometry": self.geometry.model_dump(mode="json"),
             "global_tokens": self.global_tokens,
-            "reads": self.reads,
+            "worded_ids": self.worded_ids,
             "shown_as": self.shown_as,
             "note": self.note,
             "codebooks": {
@@ -172,5 +175,5 @@ class VisionTokenizer(nn.Module, ABC):
         }
 
     def save(self, path: Path, record: dict) -> None:
-        """Write all weights, frozen codebooks included, with `facts` and the provenance `record`."""
-        write_tensors(path, self.state_dict(), record, {"tokenizer": self.facts})
+        """Write all weights, frozen codebooks included, with `description` and the provenance `record`."""
+        write_tensors(path, self.state_dict(), record, {"tokenizer": self.description})

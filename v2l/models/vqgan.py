@@ -38,8 +38,8 @@ class VQGANTokenizer(ConvolutionalTokenizer):
         return cls(name, settings.network)
 
     @classmethod
-    def rebuild(cls, facts: dict, tensors: dict[str, Tensor]) -> Self:
-        return cls(facts["name"], Network.model_validate(facts["build"]["network"]))
+    def rebuild(cls, description: dict, tensors: dict[str, Tensor]) -> Self:
+        return cls(description["name"], Network.model_validate(description["build"]["network"]))
 
     def forward(self, batch: Batch, loss: Loss) -> TrainingPass:
         vector_BLD = self.vectors(batch.image_BCHW)
@@ -70,7 +70,7 @@ class VQGANTokenizer(ConvolutionalTokenizer):
         table = self.quantize.embedding.weight
         weight_DD, bias_D = quantizers.matching_map(table, gather(self.vectors(image_BCHW).flatten(0, 1)))
         table.copy_(F.linear(table, weight_DD, bias_D))
-        return [table]
+        return list(self.quantize.embedding.parameters())
 
     @property
     def codebooks(self) -> tuple[Tensor, Tensor | None]:

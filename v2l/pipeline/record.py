@@ -1,20 +1,31 @@
 """What made an output: stage, configuration, commit, versions and inputs; and the key of a run that can go on."""
 
 import hashlib
+import os
 from pathlib import Path
 
+from v2l.configuration.extensions import inherited
 from v2l.configuration.slices import StageConfig
 from v2l.io.canonical import canonical_json
 from v2l.io.job_files import Inputs
 from v2l.io.provenance import commit, hash_path, versions
 
+PACKAGE = Path(__file__).parents[1]
+
 
 def provenance(config: StageConfig, inputs: Inputs) -> dict:
-    """The record of one output: stage, resolved config slice, git commit, package versions and input hashes."""
+    """The record of one output: stage, resolved config slice, git commit, package versions, hashes of inputs.
+
+    With extensions also their paths, from the folder that the package lies in, and hashes.
+    """
     files = {
         name: [{"path": str(path), "sha256": hash_path(path)} for path in inputs.files(name)] for name in sorted(inputs)
     }
-    return {"stage": config.stage, "config": config.data, "commit": commit(), "versions": versions(), "inputs": files}
+    record = {"stage": config.stage, "config": config.data, "commit": commit(), "versions": versions(), "inputs": files}
+    extensions = [
+        {"path": os.path.relpath(path, PACKAGE.parent), "sha256": hash_path(Path(path))} for path in inherited()
+    ]
+    return record | ({"extensions": extensions} if extensions else {})
 
 
 def run_key(config: StageConfig, record: dict) -> str:

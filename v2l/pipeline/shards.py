@@ -25,19 +25,21 @@ PART = "part"
 Block = TypeVar("Block")
 
 
-def shared_out(
+def sharded_tables(
     config: StageConfig,
     record: dict,
     inputs: Inputs,
     outputs: Outputs,
     blocks: Sequence[Block],
     tables: Callable[[Sequence[Block]], Iterable[pa.Table]],
+    folder: Path | None = None,
 ) -> Iterator[pa.Table]:
     """The table of every block, in order: `tables(blocks)` makes them, one for each block and of that block alone.
 
     The machine settings `shards` (number of processes) and `launcher` (a command that starts each of them, for example
     srun) decide who makes a block, never what it holds. A process that is a shard of another's work writes its tables
-    to output `part` and ends here: a stage writes nothing before this call. Raises UserError if a shard fails.
+    to output `part` and ends here: a stage writes nothing before this call. Parts stand in `folder`, else in a folder
+    beside the first output, which goes once they are read. Raises UserError if a shard fails.
     """
     shards = min(int(config.machine.get("shards", 1)), len(blocks))
     if (shard := config.machine.get("shard")) is not None:
@@ -45,13 +47,15 @@ def shared_out(
         raise SystemExit(0)
     if shards < 2:
         return iter(tables(blocks))
+    if folder:
+        return merged(run_shards(config, inputs, folder, shards))
     output = next(iter(outputs.values()))
     folder = output.parent / f".{output.name}.{run_key(config, record)}"
-    return _merged_from(folder, run_shards(config, inputs, folder, shards, PART))
+    return _merged_from(folder, run_shards(config, inputs, folder, shards))
 
 
-def run_shards(config: StageConfig, inputs: Inputs, folder: Path, count: int, output: str) -> list[Path]:
-    """The files of `count` shards in `folder`: output `output` of as many processes of the stage.
+def run_shards(config: StageConfig, inputs: Inputs, folder: Path, count: int) -> list[Path]:
+    """The files of `count` shards in `folder`: output `part` of as many processes of the stage.
 
     Without the machine setting `launcher` the GPUs of this machine are shared out among the processes; a launcher such
     as `srun` does that itself. A shard whose file is there is not run again. Raises UserError if one fails, once the
@@ -67,7 +71,7 @@ def run_shards(config: StageConfig, inputs: Inputs, folder: Path, count: int, ou
         machine = config.machine | {"shard": str(shard), "shards": str(count)}
         command = [*shlex.split(launcher), sys.executable, "-m", f"v2l.{config.stage}", "--config", config.text, *files]
         settings = [word for pair in machine.items() for word in ("--machine", "=".join(pair))]
-        command += ["--output", output, str(path), *settings]
+        command += ["--output", PART, str(path), *settings]
         processes[shard] = subprocess.Popen(command, env=_environment(shard, count, launcher))
     failed = [shard for shard, process in processes.items() if process.wait()]
     if failed:

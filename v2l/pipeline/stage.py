@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from v2l.configuration.extensions import load_inherited
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs, Outputs
@@ -33,7 +34,7 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
     Arguments: `--config JSON`, `--input NAME PATH...` and `--output NAME PATH` (repeatable), `--log FILE`,
     `--machine KEY=VALUE` (repeatable).
     """
-    stage = Path(sys.modules[run.__module__].__file__).stem
+    stage = Path(str(sys.modules[run.__module__].__file__)).stem
     arguments = stage_parser(stage).parse_args()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if arguments.log and os.environ.get("RANK", "0") == "0":  # of several ranks, the first writes the file
@@ -44,7 +45,7 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        config = StageConfig(stage, json.loads(arguments.config), dict(arguments.machine))
+        config = job_config(stage, arguments.config, dict(arguments.machine))
         run(config, inputs_of(arguments.input), outputs_of(arguments.output))
     except UserError as error:
         logging.error("error: %s", error)
@@ -52,6 +53,12 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
     except Exception:
         logging.exception("failed")
         sys.exit(1)
+
+
+def job_config(stage: str, text: str, machine: dict[str, str] | None = None) -> StageConfig:
+    """The slice of a job of `stage` from its JSON `text`, once the extensions that it may name are imported."""
+    load_inherited()
+    return StageConfig(stage, json.loads(text), machine)
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from v2l.pipeline.rules import STAGES
+from v2l.pipeline.stages import STAGES
 
 
 def stage_minutes(logs: Path) -> str:

@@ -1,27 +1,37 @@
 """Numbers of the paper that have a source (config/published.csv), matched to rows of the tables."""
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
+from v2l.configuration.cell_settings import CELL_SETTINGS
 from v2l.errors import UserError
-from v2l.metrics.rows import TABLE_KEYS
+from v2l.tables.tables import TABLES
 
-SELECTORS = ("table", "experiment", *dict.fromkeys(key for keys in TABLE_KEYS.values() for key in keys), "metric")
 COLUMNS = ("published", "published_source")
 
 
+def selectors() -> list[str]:
+    """Columns that say which rows of which table a number belongs to."""
+    keys = dict.fromkeys(key for table in TABLES.values() for key in table.key_columns)
+    return ["table", "experiment", *keys, "metric"]
+
+
 class Published:
-    """Sourced numbers by selector: a row has a number if it equals every selector column that is not empty."""
+    """Sourced numbers by selector: a row has a number if it equals every selector column that is not empty.
+
+    The file need not have the columns of settings that extensions add; without a value they stand for the default.
+    """
 
     def __init__(self, path: Path):
         """Read `path`. Raises UserError for wrong columns, a value that is no number, or a number without source."""
         self.path = path
         with open(path, newline="") as handle:
             reader = csv.DictReader(handle)
-            if set(reader.fieldnames or []) != {*SELECTORS, *COLUMNS}:
-                raise UserError(
-                    f"{path} has the columns {reader.fieldnames}", f"{[*SELECTORS, *COLUMNS]}", "mend its header"
-                )
+            expected = [*selectors(), *COLUMNS]
+            if not set(expected) - set(CELL_SETTINGS) <= set(reader.fieldnames or []) <= set(expected):
+                raise UserError(f"{path} has the columns {reader.fieldnames}", f"{expected}", "mend its header")
             self.entries = list(reader)
         for number, entry in enumerate(self.entries, start=2):
             try:
@@ -31,7 +41,7 @@ class Published:
             if not entry["published_source"]:
                 self._reject(number, "`published_source` is empty", "where the number was read")
 
-    def of(self, row: dict[str, str | int | bool | float | None]) -> dict[str, float | str]:
+    def of(self, row: dict[str, Any]) -> dict[str, float | str]:
         """The `published` columns of a row with `table`, `experiment`, key columns and `metric`; {} if there are none.
 
         Raises UserError when two entries match.
@@ -46,9 +56,18 @@ class Published:
             else {}
         )
 
-    def _reject(self, number: int, problem: str, expected: str) -> None:
+    def _reject(self, number: int, problem: str, expected: str) -> NoReturn:
         raise UserError(f"{self.path}, line {number}: {problem}", expected, "mend the line or remove it")
 
 
-def _matches(entry: dict[str, str], row: dict) -> bool:
-    return all(not entry[key] or entry[key] == ("" if row.get(key) is None else str(row[key])) for key in SELECTORS)
+def _matches(entry: dict[str, str], row: dict[str, Any]) -> bool:
+    return all(("" if row.get(key) is None else str(row[key])) == wanted for key, wanted in _wanted(entry, row))
+
+
+def _wanted(entry: dict[str, str], row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the row's columns must hold."""
+    for key in selectors():
+        if entry.get(key):
+            yield key, entry[key]
+        elif key in CELL_SETTINGS and key in row:
+            yield key, str(CELL_SETTINGS[key].default)

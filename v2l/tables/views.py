@@ -2,54 +2,27 @@
 
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import pandas as pd
 
-from v2l.configuration.dataset_entries import TASKS
+from v2l.configuration.known_metrics import metric
+from v2l.tables.row_order import task_rank
+from v2l.tables.specification import Table
 
-TITLES = {
-    "table1_classification": "Table 1. Few-shot classification accuracy",
-    "table2_semantics": "Table 2. Semantic quality of the global tokens",
-    "table3_reconstruction": "Table 3. Image reconstruction",
-    "table4_restoration": "Table 4. Image denoising",
-    "table5_captioning_vqa": "Table 5. Image captioning and visual question answering",
-}
-ROW_KEYS = {
-    "table1_classification": ("ways", "method", "tokenizer", "llm", "tokens"),
-    "table2_semantics": ("method", "vocabulary_size", "tokens"),
-    "table3_reconstruction": ("method", "global_tokens"),
-    "table4_restoration": ("method", "tokenizer", "llm"),
-    "table5_captioning_vqa": ("method", "tokenizer", "llm"),
-}
-ITEMS = {"table1_classification": "episodes", "table5_captioning_vqa": "captions or questions"}
-METRIC_LABELS = {
-    "vqa_accuracy": "VQA accuracy",
-    "cider": "CIDEr",
-    "bleu_4": "BLEU-4",
-    "clip_score": "CLIP",
-    "clip_r": "CLIP-R",
-    "fid": "FID",
-    "fd_efficientnet_lite0": "FD (EfficientNet-Lite0)",
-    "lpips": "LPIPS",
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-}
-PAPER_COLUMNS = (  # of table 1: induction, inner shots, repeats
-    *((False, 1, 0), (True, 1, 0), (True, 3, 0), (True, 5, 0)),
-    *((True, 1, 1), (True, 1, 3), (True, 1, 5)),
-)
-AVERAGE = ("average", "", "")
+AVERAGE = "average"
 MISSING = "\N{EN DASH}"
 LATEX_SPECIAL = str.maketrans({character: f"\\{character}" for character in "&%$#_{}"})
+Heading = tuple[str, ...]  # what stands above a column, a line each
 
 
 @dataclass(frozen=True)
 class View:
     """A table for readers: `rows` of metrics files in the table's order, `metrics` its metric columns."""
 
-    table: str
+    table: Table
     experiment: str
-    rows: list[dict]
+    rows: list[dict[str, Any]]
     metrics: list[str]
     decimals: int
 
@@ -58,40 +31,36 @@ class View:
         protocols = ", ".join(sorted({row["protocol"] for row in self.rows}))
         counts = sorted({row["n"] for row in self.rows})
         n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        items = ITEMS.get(self.table, "images")
-        return f"{TITLES[self.table]}. Experiment {self.experiment}, protocol {protocols}, n = {n} {items} per value."
+        items = f"n = {n} {self.table.items} per value"
+        return f"{self.table.title}. Experiment {self.experiment}, protocol {protocols}, {items}."
 
     def frame(self) -> pd.DataFrame:
         """Texts of the table; columns are tuples (the header's lines), the row keys come first."""
-        keys = self._row_keys()
-        values: dict[tuple, dict[tuple, float | None]] = {}
+        keys, paper = self._row_keys(), self._paper_columns()
+        cells: dict[tuple, dict[tuple[Heading, str], float | None]] = {}
         for row in self.rows:
-            values.setdefault(tuple(row[key] for key in keys), {})[self._column(row)] = row["value"]
-        columns = self._columns(values)
-        if self.table == "table1_classification":
-            values = dict(sorted(values.items(), key=lambda item: item[0][0]))
-            for cells in values.values():
-                paper = [cells.get(_setting(*setting)) for setting in PAPER_COLUMNS]
-                cells[AVERAGE] = None if None in paper else fmean(paper)
-        texts = [
-            [*(self._text(value) for value in key), *(self._text(cells.get(column)) for column in columns)]
-            for key, cells in values.items()
-        ]
-        padding = ("",) * (len(columns[0]) - 1)
-        header = [(*padding, key.replace("_", " ")) for key in keys] + columns
+            values = cells.setdefault(tuple(row[key] for key in keys), {})
+            values[self._setting(row), row["metric"]] = row["value"]
+        if self.table.block:
+            cells = dict(sorted(cells.items(), key=lambda item: item[0][0]))
+        columns = [(setting, name) for setting in self._settings() for name in self.metrics]
+        texts = []
+        for found, values in cells.items():
+            for name in self.metrics if paper else ():
+                shown = [value for setting in paper if (value := values.get((setting, name))) is not None]
+                values[self._average(), name] = fmean(shown) if len(shown) == len(paper) else None
+            texts.append([*map(_key_text, found), *(self._value_text(values.get(column)) for column in columns)])
+        headings = [self._heading(*column) for column in columns]
+        padding = ("",) * (len(headings[0]) - 1)
+        header = [(*padding, key.replace("_", " ")) for key in keys] + headings
         return pd.DataFrame(texts, columns=pd.MultiIndex.from_tuples(header))
 
-    def _row_keys(self) -> tuple[str, ...]:
-        """The protocol is a column where there are several."""
-        several = len({row["protocol"] for row in self.rows}) > 1
-        return (*ROW_KEYS[self.table], "protocol") if several else ROW_KEYS[self.table]
-
     def markdown(self) -> str:
-        """A GitHub table under the caption, header lines joined, and the rows' notes below."""
+        """A GitHub table under the caption, header lines joined, and the notes below."""
         frame = self.frame()
         aligned = ["left"] * len(self._row_keys())
         aligned += ["right"] * (frame.shape[1] - len(aligned))
-        frame.columns = [", ".join(filter(None, column)) for column in frame.columns]
+        frame.columns = pd.Index([", ".join(filter(None, column)) for column in frame.columns])
         body = frame.to_markdown(index=False, disable_numparse=True, colalign=aligned)
         notes = "".join(f"- {note}\n" for note in self._notes())
         return f"{self.caption()}\n\n{body}\n" + (f"\n{notes}" if notes else "")
@@ -107,35 +76,43 @@ class View:
             multicolumn_format="c",
             column_format="l" * keys + "r" * (frame.shape[1] - keys),
             caption=caption.translate(LATEX_SPECIAL),
-            label=f"tab:{self.table}",
+            label=f"tab:{self.table.name}",
         )
 
-    def _column(self, row: dict) -> tuple[str, ...]:
-        if self.table == "table1_classification":
-            return _setting(row["induction"], row["inner_shots"], row["repeats"])
-        label = METRIC_LABELS[row["metric"]]
-        return (row["task"], label) if self.table == "table4_restoration" else (label,)
+    def _row_keys(self) -> tuple[str, ...]:
+        """The protocol is a column where there are several."""
+        several = len({row["protocol"] for row in self.rows}) > 1
+        return (*self.table.row_keys, "protocol") if several else self.table.row_keys
 
-    def _columns(self, values: dict[tuple, dict]) -> list[tuple[str, ...]]:
-        """Columns in the paper's order; what the paper does not have comes last."""
-        found = dict.fromkeys(column for cells in values.values() for column in cells)
-        if self.table == "table1_classification":
-            paper = [_setting(*setting) for setting in PAPER_COLUMNS]
-            return [*paper, AVERAGE, *(column for column in found if column not in paper)]
-        labels = [(METRIC_LABELS[name],) for name in self.metrics]
-        if self.table == "table4_restoration":
-            present = dict.fromkeys(row["task"] for row in self.rows)
-            tasks = [task for task in TASKS if task in present] + [task for task in present if task not in TASKS]
-            return [(task, *label) for task in tasks for label in labels]
-        return labels
+    def _settings(self) -> list[Heading]:
+        """What goes across, in the paper's order; what the paper does not have comes last."""
+        paper = self._paper_columns()
+        tasks = {self._setting(row): row.get("task") for row in self.rows}
+        found = sorted(tasks, key=lambda setting: task_rank(tasks[setting]))
+        further = [setting for setting in found if setting not in paper]
+        return [*paper, self._average(), *further] if paper else further
 
-    def _text(self, value: str | int | float | None) -> str:
+    def _paper_columns(self) -> list[Heading]:
+        across = self.table.across
+        return [self._setting(dict(zip(across, cell, strict=True))) for cell in self.table.paper_columns]
+
+    def _setting(self, row: dict[str, Any]) -> Heading:
+        return tuple(_setting_text(key, row[key]) for key in self.table.across)
+
+    def _average(self) -> Heading:
+        return (AVERAGE, *("" for _ in self.table.across[1:]))
+
+    def _heading(self, setting: Heading, name: str) -> Heading:
+        """A single metric goes without saying where something else stands above the column."""
+        return setting if setting and len(self.metrics) == 1 else (*setting, metric(name).label)
+
+    def _value_text(self, value: float | None) -> str:
         if value is None:
             return MISSING
         return f"{value:.{self.decimals}f}" if isinstance(value, float) else str(value)
 
     def _notes(self) -> list[str]:
-        """What the rows' notes say, by method: each remark once."""
+        """The table's own notes and what the rows' notes say, by method: each remark once."""
         methods: dict[str, list[str]] = {}
         for row in self.rows:
             for note in filter(None, row["note"].split("; ")):
@@ -143,8 +120,16 @@ class View:
                 if row["method"] not in named:
                     named.append(row["method"])
         everyone = list(dict.fromkeys(row["method"] for row in self.rows))
-        return [note if named == everyone else f"{', '.join(named)}: {note}" for note, named in methods.items()]
+        said = [note if named == everyone else f"{', '.join(named)}: {note}" for note, named in methods.items()]
+        return [*self.table.notes, *said]
 
 
-def _setting(induction: bool, inner_shots: int, repeats: int) -> tuple[str, str, str]:
-    return f"induction {'yes' if induction else 'no'}", f"inner shots {inner_shots}", f"repeats {repeats}"
+def _setting_text(key: str, value: bool | int | float | str) -> str:
+    """A text speaks for itself, a number and a switch need their key."""
+    return value if isinstance(value, str) else f"{key.replace('_', ' ')} {_key_text(value)}"
+
+
+def _key_text(value: bool | int | float | str | None) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return MISSING if value is None else str(value)

@@ -1,27 +1,26 @@
 """Masked image restoration (paper section 4.3, figure 8): a language model fine-tuned for it fills random gaps."""
 
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from v2l.configuration.slices import StageConfig
 from v2l.data.token_table import Tokens
 from v2l.io.job_files import Inputs
 from v2l.llm.code_ids import all_code_ids
 from v2l.llm.engine import generate
-from v2l.llm.journal import Progress
+from v2l.llm.journal import Journal
 from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import MaskedPrompt
-from v2l.tasks.restoration import SCHEMA, Answer
+from v2l.tasks.evaluation_task import EvaluationTask
+from v2l.tasks.restoration_sequences import STEP_SCHEMA, CodeAnswer, step_row
 from v2l.tasks.token_maps import image_mask, steps
 
 
-class Question(NamedTuple):
+class GapQuestion(NamedTuple):
     """Which codes stand at `positions`, a gap of the map `seen_L`; `masked_L` are all gaps, filled or not (-1)."""
 
     name: str
@@ -30,49 +29,65 @@ class Question(NamedTuple):
     positions: np.ndarray
 
 
-Predictor = Callable[[list[Question]], list[Answer]]
+GapPredictor = Callable[[list[GapQuestion]], list[CodeAnswer]]
 
 
-def prepare(config: StageConfig, inputs: Inputs) -> tuple[pa.Schema, Callable[[Progress], Iterator[pa.Table]], int]:
-    """The table's schema, a function that yields its tables while it moves the progress bar, and the prompts in all.
+class MaskedPrediction(EvaluationTask[range]):
+    """Blocks are rows of the tokens. A row of predictions is one gap: masked positions with no visible one between."""
 
-    A row is one gap: masked positions that follow each other without a visible one between them.
-    """
-    section, tokens = config.evaluate_llm.masked, Tokens.read(inputs["tokens"])
-    length = tokens.local_NL.shape[1]
-    masked_NL = np.stack([image_mask(length, section.mask_share, config.seed, name) for name in tokens.image_id])
+    schema = STEP_SCHEMA
 
-    starts = range(0, len(masked_NL), section.batch_size)
-    blocks = [range(start, min(start + section.batch_size, len(masked_NL))) for start in starts]
+    def __init__(self, config: StageConfig, inputs: Inputs):
+        super().__init__(config, inputs)
+        self.section, self.tokens = config.evaluate_llm.masked, Tokens.read(inputs["tokens"])
+        images, length = self.tokens.local_NL.shape
+        masks = [image_mask(length, self.section.mask_share, config.seed, name) for name in self.tokens.image_id]
+        self.masked_NL, size = np.stack(masks), self.section.batch_size
+        self.blocks = [range(start, min(start + size, images)) for start in range(0, images, size)]
+        self.prompts = sum(len(gaps_of(masked_L)) for masked_L in self.masked_NL)
 
-    def tables(progress: Progress) -> Iterator[pa.Table]:
-        answer = frequent_predictor
-        if config.job["predictor"] != "most-frequent-code":
-            answer = _llm_predictor(config, inputs, tokens, progress)
-        right = count = 0
-        for block in progress.mine(blocks):
-            table = predict(tokens, masked_NL, block, answer)
-            predicted, target = (table[name].combine_chunks().flatten() for name in ("predicted_codes", "target_codes"))
-            right, count = right + pc.sum(pc.equal(predicted, target)).as_py(), count + len(target)
-            yield table
-        logging.info("masked: %d of %d masked tokens are the image's own", right, count)
+    def answering(self, journal: Journal) -> Callable[[range], pa.Table]:
+        is_baseline = self.source.predictor == "most-frequent-code"
+        predict = frequent_predictor if is_baseline else self._language_model(journal)
+        return lambda block: filled(self.tokens, self.masked_NL, block, predict)
 
-    return SCHEMA, tables, sum(len(_gaps(masked_L)) for masked_L in masked_NL)
+    def _language_model(self, journal: Journal) -> GapPredictor:
+        """A predictor that shows codes to the language model as ids of its vocabulary and takes ids back as codes."""
+        model, tokenizer, words = llm_of(self.config, self.inputs)
+        ids = all_code_ids(self.tokens.tokenizer, words, self.inputs["vocabulary"])
+        code_of = {number: code for code, number in enumerate(ids.tolist())}
+        prompt = MaskedPrompt(tokenizer)
+
+        def predict(asked: list[GapQuestion]) -> list[CodeAnswer]:
+            prompts = [prompt.ids(ids[q.seen_L], q.masked_L, int(q.positions[0])) for q in asked]
+            outputs = generate(
+                model,
+                prompts,
+                [len(q.positions) for q in asked],
+                self.section.batch_size,
+                allowed_ids=ids.tolist(),
+                names=[q.name for q in asked],
+                remedy=MaskedPrompt.REMEDY,
+                journal=journal,
+            )
+            return [CodeAnswer.of_ids(*found, code_of) for found in zip(prompts, outputs, strict=True)]
+
+        return predict
 
 
-def predict(tokens: Tokens, masked_NL: np.ndarray, block: range, predictor: Predictor) -> pa.Table:
-    """A table of SCHEMA for the images of `block` (rows of `tokens`): by image, then gap.
+def filled(tokens: Tokens, masked_NL: np.ndarray, block: range, predict: GapPredictor) -> pa.Table:
+    """A table of STEP_SCHEMA for the images of `block` (rows of `tokens`): by image, then gap.
 
     Gaps are filled in the map's order, each one's codes are seen when the next is asked for; the images of a block
-    advance together, so that each call of `predictor` fills its batches.
+    advance together, so that each call of `predict` fills its batches.
     """
     seen_BL = {image: np.where(masked_NL[image], -1, tokens.local_NL[image]) for image in block}
-    gaps = {image: _gaps(masked_NL[image]) for image in block}
+    gaps = {image: gaps_of(masked_NL[image]) for image in block}
     rows: dict[int, list[dict]] = {image: [] for image in block}
     for number in range(max(map(len, gaps.values()))):
         active = [image for image in block if number < len(gaps[image])]
-        questions = [
-            Question(
+        asked = [
+            GapQuestion(
                 f"image {tokens.image_id[image]}, gap {number}",
                 seen_BL[image].copy(),
                 masked_NL[image],
@@ -80,56 +95,20 @@ def predict(tokens: Tokens, masked_NL: np.ndarray, block: range, predictor: Pred
             )
             for image in active
         ]
-        for image, question, answer in zip(active, questions, predictor(questions), strict=True):
-            seen_BL[image][question.positions] = answer.codes
-            rows[image].append(
-                {
-                    "task": "masked",
-                    "image_id": tokens.image_id[image],
-                    "start": number,
-                    "positions": question.positions,
-                    "prompt_ids": answer.prompt_ids,
-                    "output_ids": answer.output_ids,
-                    "predicted_codes": answer.codes,
-                    "target_codes": tokens.local_NL[image][question.positions],
-                }
-            )
-    return pa.Table.from_pylist([row for image in block for row in rows[image]], schema=SCHEMA)
+        for image, question, answer in zip(active, asked, predict(asked), strict=True):
+            positions = question.positions
+            seen_BL[image][positions] = answer.codes
+            row = step_row("masked", tokens.image_id[image], number, positions, answer, tokens.local_NL[image])
+            rows[image].append(row)
+    return pa.Table.from_pylist([row for image in block for row in rows[image]], schema=STEP_SCHEMA)
 
 
-def frequent_predictor(questions: list[Question]) -> list[Answer]:
+def frequent_predictor(asked: list[GapQuestion]) -> list[CodeAnswer]:
     """The most frequent visible code of the image; of equally frequent ones the first in the map."""
-    winners = [Counter(q.seen_L[~q.masked_L].tolist()).most_common(1)[0][0] for q in questions]
-    return [Answer([], [], [code] * len(q.positions)) for code, q in zip(winners, questions, strict=True)]
+    winners = [Counter(q.seen_L[~q.masked_L].tolist()).most_common(1)[0][0] for q in asked]
+    return [CodeAnswer([], [], [code] * len(q.positions)) for code, q in zip(winners, asked, strict=True)]
 
 
-def _llm_predictor(config: StageConfig, inputs: Inputs, tokens: Tokens, progress: Progress) -> Predictor:
-    """A predictor that shows codes to the language model as ids of its vocabulary and takes ids back as codes."""
-    section = config.evaluate_llm.masked
-    model, tokenizer, words = llm_of(config, inputs)
-    ids = all_code_ids(tokens.tokenizer, words, inputs["vocabulary"])
-    code_of = {number: code for code, number in enumerate(ids.tolist())}
-    prompt = MaskedPrompt(tokenizer)
-
-    def predict_gaps(questions: list[Question]) -> list[Answer]:
-        prompts = [prompt.ids(ids[q.seen_L], q.masked_L, int(q.positions[0])) for q in questions]
-        outputs = generate(
-            model,
-            prompts,
-            [len(q.positions) for q in questions],
-            section.batch_size,
-            allowed_ids=ids.tolist(),
-            names=[q.name for q in questions],
-            remedy=MaskedPrompt.REMEDY,
-            progress=progress,
-        )
-        return [
-            Answer(shown, made, [code_of[number] for number in made])
-            for shown, made in zip(prompts, outputs, strict=True)
-        ]
-
-    return predict_gaps
-
-
-def _gaps(masked_L: np.ndarray) -> list[np.ndarray]:
+def gaps_of(masked_L: np.ndarray) -> list[np.ndarray]:
+    """Masked positions that follow each other, one gap after the other."""
     return steps(np.flatnonzero(masked_L), len(masked_L))

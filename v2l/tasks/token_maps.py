@@ -1,53 +1,16 @@
-"""The restoration protocol in pure functions: masks, prediction steps, prompt windows, noise and map assembly.
+"""The restoration protocol in pure functions on token maps: gaps, prediction steps, prompt windows, noise, assembly.
 
 A token map is a row-major array codes_L of L = h * w local codes; a position is an index into it. The tasks and
-defaults are those of paper section 3.3; where the text is silent, the released code decides (facts marked `released`).
+defaults are those of paper section 3.3; where the text is silent, the released code decides (`released`).
 """
 
 from collections.abc import Iterable
 
 import numpy as np
 
-from v2l.configuration.dataset_entries import TASKS
 from v2l.configuration.evaluation import Restoration
-from v2l.configuration.protocols import HELD_OUT, PAPER, RELEASED
-from v2l.errors import UserError
+from v2l.configuration.sources import HELD_OUT, PAPER, RELEASED
 from v2l.runtime import rng
-
-MASKED_TASKS = ("inpainting", "outpainting")
-
-__all__ = [
-    *("MASKED_TASKS", "TASKS", "assemble", "context", "image_count", "image_mask", "mask_positions", "noisy_variants"),
-    *("random_mask", "steps"),
-]
-
-
-def mask_positions(task: str, grid: tuple[int, int]) -> np.ndarray:
-    """Positions (int64, ascending) of a `grid` = (h, w) map that `task` predicts.
-
-    inpainting: the centre block of half the height and width (16x16: rows and columns 4..11, the paper's 8x8 mask).
-    outpainting: the bottom half (16x16: rows 8..15, the paper's 8x16 mask). Other tasks: every position.
-    Raises UserError for an unknown task or a grid without two rows and columns.
-    """
-    height, width = grid
-    if min(grid) < 2:
-        raise UserError(
-            f"the token map is {height}x{width}",
-            "at least 2x2 tokens, so that a mask leaves something to see",
-            "raise train_tokenizer.network.image_size or use fewer channel_multipliers",
-        )
-    position_HW = np.arange(height * width, dtype=np.int64).reshape(height, width)
-    if task == "inpainting":
-        rows, columns = height // 2, width // 2
-        top, left = (height - rows) // 2, (width - columns) // 2
-        return position_HW[top : top + rows, left : left + columns].ravel()
-    if task == "outpainting":
-        return position_HW[height - height // 2 :].ravel()
-    if task in TASKS:
-        return position_HW.ravel()
-    raise UserError(
-        f"restoration task {task!r} is not known", f"one of {list(TASKS)}", "mend evaluate_llm.restoration.tasks"
-    )
 
 
 def image_count(section: Restoration, tokenizer: str, protocol: str) -> int | None:
@@ -79,18 +42,19 @@ def steps(positions: np.ndarray, predicted_tokens: int) -> list[np.ndarray]:
     return [run[start : start + predicted_tokens] for run in runs for start in range(0, len(run), predicted_tokens)]
 
 
-def context(task: str, step: np.ndarray, context_tokens: int, protocol: str = PAPER) -> np.ndarray:
+def context(is_masked: bool, step: np.ndarray, context_tokens: int, protocol: str = PAPER) -> np.ndarray:
     """Positions (int64, ascending) that the input of a prompt shows when the positions `step` are predicted.
 
-    inpainting, outpainting: the `context_tokens` (the paper's n) positions before the step in the row-major map,
-    masked or not; the test input takes predictions made so far there (released: previous n tokens -> next m).
+    Masked tasks (inpainting, outpainting): the `context_tokens` (the paper's n) positions before the step in the
+    row-major map, masked or not; the test input takes predictions made so far there (released: previous n tokens ->
+    next m).
     Other tasks: those n positions and the step's own, n + m in all, of the transformed map; in protocol `released`
     only the step's own.
     Near the start of the map, where fewer than n positions exist, those that exist.
     """
     first = int(step[0])
-    end = first if task in MASKED_TASKS else int(step[-1]) + 1
-    if protocol == RELEASED and task not in MASKED_TASKS:
+    end = first if is_masked else int(step[-1]) + 1
+    if protocol == RELEASED and not is_masked:
         context_tokens = 0
     return np.arange(max(0, first - context_tokens), end, dtype=np.int64)
 

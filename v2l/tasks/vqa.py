@@ -2,36 +2,38 @@
 
 import pyarrow as pa
 
-from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import read_annotations
-from v2l.io.job_files import Inputs
 from v2l.llm.prompts import question_heading
-from v2l.tasks import text_answers as text
-
-INSTRUCTION = (
-    "Each condition is a list of words that describe a picture. Answer the question about it in a word or two."
-)
-COLUMNS = [("question_id", pa.string()), ("question", pa.string()), ("answers", pa.list_(pa.string()))]
+from v2l.tasks.text_answers import DescribedImage, TextAnswering, TextItem
 
 
-def prepare(config: StageConfig, inputs: Inputs):
-    """Schema, tables and number of questions. An example shows its question's commonest answer.
+class VQATask(TextAnswering):
+    """An example shows its question's commonest answer.
 
     Token overlap compares the images' codes and the questions' words together.
     """
-    section = config.evaluate_llm.vqa
-    task = text.Task("vqa", INSTRUCTION, "\n", section)
-    questions = read_annotations(inputs["manifest"], "questions")
-    items = [
-        text.Item(
-            name=f"question {found['question_id']} of {image.image_id}",
-            image=image,
-            heading=question_heading(image.words, found["question"]),
-            answer=found["answer"],
-            tokens=frozenset([*image.codes, *found["question"].lower().split()]),
-            columns={name: found[name] for name, _ in COLUMNS},
-        )
-        for image in text.read_images(config, inputs, task)
-        for found in questions.get(image.image_id, [])
-    ]
-    return text.prepare(config, inputs, task, text.draw(task, items, section.questions, config.seed), COLUMNS)
+
+    name, marks = "vqa", "\n"
+    instruction = (
+        "Each condition is a list of words that describe a picture. Answer the question about it in a word or two."
+    )
+    columns = [("question_id", pa.string()), ("question", pa.string()), ("answers", pa.list_(pa.string()))]
+
+    def items(self, images: list[DescribedImage]) -> list[TextItem]:
+        questions = read_annotations(self.inputs["manifest"], "questions")
+        found = [(image, asked) for image in images for asked in questions.get(image.image_id, [])]
+        return [
+            TextItem(
+                name=f"question {asked['question_id']} of {image.image_id}",
+                image=image,
+                heading=question_heading(image.words, asked["question"]),
+                answer=asked["answer"],
+                tokens=frozenset([*image.codes, *asked["question"].lower().split()]),
+                columns={column: asked[column] for column, _ in self.columns},
+            )
+            for image, asked in found
+        ]
+
+    @property
+    def most_queries(self) -> int:
+        return self.config.evaluate_llm.vqa.questions

@@ -10,19 +10,21 @@ from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
 from v2l.io.atomic import atomic_path
-from v2l.io.canonical import canonical_json
+from v2l.training.metrics_lines import MetricsLines
 from v2l.training.window import Window
 
 
-class TrainingLog:
+class TrainingLog(MetricsLines):
     """Lines of metrics.jsonl, in `folder` while training goes on; grids and TensorBoard events in `shown`.
 
     Only the first rank writes. progress.json holds step, steps and images_per_second, for whoever waits.
     """
 
+    window: Window
+
     def __init__(self, folder: Path, shown: Path, window: Window, steps: int, writes: bool):
-        self.folder, self.shown, self.window, self.steps, self.writes = folder, shown, window, steps, writes
-        self.lines: list[str] = []
+        super().__init__(window)
+        self.folder, self.shown, self.steps, self.writes = folder, shown, steps, writes
         self.started, self.seen = time.monotonic(), 0
         self.board = None
         if writes and find_spec("tensorboard"):
@@ -32,13 +34,14 @@ class TrainingLog:
 
     def add(self, losses: dict[str, float], counts_V: Tensor, images: int) -> None:
         """Take in one step: its losses, how often each code was used, and its number of images."""
-        self.window.add(losses, counts_V)
+        self.window.add(losses)
+        self.window.count(counts_V)
         self.seen += images
 
     def close_window(self, step: int, epoch: int) -> None:
         """Write the line of the steps since the last."""
         values = {"step": step, "epoch": epoch} | self.window.close()
-        self.lines.append(canonical_json(values))
+        self.append(values)
         if not self.writes:
             return
         with atomic_path(self.folder / "metrics.jsonl") as temporary:
@@ -59,17 +62,3 @@ class TrainingLog:
         if self.board:
             self.board.add_image("samples", grid, epoch)
             self.board.flush()
-
-    @property
-    def text(self) -> str:
-        """The whole metrics file."""
-        return "".join(line + "\n" for line in self.lines)
-
-    def state_dict(self) -> dict:
-        """Lines so far and the open window."""
-        return {"lines": self.lines, "window": self.window.state_dict()}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Continue exactly where `state_dict` was taken."""
-        self.lines = list(state["lines"])
-        self.window.load_state_dict(state["window"])

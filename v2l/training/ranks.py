@@ -85,6 +85,12 @@ def _where() -> str:
 class RankBatchNorm(_BatchNorm):
     """Batch normalisation over the images of all ranks, on any device (torch's own SyncBatchNorm needs a GPU)."""
 
+    # never None: it takes the place of layers with torch's defaults
+    momentum: float
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)

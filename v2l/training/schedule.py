@@ -2,6 +2,8 @@
 
 import math
 
+import torch
+
 from v2l.configuration.llm_finetuning import FinetuneLLM
 from v2l.configuration.tokenizer_training import TrainTokenizer
 
@@ -12,3 +14,9 @@ def learning_rate(config: TrainTokenizer | FinetuneLLM, step: int, steps: int) -
     if step < warmup:
         return config.learning_rate * step / warmup
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Let `optimizer` take its next step with `rate`, for all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

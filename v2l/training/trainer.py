@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,14 @@ from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight, discriminator_hinge, generator_hinge
 from v2l.models.vision_tokenizer import Batch, VisionTokenizer
 from v2l.training.ranks import Ranks, share_statistics
-from v2l.training.schedule import learning_rate
+from v2l.training.schedule import learning_rate, set_learning_rate
+
+
+class Adversary(NamedTuple):
+    """A discriminator and its optimizer."""
+
+    network: Discriminator
+    optimizer: torch.optim.Optimizer
 
 
 class Trainer:
@@ -31,17 +40,16 @@ class Trainer:
         ranks: Ranks | None = None,
     ):
         self.config, self.steps, self.ranks = config, steps, ranks or Ranks()
-        self.tokenizer, self.discriminator, self.perceptual = tokenizer.train(), discriminator, perceptual
+        self.tokenizer, self.perceptual = tokenizer.train(), perceptual
         trained = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
         self.generator_optimizer = self._optimizer(trained)
-        self.discriminator_optimizer = None
+        self.adversary: Adversary | None = None
         if discriminator is not None:
-            discriminator.train()
-            self.discriminator_optimizer = self._optimizer(list(discriminator.parameters()))
+            self.adversary = Adversary(discriminator.train(), self._optimizer(list(discriminator.parameters())))
         if config.rank_statistics == "all":
             for network in filter(None, (tokenizer, discriminator)):
                 share_statistics(network, self.ranks)
-        self.generator: nn.Module = tokenizer
+        self.generator: VisionTokenizer | DistributedDataParallel = tokenizer
         if config.compile:
             # not as a whole: the adaptive weight's gradients, at the last layer, would take two more passes through it
             for part in [*tokenizer.compiled_parts, *filter(None, (perceptual, discriminator))]:
@@ -56,18 +64,18 @@ class Trainer:
         `step` counts from 0. Returns the losses of this step over all ranks and this rank's local ids_BL.
         """
         rate = learning_rate(self.config, step, self.steps)
-        for optimizer in filter(None, (self.generator_optimizer, self.discriminator_optimizer)):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+        set_learning_rate(self.generator_optimizer, rate)
+        if self.adversary:
+            set_learning_rate(self.adversary.optimizer, rate)
         if self.config.projector_init == "match-moments" and step in self.config.match_steps:
             self.match_moments(batch.image_BCHW)
-        is_adversarial = self.discriminator is not None and step > self.config.loss.discriminator_start
-        reconstruction_BCHW, ids_BL, losses = self._step_generator(batch, is_adversarial)
-        if is_adversarial:
+        adversary = self.adversary if step > self.config.loss.discriminator_start else None
+        reconstruction_BCHW, ids_BL, losses = self._step_generator(batch, adversary)
+        if adversary:
             if self.config.discriminator_step == "rerun":
                 with torch.no_grad(), self._autocast():
                     reconstruction_BCHW = self.tokenizer(batch, self.config.loss).image_BCHW
-            losses["discriminator"] = self._step_discriminator(batch.image_BCHW, reconstruction_BCHW)
+            losses["discriminator"] = self._step_discriminator(adversary, batch.image_BCHW, reconstruction_BCHW)
         values = self.ranks.mean(torch.stack([value.detach().float() for value in losses.values()]))
         return dict(zip(losses, values.tolist(), strict=True)) | {"learning_rate": rate}, ids_BL
 
@@ -78,14 +86,16 @@ class Trainer:
         for parameter in replaced:
             self.generator_optimizer.state.pop(parameter, None)
 
-    def _step_generator(self, batch: Batch, is_adversarial: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def _step_generator(self, batch: Batch, adversary: Adversary | None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         self.generator_optimizer.zero_grad(set_to_none=True)
-        parts = [self._backward(part, share, is_adversarial) for part, share in self._micro_batches(batch)]
+        parts = [self._backward(part, share, adversary) for part, share in self._micro_batches(batch)]
         self.generator_optimizer.step()
-        losses = {name: sum(found[name] for _, _, found in parts) for name in parts[0][2]}
+        losses = {name: reduce(torch.add, [found[name] for _, _, found in parts]) for name in parts[0][2]}
         return torch.cat([image for image, _, _ in parts]), torch.cat([ids for _, ids, _ in parts]), losses
 
-    def _backward(self, batch: Batch, share: float, is_adversarial: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def _backward(
+        self, batch: Batch, share: float, adversary: Adversary | None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Forward and backward of a micro-batch: (reconstruction_BCHW, ids_BL, its `share` of each loss)."""
         weights = self.config.loss
         with self._autocast():
@@ -101,9 +111,9 @@ class Trainer:
                 losses["perceptual"] = self.perceptual(reconstruction_BCHW, batch.image_BCHW)
             content = content + weights.perceptual * losses["perceptual"]
         (gradient_BCHW,) = torch.autograd.grad(content, reconstruction_BCHW)
-        if is_adversarial:
+        if adversary:
             with self._autocast():
-                adversarial = generator_hinge(self.discriminator(reconstruction_BCHW).float())
+                adversarial = generator_hinge(adversary.network(reconstruction_BCHW).float())
             (adversarial_BCHW,) = torch.autograd.grad(adversarial, reconstruction_BCHW)
             weight = self._adaptive_weight(output_BCHW, gradient_BCHW, adversarial_BCHW)
             gradient_BCHW = gradient_BCHW + weights.adversarial * weight * adversarial_BCHW
@@ -122,18 +132,18 @@ class Trainer:
             gradients = list(self.ranks.mean(torch.stack(gradients)))
         return adaptive_weight(*gradients)
 
-    def _step_discriminator(self, image_BCHW: Tensor, reconstruction_BCHW: Tensor) -> Tensor:
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
+    def _step_discriminator(self, adversary: Adversary, image_BCHW: Tensor, reconstruction_BCHW: Tensor) -> Tensor:
+        adversary.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=image_BCHW.device)
         size = self.config.micro_batch_size or len(image_BCHW)
         for image, fake in zip(image_BCHW.split(size), reconstruction_BCHW.split(size), strict=True):
             with self._autocast():
-                logits = self.discriminator(image), self.discriminator(fake)
+                logits = adversary.network(image), adversary.network(fake)
             loss = len(image) / len(image_BCHW) * discriminator_hinge(*(part.float() for part in logits))
             loss.backward()
             total += loss.detach()
-        self.ranks.average_gradients(self.discriminator.parameters())
-        self.discriminator_optimizer.step()
+        self.ranks.average_gradients(adversary.network.parameters())
+        adversary.optimizer.step()
         return total
 
     def _micro_batches(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
@@ -143,26 +153,33 @@ class Trainer:
         for start in range(0, images, size):
             part = Batch(*(tensor[start : start + size] for tensor in batch))
             is_last = start + size >= images
-            with nullcontext() if is_last or self.ranks.size == 1 else self.generator.no_sync():
+            whole = self.generator
+            with nullcontext() if is_last or not isinstance(whole, DistributedDataParallel) else whole.no_sync():
                 yield part, len(part.image_BCHW) / images
 
     def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         config = self.config
-        settings = {"lr": config.learning_rate, "betas": config.betas, "eps": config.epsilon, "fused": True}
-        return torch.optim.AdamW(parameters, weight_decay=config.weight_decay, **settings)
+        return torch.optim.AdamW(
+            parameters,
+            lr=config.learning_rate,
+            betas=config.betas,
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
 
     def _autocast(self) -> torch.autocast:
         kind = next(self.tokenizer.parameters()).device.type
         return torch.autocast(kind, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
     def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        parts = {
+        parts: dict[str, nn.Module | torch.optim.Optimizer] = {
             "tokenizer": self.tokenizer,
-            "discriminator": self.discriminator,
             "generator_optimizer": self.generator_optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
         }
-        return {name: part for name, part in parts.items() if part is not None}
+        if self.adversary:
+            parts |= {"discriminator": self.adversary.network, "discriminator_optimizer": self.adversary.optimizer}
+        return parts
 
     def state_dict(self) -> dict:
         """Everything that the next step depends on; random numbers are drawn from seed, step and rank alone."""

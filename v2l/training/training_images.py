@@ -1,22 +1,22 @@
-"""Training images in an order that depends on seed, epoch, rank and step alone, so that resuming needs no state."""
+"""Training images as tensors; how one is augmented depends on seed, epoch and image alone."""
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2 as transforms
 from tqdm import tqdm
 
-from v2l.configuration.tokenizer_training import Geometry
+from v2l.data.geometry import Geometry
 from v2l.data.image_loading import load_image
 from v2l.data.images import padded_image, tokenizer_image
 from v2l.data.manifest import Manifest
 from v2l.runtime import rng
+from v2l.training.batch_order import BatchOrder
 
 CACHE_BYTES = 2 * 2**30
 CROP_SCALE = (0.2, 1.0)  # share of the area
@@ -73,33 +73,6 @@ def random_resized_crop(image: Image.Image, size: int, seed: int, epoch: int, in
 
 def _tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-class BatchOrder(Sampler[list[int]]):
-    """Places of each batch from `first_step` on; an epoch is a new permutation without its incomplete last batch.
-
-    A place is epoch * images + index, so that an image can look different in every epoch.
-    """
-
-    def __init__(
-        self, seed: int, images: int, batch_size: int, first_step: int, steps: int, rank: int = 0, ranks: int = 1
-    ):
-        self.seed, self.images, self.batch_size = seed, images, batch_size
-        self.first_step, self.steps, self.rank, self.ranks = first_step, steps, rank, ranks
-        self.steps_per_epoch = images // batch_size
-
-    def __len__(self) -> int:
-        return self.steps - self.first_step
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order, order_epoch = None, None
-        for step in range(self.first_step, self.steps):
-            epoch, position = divmod(step, self.steps_per_epoch)
-            if epoch != order_epoch:
-                order, order_epoch = rng(self.seed, "training order", epoch).permutation(self.images), epoch
-            start = position * self.batch_size
-            indices = order[start : start + self.batch_size][self.rank :: self.ranks]
-            yield (epoch * self.images + indices).tolist()
 
 
 def loader(images: TrainingImages, order: BatchOrder) -> DataLoader:

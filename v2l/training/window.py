@@ -4,41 +4,62 @@ import torch
 from torch import Tensor
 
 
-class Window:
-    """Mean losses and codebook usage since the last `close`."""
+class Means:
+    """Mean values of the steps since the last `close`."""
 
-    def __init__(self, codes: int):
-        self.codes = codes
+    def __init__(self) -> None:
         self._clear()
 
     def _clear(self) -> None:
         self.steps: dict[str, int] = {}
         self.sums: dict[str, float] = {}
-        self.counts = torch.zeros(self.codes, dtype=torch.int64)
 
-    def add(self, losses: dict[str, float], counts_V: Tensor) -> None:
-        """Take in one step: losses, and how often each code was used.
-
-        A loss that some steps do not have is averaged over those that do.
-        """
-        for name, value in losses.items():
+    def add(self, values: dict[str, float]) -> None:
+        """Take in the values of one step. A value that some steps do not have is averaged over those that do."""
+        for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.steps[name] = self.steps.get(name, 0) + 1
+
+    def close(self) -> dict[str, float]:
+        """The means; then start anew."""
+        means = {name: self.sums[name] / self.steps[name] for name in self.sums}
+        self._clear()
+        return means
+
+    def state_dict(self) -> dict:
+        """What was taken in since the last line."""
+        return {"steps": self.steps, "sums": self.sums}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue exactly where `state_dict` was taken."""
+        self.steps, self.sums = dict(state["steps"]), dict(state["sums"])
+
+
+class Window(Means):
+    """Mean losses, and the usage of a codebook of `codes` codes."""
+
+    def __init__(self, codes: int):
+        self.codes = codes
+        super().__init__()
+
+    def _clear(self) -> None:
+        super()._clear()
+        self.counts = torch.zeros(self.codes, dtype=torch.int64)
+
+    def count(self, counts_V: Tensor) -> None:
+        """Take in how often each code was used in one step."""
         self.counts += counts_V.cpu()
 
     def close(self) -> dict[str, float]:
         """Means, `codes_used`, `codes_share` (of the codebook) and `codes_perplexity`; then start anew."""
         share = self.counts[self.counts > 0].double() / self.counts.sum()
-        means = {name: self.sums[name] / self.steps[name] for name in self.sums}
         usage = {"codes_used": len(share), "codes_share": len(share) / self.codes}
         usage["codes_perplexity"] = float(torch.exp(-(share * share.log()).sum()))
-        self._clear()
-        return means | usage
+        return super().close() | usage
 
     def state_dict(self) -> dict:
-        """What was taken in since the last line."""
-        return {"steps": self.steps, "sums": self.sums, "counts": self.counts}
+        return super().state_dict() | {"counts": self.counts}
 
     def load_state_dict(self, state: dict) -> None:
-        """Continue exactly where `state_dict` was taken."""
-        self.steps, self.sums, self.counts = dict(state["steps"]), dict(state["sums"]), state["counts"].clone()
+        super().load_state_dict(state)
+        self.counts = state["counts"].clone()

@@ -1,5 +1,7 @@
 """The experiment's configuration and helpers of the rule files; no rules."""
 
+import os
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -8,39 +10,42 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir).parent))
 
-from v2l.pipeline import selections
-from v2l.pipeline import timings
-from v2l.pipeline import rules as stages
 from v2l.cluster import executor
 from v2l.cluster.request import Request
 from v2l.cluster.site import Site
-from v2l.errors import UserError
 from v2l.configuration.experiment import load_experiment
-from v2l.configuration.protocols import split_run
+from v2l.configuration.extensions import VARIABLE
+from v2l.configuration.sources import Source, run_pattern, source_pattern
+from v2l.errors import UserError
+from v2l.pipeline import required_files, selections, timings
+from v2l.pipeline.job_code import job_code
+from v2l.pipeline.job_commands import launched, stage_command
+from v2l.pipeline.rule_params import language_model_keys, one_of, slicer, trained_names, training_slicer
+from v2l.figures.figures import FIGURES
+from v2l.tables.tables import TABLES
 
 try:
     CONFIG = load_experiment(config)
-    stages.check_assets(CONFIG)
+    required_files.check_assets(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
 executor.install()
 
-# Jobs run the Python that runs Snakemake, also when its environment is not activated.
-shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH; ")
+# Jobs run the Python that runs Snakemake, also when its environment is not activated, and with the same extensions.
+EXTENSIONS = shlex.quote(os.pathsep.join(CONFIG.extensions))
+shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH {VARIABLE}={EXTENSIONS}; ")
 ENVIRONMENT = "../../environment.yml"  # for `--sdm conda`
 RESULTS = f"results/{CONFIG.experiment}"
 LOGS = f"logs/{CONFIG.experiment}"
 
 SITE = Site(workflow, CONFIG)
 SHARDS = {"shards": 1, "launcher": ""}  # processes that share a stage's work, and what starts each of them
-SHOWN_SOURCES = selections.shown_sources(CONFIG)
 
-slice_of = partial(stages.slicer, CONFIG)
-assets_of = partial(stages.asset_records, CONFIG)
-stage_code = stages.stage_code
-stage_command = stages.stage_command
-launched = stages.launched
+slice_of = partial(slicer, CONFIG)
+training_slice_of = partial(training_slicer, CONFIG)
+assets_of = partial(required_files.asset_records, CONFIG)
+code_of = partial(job_code, CONFIG)
 
 
 wildcard_constraints:
@@ -58,23 +63,29 @@ def sample_dataset(wildcards):
     return CONFIG.samples[wildcards.get("sample") or wildcards.task].dataset
 
 
-def source_sample(wildcards):
-    """The sample whose images a source of images shows."""
-    source = wildcards.get("source") or wildcards.get("figure") or wildcards.task
-    kind = source.partition(".")[0]
-    return {"mean-image": "reconstruction", "corrupted-input": "restoration"}.get(kind, kind)
+def source_task(wildcards):
+    """The task, and so the sample, whose images a source or a figure shows."""
+    return Source.parse(wildcards.get("source") or wildcards.get("figure") or wildcards.task).task
 
 
 def source_keys(wildcards):
     """Section of the task whose tokens a source decodes; clean tokens belong to no task."""
-    sample = source_sample(wildcards)
-    return [] if sample == "reconstruction" else [f"evaluate_llm.{sample}"]
+    task = source_task(wildcards)
+    return [] if task == "reconstruction" else [f"evaluate_llm.{task}"]
+
+
+def pixel_keys(wildcards):
+    """What decides images that no tokenizer made."""
+    corrupted = ["extract_tokens.corruption", "evaluate_llm.restoration.tasks"]
+    return [f"samples.{source_task(wildcards)}"] + (corrupted if source_task(wildcards) == "restoration" else [])
 
 
 def predictor_keys(wildcards):
     """Registry entry of the predictor, if it is a language model."""
-    predictor = split_run(wildcards.predictor)[0]
-    return [f"llms.{predictor}"] if predictor in CONFIG.llms else []
+    try:
+        return language_model_keys(CONFIG, wildcards.predictor)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def score_slice(source, *keys):

@@ -5,7 +5,7 @@ rule embed_images:
     input:
         assets=lambda wildcards: assets_of(f"encoders.{CONFIG.encoder}", f"datasets.{wildcards.dataset}"),
         manifest=f"{RESULTS}/index_images/{{dataset}}.parquet",
-        code=stage_code("embed_images"),
+        code=code_of("embed_images"),
     output:
         features=f"{RESULTS}/embed_images/{{dataset}}.safetensors",
     log:

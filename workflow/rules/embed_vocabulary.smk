@@ -5,7 +5,7 @@ rule embed_vocabulary:
     input:
         assets=assets_of(f"encoders.{CONFIG.encoder}"),
         vocabulary=rules.expand_vocabulary.output.vocabulary,
-        code=stage_code("embed_vocabulary"),
+        code=code_of("embed_vocabulary"),
     output:
         embedding=f"{RESULTS}/embed_vocabulary/embedding.safetensors",
     log:

@@ -11,7 +11,7 @@ rule evaluate_llm:
         features=predictor_features,
         episodes=task_files,
         adapter=predictor_adapter,
-        code=stage_code("evaluate_llm"),
+        code=code_of("evaluate_llm"),
     output:
         predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.parquet",
     log:
@@ -33,8 +33,8 @@ rule evaluate_llm:
             "samples.{task}",
             *predictor_keys(w),
             tokenizer="{tokenizer}",
-            predictor=split_run(w.predictor)[0],
-            protocol=split_run(w.predictor)[1],
+            predictor=Source.of_run(w.task, w.predictor).predictor,
+            protocol=Source.of_run(w.task, w.predictor).protocol,
             task="{task}",
             work=f"work/{CONFIG.experiment}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}",
         )(w),

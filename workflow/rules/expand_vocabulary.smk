@@ -4,7 +4,7 @@
 rule expand_vocabulary:
     input:
         assets=assets_of(f"llms.{CONFIG.expand_vocabulary.llm}"),
-        code=stage_code("expand_vocabulary"),
+        code=code_of("expand_vocabulary"),
     output:
         vocabulary=f"{RESULTS}/expand_vocabulary/vocabulary.parquet",
     log:

@@ -8,7 +8,7 @@ rule extract_tokens:
         features=lambda w: f"{RESULTS}/embed_images/{sample_dataset(w)}.safetensors",
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
         words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
-        code=stage_code("extract_tokens"),
+        code=code_of("extract_tokens"),
     output:
         tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/{{sample}}.parquet",
     log:
@@ -27,7 +27,6 @@ rule extract_tokens:
             f"encoders.{CONFIG.encoder}",
             f"datasets.{sample_dataset(w)}",
             "samples.{sample}",
-            "tokenizers.{tokenizer}",
             "extract_tokens",
             tokenizer="{tokenizer}",
             sample="{sample}",

@@ -7,7 +7,7 @@ rule filter_vocabulary:
         embedding=rules.embed_vocabulary.output.embedding,
         manifest=f"{RESULTS}/index_images/{CONFIG.filter_vocabulary.dataset}.parquet",
         features=f"{RESULTS}/embed_images/{CONFIG.filter_vocabulary.dataset}.safetensors",
-        code=stage_code("filter_vocabulary"),
+        code=code_of("filter_vocabulary"),
     output:
         codebook=f"{RESULTS}/filter_vocabulary/codebook.safetensors",
         entries=f"{RESULTS}/filter_vocabulary/entries.parquet",

@@ -6,7 +6,7 @@ rule finetune_llm:
         assets=lambda w: assets_of(*predictor_keys(w)),
         tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/finetuning.parquet",
         vocabulary=rules.expand_vocabulary.output.vocabulary,
-        code=stage_code("finetune_llm"),
+        code=code_of("finetune_llm"),
     output:
         adapter=f"{RESULTS}/finetune_llm/{{tokenizer}}/{{predictor}}/adapter_model.safetensors",
         adapter_config=f"{RESULTS}/finetune_llm/{{tokenizer}}/{{predictor}}/adapter_config.json",

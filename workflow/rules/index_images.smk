@@ -4,7 +4,7 @@
 rule index_images:
     input:
         assets=lambda wildcards: assets_of(f"datasets.{wildcards.dataset}"),
-        code=stage_code("index_images"),
+        code=code_of("index_images"),
     output:
         manifest=f"{RESULTS}/index_images/{{dataset}}.parquet",
         rejected=f"{RESULTS}/index_images/{{dataset}}.rejected.csv",

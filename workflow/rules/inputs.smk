@@ -10,7 +10,7 @@ def import_codebook(wildcards):
 
 def task_files(wildcards):
     """Files of few-shot episodes, if they are not drawn."""
-    return stages.used_episode_files(CONFIG) if wildcards.task == "classification" else []
+    return required_files.used_episode_files(CONFIG) if wildcards.task == "classification" else []
 
 
 def predictor_features(wildcards):
@@ -28,7 +28,7 @@ def predictor_adapter(wildcards):
 
 def source_manifest(wildcards):
     """Manifest of a source's sample."""
-    return f"{RESULTS}/index_images/{CONFIG.samples[source_sample(wildcards)].dataset}.parquet"
+    return f"{RESULTS}/index_images/{CONFIG.samples[source_task(wildcards)].dataset}.parquet"
 
 
 def source_weights(wildcards):
@@ -40,4 +40,12 @@ def source_weights(wildcards):
 
 def shown_images(wildcards):
     """Images that a figure puts side by side."""
-    return [f"{RESULTS}/reconstruct_images/{source}.parquet" for source in SHOWN_SOURCES[wildcards.figure]]
+    return [f"{RESULTS}/reconstruct_images/{run}.parquet" for run in FIGURES[wildcards.figure].runs(CONFIG)]
+
+
+def table_scores(wildcards):
+    """Scores that a table is made of."""
+    try:
+        return [f"{RESULTS}/score_predictions/{run}.json" for run in TABLES[wildcards.table].runs(CONFIG)]
+    except UserError as error:
+        raise WorkflowError(str(error)) from None

@@ -1,7 +1,7 @@
 """Figures as PDF and PNG; results/figures/ always shows the active experiment."""
 
 FIGURE_FORMATS = ("pdf", "png")
-SHOWN_ANSWERS = selections.shown_answers(CONFIG)
+SHOWN_ANSWERS = FIGURES["captioning_vqa"].runs(CONFIG)
 SHOWN_TOKENIZER = CONFIG.evaluate_llm.restoration.tokenizers[0]
 
 
@@ -10,7 +10,7 @@ rule make_figures_global_tokens:
         manifest=f"{RESULTS}/index_images/{CONFIG.samples['semantics'].dataset}.parquet",
         tokens=f"{RESULTS}/extract_tokens/{SHOWN_TOKENIZER}/semantics.parquet",
         words=f"{RESULTS}/train_tokenizer/{SHOWN_TOKENIZER}.words.parquet",
-        code=stage_code("make_figures"),
+        code=code_of("make_figures", figure="global_tokens"),
     output:
         pdf=f"{RESULTS}/make_figures/global_tokens.pdf",
         png=f"{RESULTS}/make_figures/global_tokens.png",
@@ -33,7 +33,7 @@ rule make_figures_images:
     input:
         manifest=source_manifest,
         images=shown_images,
-        code=stage_code("make_figures"),
+        code=code_of("make_figures"),
     output:
         pdf=f"{RESULTS}/make_figures/{{figure}}.pdf",
         png=f"{RESULTS}/make_figures/{{figure}}.png",
@@ -56,9 +56,12 @@ rule make_figures_images:
 
 rule make_figures_captioning_vqa:
     input:
-        manifests=[f"{RESULTS}/index_images/{dataset}.parquet" for dataset, _ in SHOWN_ANSWERS],
-        predictions=[f"{RESULTS}/evaluate_llm/{source}.parquet" for _, source in SHOWN_ANSWERS],
-        code=stage_code("make_figures"),
+        manifests=[f"{RESULTS}/index_images/{dataset}.parquet" for dataset in selections.answered_datasets(CONFIG)],
+        predictions=[
+            f"{RESULTS}/evaluate_llm/{run.tokenizer}/{run.source.run}/{run.source.task}.parquet"
+            for run in SHOWN_ANSWERS
+        ],
+        code=code_of("make_figures", figure="captioning_vqa"),
     output:
         pdf=f"{RESULTS}/make_figures/captioning_vqa.pdf",
         png=f"{RESULTS}/make_figures/captioning_vqa.png",

@@ -5,11 +5,9 @@ TABLE_FORMATS = ("csv", "md", "tex")
 
 rule make_tables:
     input:
-        metrics=lambda w: [
-            f"{RESULTS}/score_predictions/{source}.json" for source in selections.score_sources(CONFIG, w.table)
-        ],
+        metrics=table_scores,
         published="config/published.csv",
-        code=stage_code("make_tables"),
+        code=code_of("make_tables"),
     output:
         csv=f"{RESULTS}/make_tables/{{table}}.csv",
         markdown=f"{RESULTS}/make_tables/{{table}}.md",

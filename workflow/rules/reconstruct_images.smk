@@ -4,8 +4,8 @@
 rule reconstruct_images:
     input:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
-        tokens=lambda w: f"{RESULTS}/extract_tokens/{w.tokenizer}/{source_sample(w)}.parquet",
-        code=stage_code("reconstruct_images"),
+        tokens=lambda w: f"{RESULTS}/extract_tokens/{w.tokenizer}/{source_task(w)}.parquet",
+        code=code_of("reconstruct_images"),
     output:
         images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/{{source}}.parquet",
     log:
@@ -13,7 +13,13 @@ rule reconstruct_images:
     benchmark:
         f"{LOGS}/reconstruct_images/{{tokenizer}}/{{source}}.benchmark.tsv"
     wildcard_constraints:
-        source=r"reconstruction|(restoration|masked)\.tokenizer-oracle(@[a-z-]+)?|masked\.corrupted-input",
+        source="|".join(
+            [
+                source_pattern("reconstruction"),
+                source_pattern("restoration", "tokenizer-oracle"),
+                source_pattern("masked", "tokenizer-oracle", "corrupted-input"),
+            ]
+        ),
     conda:
         ENVIRONMENT
     threads: 1
@@ -32,7 +38,7 @@ rule reconstruct_images_restored:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
         tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/{{task}}.parquet",
         predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.parquet",
-        code=stage_code("reconstruct_images"),
+        code=code_of("reconstruct_images"),
     output:
         images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/{{task}}.{{predictor}}.parquet",
     log:
@@ -41,7 +47,7 @@ rule reconstruct_images_restored:
         f"{LOGS}/reconstruct_images/{{tokenizer}}/{{task}}.{{predictor}}.benchmark.tsv"
     wildcard_constraints:
         task="restoration|masked",
-        predictor="(?!tokenizer-oracle|corrupted-input)[^/]+",
+        predictor=run_pattern(),
     conda:
         ENVIRONMENT
     threads: 1
@@ -60,7 +66,7 @@ rule reconstruct_images_pixels:
         weights=source_weights,
         manifest=source_manifest,
         train_manifest=f"{RESULTS}/index_images/{CONFIG.train_tokenizer.dataset}.parquet",
-        code=stage_code("reconstruct_images"),
+        code=code_of("reconstruct_images"),
     output:
         images=f"{RESULTS}/reconstruct_images/pixels/{{source}}.parquet",
     log:
@@ -68,7 +74,12 @@ rule reconstruct_images_pixels:
     benchmark:
         f"{LOGS}/reconstruct_images/pixels/{{source}}.benchmark.tsv"
     wildcard_constraints:
-        source="mean-image|corrupted-input",
+        source="|".join(
+            [
+                source_pattern("reconstruction", "mean-image"),
+                source_pattern("restoration", "corrupted-input"),
+            ]
+        ),
     conda:
         ENVIRONMENT
     threads: 1
@@ -76,9 +87,7 @@ rule reconstruct_images_pixels:
         config=lambda w: slice_of(
             "seed",
             "reconstruct_images",
-            "extract_tokens",
-            "evaluate_llm.restoration",
-            f"samples.{source_sample(w)}",
+            *pixel_keys(w),
             tokenizer="pixels",
             source="{source}",
             training_split=CONFIG.train_tokenizer.split,

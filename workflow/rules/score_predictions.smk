@@ -7,7 +7,7 @@ rule score_predictions_answers:
         predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.parquet",
         manifest=lambda w: [f"{RESULTS}/index_images/{sample_dataset(w)}.parquet"] if encoder_keys(w) else [],
         features=lambda w: [f"{RESULTS}/embed_images/{sample_dataset(w)}.safetensors"] if encoder_keys(w) else [],
-        code=stage_code("score_predictions"),
+        code=code_of("score_predictions"),
     output:
         metrics=f"{RESULTS}/score_predictions/{{tokenizer}}/{{task}}.{{predictor}}.json",
         per_item=f"{RESULTS}/score_predictions/{{tokenizer}}/{{task}}.{{predictor}}.parquet",
@@ -36,7 +36,7 @@ rule score_predictions_semantics:
         embedding=rules.embed_vocabulary.output.embedding,
         manifest=f"{RESULTS}/index_images/{CONFIG.samples['semantics'].dataset}.parquet",
         features=f"{RESULTS}/embed_images/{CONFIG.samples['semantics'].dataset}.safetensors",
-        code=stage_code("score_predictions"),
+        code=code_of("score_predictions", source="semantics"),
     output:
         metrics=f"{RESULTS}/score_predictions/{{tokenizer}}/semantics.json",
         per_item=f"{RESULTS}/score_predictions/{{tokenizer}}/semantics.parquet",
@@ -73,7 +73,7 @@ rule score_predictions_images:
         images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/{{source}}.parquet",
         manifest=source_manifest,
         weights=source_weights,
-        code=stage_code("score_predictions"),
+        code=code_of("score_predictions"),
     output:
         metrics=f"{RESULTS}/score_predictions/{{tokenizer}}/{{source}}.json",
         per_item=f"{RESULTS}/score_predictions/{{tokenizer}}/{{source}}.parquet",
@@ -82,7 +82,7 @@ rule score_predictions_images:
     benchmark:
         f"{LOGS}/score_predictions/{{tokenizer}}/{{source}}.benchmark.tsv"
     wildcard_constraints:
-        source=r"reconstruction|mean-image|corrupted-input|(restoration|masked)\..+",
+        source=r"reconstruction|(reconstruction|restoration|masked)\..+",
     conda:
         ENVIRONMENT
     threads: 1

@@ -32,16 +32,16 @@ rule all:
 
 
 if {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
-    missing = stages.missing_paths([CONFIG.model_dump_json()])
+    missing = required_files.missing_paths([CONFIG.model_dump_json()])
     if missing:
-        logger.warning(stages.missing_text(missing))
+        logger.warning(required_files.missing_text(missing))
 
 
 onstart:
     jobs = [job for job in workflow.dag.needrun_jobs() if "config" in job.params.keys()]
-    missing = stages.missing_paths([job.params.config for job in jobs])
+    missing = required_files.missing_paths([job.params.config for job in jobs])
     if missing:
-        raise WorkflowError(stages.missing_text(missing))
+        raise WorkflowError(required_files.missing_text(missing))
 
 
 onsuccess:

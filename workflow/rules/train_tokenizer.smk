@@ -3,7 +3,7 @@
 On a cluster a training's rule runs where Snakemake runs and only waits: v2l.cluster.launch submits it, or finds it again.
 """
 
-IMPORTED = stages.imported(CONFIG)
+TRAINED = trained_names(CONFIG)
 
 
 localrules:
@@ -29,14 +29,14 @@ rule train_tokenizer:
     benchmark:
         f"{LOGS}/train_tokenizer/{{tokenizer}}.benchmark.tsv"
     wildcard_constraints:
-        tokenizer=stages.one_of([name for name in CONFIG.tokenizers if name not in IMPORTED]),
+        tokenizer=one_of(TRAINED),
     conda:
         ENVIRONMENT
     threads: 8
     resources:
         **SITE.training(),
     params:
-        config=slice_of(
+        config=training_slice_of(
             "seed",
             "train_tokenizer",
             "tokenizers.{tokenizer}",
@@ -60,10 +60,10 @@ rule train_tokenizer_import:
     input:
         # No images and no features: published weights must not wait until a whole training set is embedded.
         assets=lambda w: assets_of(f"tokenizers.{w.tokenizer}"),
-        files=lambda w: stages.own_files(CONFIG, w.tokenizer),
+        files=lambda w: required_files.own_files(CONFIG, w.tokenizer),
         codebook=import_codebook,
         vocabulary=rules.expand_vocabulary.output.vocabulary,
-        code=stage_code("models/imports"),
+        code=code_of("models/imports"),
     output:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
         words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
@@ -73,14 +73,12 @@ rule train_tokenizer_import:
     benchmark:
         f"{LOGS}/train_tokenizer/{{tokenizer}}.benchmark.tsv"
     wildcard_constraints:
-        tokenizer=stages.one_of(IMPORTED),
+        tokenizer=one_of([name for name in CONFIG.tokenizers if name not in TRAINED]),
     conda:
         ENVIRONMENT
     params:
-        # The network alone, beside the keys that have no default: how others are trained is none of its business.
-        config=slice_of(
-            "train_tokenizer.dataset",
-            "train_tokenizer.loss.perceptual_weights",
+        # The network alone: how others are trained is none of its business.
+        config=training_slice_of(
             "train_tokenizer.network",
             "train_tokenizer.global_tokens",
             "tokenizers.{tokenizer}",

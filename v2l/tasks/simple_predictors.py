@@ -1,12 +1,13 @@
 """Predictors without a language model: what a number owes to the prompt's own content."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 
-def token_overlap(query: Collection, support: Sequence[Collection]) -> int:
+def token_overlap(query: Collection, support: Iterable[Collection]) -> int:
     """Index of the support item whose set of tokens has the largest Jaccard overlap with the query's.
 
     Ties: the first in the prompt's order, which is drawn with the seed.
@@ -23,7 +24,7 @@ def clip_prototype(query_D: np.ndarray, support_SD: np.ndarray, support_labels: 
     return int(np.argmax(mean_CD @ query_D))
 
 
-def majority_vote(codes_SM: np.ndarray) -> list[int]:
+def majority_vote(codes_SM: np.ndarray) -> list[Any]:
     """The most frequent code (or answer) of S examples at each of M positions.
 
     Codes that are equally frequent: the one that the last of their examples holds; examples of restoration stand most

@@ -1,0 +1,36 @@
+"""Rows of a data set's manifest by the name of their split."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from v2l.data.manifest import Manifest
+from v2l.errors import UserError
+
+SPLIT = np.array(["val", "train", "test", "train"], dtype=object)
+NAMES = np.array(["a", "b", "c", "d"], dtype=object)
+MANIFEST = Manifest(
+    file=Path("toy.parquet"),
+    root=Path("/pictures"),
+    fit="crop",
+    classes=[],
+    image_id=NAMES,
+    split=SPLIT,
+    label=np.full(4, -1),
+    class_name=np.full(4, ""),
+)
+
+
+@pytest.mark.parametrize(("split", "rows"), [("train", [1, 3]), (["train"], [1, 3]), (["train", "val"], [0, 1, 3])])
+def test_rows_of_splits_are_in_the_files_order(split, rows):
+    assert MANIFEST.split_rows(split, "filter_vocabulary.split").tolist() == rows
+
+
+@pytest.mark.parametrize("split", ["dev", ["dev"], "tra"])
+def test_splits_without_images_are_refused_by_key_and_file(split):
+    with pytest.raises(UserError) as caught:
+        MANIFEST.split_rows(split, "extract.splits")
+    said = str(caught.value)
+    assert f"`extract.splits` is {split!r}, but toy.parquet has no such images. Expected: one of ['test', 'tra" in said
+    assert "change `extract.splits`" in said

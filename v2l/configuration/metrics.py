@@ -1,0 +1,46 @@
+"""Metrics by the name of their column: what tables call them, their unit, and which way is better."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from v2l.configuration.registry import Registry
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as tables show it. One that `stands_in` has a column only where it was measured."""
+
+    label: str
+    better: Literal["higher", "lower"]
+    unit: str = ""
+    stands_in: bool = False
+
+
+@dataclass(frozen=True)
+class ImageMetric(Metric):
+    """A metric of an image and its original: `implementation` is a class of `v2l.metrics.pair_metric.PairMetric`."""
+
+    implementation: str = ""
+
+
+IMAGE_METRICS: Registry[ImageMetric] = Registry(
+    "image metric",
+    {
+        "lpips": ImageMetric("LPIPS", "lower", implementation="v2l.metrics.image_quality:LPIPS"),
+        "psnr": ImageMetric("PSNR", "higher", "dB", implementation="v2l.metrics.image_quality:PSNR"),
+        "ssim": ImageMetric("SSIM", "higher", implementation="v2l.metrics.image_quality:SSIM"),
+    },
+    base="v2l.metrics.pair_metric:PairMetric",
+)
+SET_METRICS = {
+    "fid": Metric("FID", "lower", stands_in=True),
+    "fd_efficientnet_lite0": Metric("FD (EfficientNet-Lite0)", "lower", stands_in=True),
+}
+TEXT_METRICS = {
+    "accuracy": Metric("accuracy", "higher"),
+    "clip_score": Metric("CLIP", "higher", "100 times the cosine"),
+    "clip_r": Metric("CLIP-R", "higher"),
+    "vqa_accuracy": Metric("VQA accuracy", "higher"),
+    "cider": Metric("CIDEr", "higher"),
+    "bleu_4": Metric("BLEU-4", "higher"),
+}

@@ -1,0 +1,36 @@
+"""What a tokenizer variant of the registry makes of section `train_tokenizer`, and whether the two go together."""
+
+from v2l.configuration.tokenizer_entries import SPAEEntry, TokenizerEntry
+from v2l.configuration.tokenizer_training import Network, TrainTokenizer
+
+
+def merge(base: dict, override: dict) -> dict:
+    """`base` with the keys of `override`: mappings merge key by key, everything else is replaced."""
+    merged = dict(base)
+    for key, value in override.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def variant_settings(section: TrainTokenizer, entry: TokenizerEntry) -> TrainTokenizer:
+    """`section` as the variant `entry` of the registry changes it. Raises pydantic's ValidationError."""
+    return TrainTokenizer.model_validate(merge(section.model_dump(), entry.train_tokenizer))
+
+
+def map_side(network: Network) -> int:
+    """Side of the token map that a convolutional tokenizer with this network makes of an image."""
+    return network.image_size // 2 ** (len(network.channel_multipliers) - 1)
+
+
+def pyramid_problem(entry: SPAEEntry, grid: int) -> str | None:
+    """What `entry.pyramid` should be on a token map of side `grid` and is not; None if it fits."""
+    if entry.pyramid[-1] != grid:
+        return f"the last side must be that of the token map, {grid}"
+    if entry.pyramid != sorted(entry.pyramid):
+        return "sides must ascend"
+    if uneven := [side for side in entry.pyramid if grid % side]:
+        return f"every side must divide that of the token map, {grid}; {uneven[0]} does not"
+    if entry.semantic_layers >= len(entry.pyramid):
+        return f"it must have more sides than `semantic_layers` = {entry.semantic_layers}, the last has no guidance"
+    return None

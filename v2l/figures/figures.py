@@ -1,0 +1,47 @@
+"""The figures of an experiment, by the name of their files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from v2l.configuration import runs
+from v2l.configuration.config import Config
+from v2l.configuration.registry import Registry
+from v2l.configuration.runs import CORRUPTED_INPUT, Run
+
+
+@dataclass(frozen=True)
+class FigureKind:
+    """`runs` is what the figure shows, first to last: without any there is no figure. `implementation` draws it."""
+
+    implementation: str
+    runs: Callable[[Config], list[Run]]
+
+
+def shown_restorations(config: Config) -> list[Run]:
+    """Restorations by the first tokenizer in the first protocol, with their bounds."""
+    section = config.evaluate_llm.restoration
+    first, protocol = section.tokenizers[0], section.protocols[0]
+    restored = runs.restorations(config, [*section.llms, *section.baselines, "tokenizer-oracle"])
+    return [CORRUPTED_INPUT, *(run for run in restored if (run.tokenizer, run.source.protocol) == (first, protocol))]
+
+
+def shown_masked(config: Config) -> list[Run]:
+    """Masked restorations by the first tokenizer."""
+    return [run for name in config.evaluate_llm.masked.tokenizers[:1] for run in runs.masked_runs(config, name)]
+
+
+def shown_answers(config: Config) -> list[Run]:
+    """The first run of each task that is answered in text."""
+    return [run for task in runs.TEXT_TASKS for run in runs.task_runs(config, task)[:1]]
+
+
+FIGURES: Registry[FigureKind] = Registry(
+    "figure",
+    {
+        "global_tokens": FigureKind("v2l.figures.described_images:global_tokens_figure", runs.with_words),
+        "reconstruction": FigureKind("v2l.figures.image_grids:reconstruction_grid", runs.reconstructions),
+        "restoration": FigureKind("v2l.figures.image_grids:restoration_grid", shown_restorations),
+        "masked": FigureKind("v2l.figures.image_grids:masked_grid", shown_masked),
+        "captioning_vqa": FigureKind("v2l.figures.described_images:answers_figure", shown_answers),
+    },
+)

@@ -1,0 +1,17 @@
+"""The shell templates of the rules."""
+
+from collections.abc import Iterable, Sequence
+
+
+def stage_command(stage: str, inputs: Sequence[str], outputs: Sequence[str], machine: Iterable[str] = ()) -> str:
+    """The shell template of a rule: `python -m v2l.<stage>` with its named inputs, outputs and machine resources."""
+    files = [f"--input {name} {{input.{name}:q}}" for name in inputs]
+    files += [f"--output {name} {{output.{name}:q}}" for name in outputs]
+    files += [f"--machine {name}={{resources.{name}:q}}" for name in machine]
+    return " ".join(["python -m", f"v2l.{stage}", "--config {params.config:q}", *files, "--log {log:q}"])
+
+
+def launched(command: str, resources: Iterable[str]) -> str:
+    """`command` under `v2l.cluster.launch`, which starts it where and as wide as the rule's resources say."""
+    values = " ".join(f"{name}={{resources.{name}:q}}" for name in resources)
+    return f"exec python -m v2l.cluster.launch {values} -- {command}"

@@ -1,0 +1,100 @@
+"""The files that jobs read besides each other's outputs: the user's own, and those of downloaded assets."""
+
+import json
+from collections.abc import Iterator
+from itertools import chain, product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from v2l.configuration.config import Config
+from v2l.configuration.entry import USER_FILE, Entry, NeededWith
+from v2l.configuration.imported_weights import imported_files
+from v2l.configuration.slices import entry_class, project, value_kind
+from v2l.errors import UserError
+
+
+def paths_in(data: dict[str, Any]) -> dict[str, str]:
+    """Every model and data path that a slice of the configuration (plain JSON) names, by dotted key."""
+    paths = dict(_marked(Config, data, ""))
+    few_shot = data.get("evaluate_llm", {}).get("classification", {})
+    for (ways, shots), path in episode_files(few_shot).items():
+        paths[f"evaluate_llm.classification.episode_files ({ways}-way, {shots} shots)"] = path
+    return paths
+
+
+def _marked(model: type[Entry], data: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    """Values of keys that are marked as files, and of those of the entries and sections below."""
+    for key, value in data.items():
+        field = model.model_fields.get(key)
+        if field is None or not value:
+            continue
+        conditions = [mark.key for mark in field.metadata if isinstance(mark, NeededWith)]
+        if USER_FILE in field.metadata and all(data.get(condition) for condition in conditions):
+            yield prefix + key, value
+        if isinstance(value, dict):
+            if found := entry_class(field.annotation, value):
+                yield from _marked(found, value, f"{prefix}{key}.")
+            for name, item in value.items():
+                if found := entry_class(value_kind(field.annotation), item):
+                    yield from _marked(found, item, f"{prefix}{key}.{name}.")
+
+
+def episode_files(section: dict[str, Any]) -> dict[tuple[int, int], str]:
+    """(ways, inner shots) -> file, of every cell that section `evaluate_llm.classification` (plain JSON) asks."""
+    pattern = section.get("episode_files")
+    if not pattern:
+        return {}
+    grids = [*section.get("grid", []), *chain.from_iterable(section.get("grid_of", {}).values())]
+    shapes = {pair for grid in grids for pair in product(grid["ways"], grid["inner_shots"])}
+    return {(ways, shots): pattern.format(ways=ways, inner_shots=shots) for ways, shots in sorted(shapes)}
+
+
+def used_episode_files(config: Config) -> list[str]:
+    """Files of episodes that few-shot classification reads."""
+    section = config.evaluate_llm.classification.model_dump(mode="json")
+    return sorted(set(episode_files(section).values()))
+
+
+def own_files(config: Config, tokenizer: str) -> list[str]:
+    """The user's files that an imported tokenizer is made of, as far as they are there.
+
+    Those that are not are reported by `missing_paths`, all at once; those of an asset come with it.
+    """
+    files = chain.from_iterable(imported_files(config.tokenizers[tokenizer]).values())
+    return [str(path) for path in files if path.exists() and not asset_of(str(path))]
+
+
+def asset_of(path: str) -> str | None:
+    """The asset that a path lies in (`assets/<name>/...`), or None for the user's own files."""
+    parts = Path(path).parts
+    return parts[1] if len(parts) > 1 and parts[0] == "assets" else None
+
+
+def asset_records(config: Config, *keys: str) -> list[str]:
+    """Records of the assets that a slice reads: the inputs that make Snakemake fetch them first."""
+    names = {asset_of(path) for path in paths_in(project(config, list(keys))).values()}
+    return sorted(f"assets/{name}/asset.json" for name in names if name)
+
+
+def missing_paths(slices: list[str]) -> list[str]:
+    """The user's own paths that jobs need and that do not exist: `key: path`, each once."""
+    wanted = {item for text in slices for item in paths_in(json.loads(text)).items()}
+    return sorted(f"{key}: {path}" for key, path in wanted if not asset_of(path) and not Path(path).exists())
+
+
+def missing_text(missing: list[str]) -> str:
+    """The message for `missing_paths`."""
+    problem = "paths that this run needs do not exist:\n  " + "\n  ".join(missing) + "\n"
+    return str(UserError(problem, "your own files and folders", "put them there, or set these keys of the experiment"))
+
+
+def check_assets(config: Config, lock: Path = Path("config/assets.lock")) -> None:
+    """Raise UserError if a path lies in an asset that the lock does not have."""
+    known = yaml.safe_load(lock.read_text())
+    for key, path in paths_in(config.model_dump(mode="json")).items():
+        if (asset := asset_of(path)) and asset not in known:
+            raise UserError(
+                f"`{key}` is {path}", f"an asset of {lock} ({', '.join(known)})", "lock it, or use another path"
+            )

@@ -1,0 +1,66 @@
+"""The params of rules: each job's slice of the configuration as canonical JSON."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from v2l.configuration.baselines import BASELINES
+from v2l.configuration.config import Config
+from v2l.configuration.imported_weights import is_imported
+from v2l.configuration.registry import nearest
+from v2l.configuration.slices import project
+from v2l.configuration.sources import Source
+from v2l.configuration.variants import variant_settings
+from v2l.errors import UserError
+from v2l.io.canonical import canonical_json
+
+
+def slicer(config: Config, *keys: str, **job: str) -> Callable[[Any], str]:
+    """A params function: wildcards -> canonical JSON of the slice; `keys` and `job` may hold `{wildcard}`."""
+
+    def slice_for(wildcards: Any) -> str:
+        return canonical_json(_slice(config, keys, job, wildcards))
+
+    return slice_for
+
+
+def training_slicer(config: Config, *keys: str, **job: str) -> Callable[[Any], str]:
+    """As `slicer`, with section train_tokenizer as the variant of wildcard `tokenizer` changes it."""
+
+    def slice_for(wildcards: Any) -> str:
+        name = wildcards.tokenizer
+        settings = variant_settings(config.train_tokenizer, config.tokenizers[name])
+        data = _slice(config.model_copy(update={"train_tokenizer": settings}), keys, job, wildcards)
+        if not is_imported(config.tokenizers[name]):
+            del data["tokenizers"][name]["train_tokenizer"]  # what it says stands in the section
+        return canonical_json(data)
+
+    return slice_for
+
+
+def _slice(config: Config, keys: tuple[str, ...], job: dict[str, str], wildcards: Any) -> dict[str, Any]:
+    values = dict(wildcards.items())
+    names = [key.format(**values) for key in keys]
+    return project(config, names, {key: value.format(**values) for key, value in job.items()})
+
+
+def language_model_keys(config: Config, run: str) -> list[str]:
+    """The registry key of a run's language model; none for a baseline. Raises UserError for a name that is neither."""
+    name = Source.of_run("", run).predictor
+    if name in config.llms:
+        return [f"llms.{name}"]
+    if name not in BASELINES:
+        known = [*config.llms, *BASELINES]
+        problem = f"predictor {name!r} is not known; {nearest(name, known)}"
+        raise UserError(problem, f"one of {', '.join(known)}", "correct the name, or add it to `llms`")
+    return []
+
+
+def trained_names(config: Config) -> list[str]:
+    """Tokenizers of the registry that are trained; the others' weights come from a published checkpoint."""
+    return [name for name, entry in config.tokenizers.items() if not is_imported(entry)]
+
+
+def one_of(names: list[str]) -> str:
+    """A wildcard's pattern that matches these names alone; none of them, nothing."""
+    return "|".join(map(re.escape, names)) or "(?!)"

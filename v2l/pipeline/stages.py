@@ -1,0 +1,18 @@
+"""The stages, in the order in which they run."""
+
+STAGES = (
+    "fetch_assets",
+    "index_images",
+    "expand_vocabulary",
+    "embed_vocabulary",
+    "embed_images",
+    "filter_vocabulary",
+    "train_tokenizer",
+    "extract_tokens",
+    "finetune_llm",
+    "reconstruct_images",
+    "evaluate_llm",
+    "score_predictions",
+    "make_tables",
+    "make_figures",
+)
