@@ -11,7 +11,7 @@ import yaml
 
 from tests.conftest import Project
 from v2l.io.storage import read_tensors
-from v2l.pipeline.selections import TABLES
+from v2l.tables.tables import TABLES
 
 pytestmark = [pytest.mark.slurm, pytest.mark.pipeline, pytest.mark.timeout(1400)]
 WEIGHTS = "results/tiny/train_tokenizer/v2l.safetensors"
