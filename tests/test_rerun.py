@@ -33,7 +33,8 @@ MATRIX = {
     "embed_images.batch_size": (8, {"embed_images", "filter_vocabulary"} | BELOW_CODEBOOK),
     "filter_vocabulary.min_count": (2, {"filter_vocabulary"} | BELOW_CODEBOOK),
     "train_tokenizer.learning_rate": (1e-4, BELOW_CODEBOOK),
-    "extract_tokens.batch_size": (2, {"extract_tokens"} | BELOW_TOKENS),
+    "extract_tokens.batch_size": (2, {"extract_tokens"} | BELOW_TOKENS - {"reconstruct_images_pixels"}),
+    "extract_tokens.corruption": ({"shift": "translate"}, {"extract_tokens"} | BELOW_TOKENS),
     "reconstruct_images.batch_size": (
         2,
         IMAGES | {"score_predictions_images", "make_figures_images"} | SHOWN_TABLES | SHOWN_FIGURES,
