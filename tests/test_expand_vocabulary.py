@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.tiny import write_llama
+from v2l.configuration.config import ExpandVocabulary
 from v2l.configuration.model_entries import LLM
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
@@ -25,7 +26,7 @@ def folder(tmp_path_factory):
 
 def stage(folder, **section) -> StageConfig:
     data = {
-        "expand_vocabulary": {"llm": "tiny", "batch_size": 50} | section,
+        "expand_vocabulary": ExpandVocabulary(llm="tiny", batch_size=50, **section).model_dump(mode="json"),
         "llms": {"tiny": {"path": str(folder), "dtype": "float32"}},
     }
     return StageConfig("expand_vocabulary", data)
