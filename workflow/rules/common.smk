@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(workflow.basedir).parent))
 from v2l.cluster import executor
 from v2l.cluster.request import Request
 from v2l.cluster.site import Site
+from v2l.configuration.baselines import BASELINES
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.extensions import VARIABLE
 from v2l.configuration.sources import Source, run_pattern, source_pattern

@@ -14,8 +14,9 @@ def task_files(wildcards):
 
 
 def predictor_features(wildcards):
-    """Image features, for the one predictor that reads no tokens."""
-    needs = wildcards.predictor == "clip-prototype"
+    """Image features, for baselines that read them."""
+    baseline = BASELINES.get(wildcards.predictor)
+    needs = baseline is not None and baseline.reads_features
     return [f"{RESULTS}/embed_images/{CONFIG.samples['classification'].dataset}.safetensors"] if needs else []
 
 
