@@ -14,8 +14,10 @@ def merge(base: dict, override: dict) -> dict:
     merged = dict(base)
     for key, value in override.items():
         known = merged.get(key)
-        both = isinstance(value, dict) and isinstance(known, dict) and not _other_class(known, value)
-        merged[key] = merge(known, value) if both else value
+        if isinstance(value, dict) and isinstance(known, dict) and not _other_class(known, value):
+            merged[key] = merge(known, value)
+        else:
+            merged[key] = value
     return merged
 
 
