@@ -12,7 +12,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from v2l.configuration.config import Config
-from v2l.configuration.dataset_entries import DATASET_KINDS
+from v2l.configuration.dataset_entries import DATASET_KINDS, FolderDataset
 from v2l.configuration.defaults_document import defaults_text, description
 from v2l.configuration.documents import DEFAULTS, SCHEMA, schema_text
 from v2l.configuration.entry import Entry
@@ -152,9 +152,7 @@ def test_unknown_key_names_its_path_and_the_nearest_key():
 
 
 def test_unknown_key_deep_in_a_registry_entry():
-    assert "`datasets.tuxpaint.rooot`: unknown key; did you mean `root`?" in problem(
-        datasets={"tuxpaint": {"rooot": "x"}}
-    )
+    assert "`datasets.emoji.rooot`: unknown key; did you mean `root`?" in problem(datasets={"emoji": {"rooot": "x"}})
 
 
 def test_entry_named_like_a_kind_keeps_its_name():
@@ -219,6 +217,14 @@ def test_merge_is_deep_for_mappings_and_replaces_lists():
     assert merge({"a": {"b": 1, "c": [1, 2]}, "d": 1}, {"a": {"c": [3]}}) == {"a": {"b": 1, "c": [3]}, "d": 1}
 
 
+def test_an_entry_of_another_kind_replaces_the_experiments():
+    overrides = {"datasets": {"emoji": {"kind": "folder", "root": "pictures"}}}
+    dataset = load_experiment({"experiment": "demo"} | overrides).datasets["emoji"]
+    assert dataset == FolderDataset(kind="folder", root="pictures")
+    same = merge({"v2l": {"method": "v2l", "weights": 1}}, {"v2l": {"method": "v2l", "seed": 2}})
+    assert same == {"v2l": {"method": "v2l", "weights": 1, "seed": 2}}
+
+
 def test_schema_describes_every_key_that_differs_from_the_released_code():
     loss = json.loads(schema_text())["$defs"]["Loss"]["properties"]
     assert (
@@ -254,9 +260,9 @@ def test_schema_describes_every_key_that_differs_from_the_released_code():
             "psnr",
         ),
         ("tokenizers.v2l.method", {"tokenizers": {"v2l": {"method": "v2l-locl"}}}, "tokenizer method", "v2l-local"),
-        ("datasets.tuxpaint.kind", {"datasets": {"tuxpaint": {"kind": "foldr"}}}, "kind of data set", "folder"),
+        ("datasets.emoji.kind", {"datasets": {"emoji": {"kind": "foldr"}}}, "kind of data set", "folder"),
         ("encoders.conse.kind", {"encoders": {"conse": {"kind": "openclip"}}}, "kind of encoder", "open_clip"),
-        ("samples.mask", {"samples": {"mask": {"dataset": "tuxpaint", "splits": ["val"]}}}, "sample", "masked"),
+        ("samples.mask", {"samples": {"mask": {"dataset": "emoji", "splits": ["val"]}}}, "sample", "masked"),
     ],
 )
 def test_unknown_name_is_answered_with_the_nearest(key, overrides, kind, meant):
@@ -392,14 +398,14 @@ def test_stage_that_reads_a_key_its_rule_did_not_pass_fails():
 
 
 def test_key_that_a_registry_entry_was_passed_without_fails():
-    data = project(load_experiment({"experiment": "demo"}), ["tokenizers.v2l", "datasets.tuxpaint"])
-    del data["tokenizers"]["v2l"]["train_tokenizer"], data["datasets"]["tuxpaint"]["fit"]
+    data = project(load_experiment({"experiment": "demo"}), ["tokenizers.v2l", "datasets.emoji"])
+    del data["tokenizers"]["v2l"]["train_tokenizer"], data["datasets"]["emoji"]["fit"]
     config = StageConfig("a_stage", data)
-    assert config.tokenizers["v2l"].method == "v2l" and config.datasets["tuxpaint"].min_images == 10
+    assert config.tokenizers["v2l"].method == "v2l" and config.datasets["emoji"].min_images == 10
     with pytest.raises(AttributeError, match="key `train_tokenizer` of V2LEntry was not passed"):
         config.tokenizers["v2l"].train_tokenizer  # noqa: B018
-    with pytest.raises(AttributeError, match="key `fit` of FolderDataset was not passed"):
-        config.datasets["tuxpaint"].fit  # noqa: B018
+    with pytest.raises(AttributeError, match="key `fit` of EmojiDataset was not passed"):
+        config.datasets["emoji"].fit  # noqa: B018
 
 
 def test_selection_is_passed_to_no_stage():

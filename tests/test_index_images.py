@@ -1,6 +1,7 @@
 """Manifests of every kind of data set, and what happens to files that are no images."""
 
 import csv
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from v2l.configuration.dataset_entries import DATASET_KINDS, FolderDataset, Imag
 from v2l.configuration.extensions import check_added, load_extensions
 from v2l.configuration.slices import StageConfig
 from v2l.data.drawn_splits import draw_splits
+from v2l.data.images import open_image
 from v2l.data.layout import Listed, layout_of, list_images
 from v2l.data.manifest import SCHEMA, Manifest, read_annotations
 from v2l.errors import UserError
@@ -189,6 +191,75 @@ def test_another_seed_draws_another_split():
     assert draw_splits(images, 0.5, 0) != draw_splits(images, 0.5, 1)
 
 
+GROUPS = {
+    "groups": {"0": "smileys-emotion", "1": "people-body", "3": "animals-nature"},
+    "subgroups": {"0": "face-smiling", "16": "hand-fingers-open", "34": "animal-mammal", "35": "animal-bird"},
+}
+
+
+def emoji(folder: Path, **fields) -> dict:
+    """Mammals (the bat has no picture, the wolf one more in another tone), three faces, two birds and a hand."""
+    pictures = "1f415 1f408-200d-2b1b 1f43a 1f43a-1f3fb 2639 263a-fe0f 1f600 1f426 1f986 270b"
+    for name in pictures.split():
+        path = folder / "pictures" / f"{name}.webp"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGBA", (4, 4), (200, 0, 0, 0)).save(path, lossless=True, exact=True)
+    listed = [
+        {"label": "regional indicator A", "hexcode": "1F1E6"},
+        {"label": "dog", "hexcode": "1F415", "group": 3, "subgroup": 34},
+        {"label": "black cat", "hexcode": "1F408-200D-2B1B", "group": 3, "subgroup": 34},
+        {"label": "bat", "hexcode": "1F987", "group": 3, "subgroup": 34},
+        {"label": "wolf", "hexcode": "1F43A", "group": 3, "subgroup": 34, "skins": [{"hexcode": "1F43A-1F3FB"}]},
+        {"label": "frowning face", "hexcode": "2639-FE0F", "group": 0, "subgroup": 0},
+        {"label": "smiling face", "hexcode": "263A", "group": 0, "subgroup": 0},
+        {"label": "grinning face", "hexcode": "1F600", "group": 0, "subgroup": 0},
+        {"label": "bird", "hexcode": "1F426", "group": 3, "subgroup": 35},
+        {"label": "duck", "hexcode": "1F986", "group": 3, "subgroup": 35},
+        {"label": "raised hand", "hexcode": "270B", "group": 1, "subgroup": 16},
+    ]
+    (folder / "data.json").write_text(json.dumps(listed))
+    (folder / "groups.json").write_text(json.dumps(GROUPS))
+    paths = {"root": folder / "pictures", "names": folder / "data.json", "groups": folder / "groups.json"}
+    return {"kind": "emoji"} | {key: str(path) for key, path in paths.items()} | fields
+
+
+def test_emoji_have_their_subgroups_as_classes_and_their_names_as_captions(tmp_path):
+    entry = emoji(tmp_path, exclude=["people-body"], min_images=3, train_share=0.6)
+    manifest = index(tmp_path, entry)
+    assert manifest.image_id.tolist() == [
+        "1f408-200d-2b1b.webp", "1f415.webp", "1f43a.webp", "1f600.webp", "2639.webp", "263a-fe0f.webp",
+    ]  # fmt: skip
+    assert manifest.classes == ["animal mammal", "face smiling"] and manifest.label.tolist() == [0, 0, 0, 1, 1, 1]
+    captions = read_annotations(tmp_path / "out" / "pictures.parquet", "captions")
+    assert [captions[image_id] for image_id in manifest.image_id] == [
+        ["black cat"], ["dog"], ["wolf"], ["grinning face"], ["frowning face"], ["smiling face"],
+    ]  # fmt: skip
+    mammals = [Listed(image_id, "animal-mammal", "") for image_id in manifest.image_id[:3]]
+    assert manifest.split[:3].tolist() == draw_splits(mammals, 0.6, 0)
+    assert open_image(manifest.path(0)).getpixel((0, 0)) == (255, 255, 255)  # behind transparency there is red
+
+
+def test_emoji_are_left_out_by_group_and_by_subgroup(tmp_path):
+    assert index(tmp_path, emoji(tmp_path, exclude=["animals-nature", "face-smiling"])).classes == ["hand fingers open"]
+    with pytest.raises(UserError, match=r"names 'animal-mamal'.*groups\.json.*did you mean `animal-mammal`"):
+        index(tmp_path, emoji(tmp_path, exclude=["animal-mamal"]))
+    with pytest.raises(UserError, match=r"no class has datasets\.pictures\.min_images = 4"):
+        index(tmp_path, emoji(tmp_path, min_images=4))
+
+
+def test_damaged_lists_of_emoji_are_named(tmp_path):
+    entry = emoji(tmp_path)
+    (tmp_path / "groups.json").write_text(json.dumps(GROUPS | {"subgroups": {"0": "face-smiling"}}))
+    with pytest.raises(UserError, match=r"data\.json: 1F415 is of group 3, subgroup 34, which .*groups\.json does not"):
+        index(tmp_path, entry)
+    (tmp_path / "data.json").write_text('[{"label": "dog"}]')
+    with pytest.raises(UserError, match=r"data\.json: 0\.hexcode: Field required"):
+        index(tmp_path, entry)
+    (tmp_path / "data.json").unlink()
+    with pytest.raises(UserError, match=r"data\.json cannot be read"):
+        index(tmp_path, entry)
+
+
 @pytest.fixture
 def imagenet(tmp_path) -> Path:
     root = tmp_path / "imagenet"
@@ -326,6 +397,7 @@ BROKEN = """
 from typing import ClassVar, Literal
 
 from v2l.configuration.dataset_entries import DATASET_KINDS, Dataset
+from v2l.data.images import open_image
 from v2l.data.layout import Layout
 
 

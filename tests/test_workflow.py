@@ -111,11 +111,11 @@ def test_wrong_key_stops_at_parse_time(project):
 
 def test_asset_that_is_not_locked_is_named(project):
     result = project.snakemake(
-        "results/demo/index_images/tuxpaint.parquet",
+        "results/demo/index_images/emoji.parquet",
         "-n",
         "--config",
         "experiment=demo",
-        "datasets={tuxpaint: {root: assets/nowhere/pictures}}",
+        "datasets={emoji: {root: assets/nowhere/pictures}}",
     )
     assert result.returncode != 0 and "nowhere" in result.stdout and "config/assets.lock" in result.stdout
 

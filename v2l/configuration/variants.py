@@ -3,14 +3,26 @@
 from v2l.configuration.tokenizer_entries import SPAEEntry, TokenizerEntry
 from v2l.configuration.tokenizer_training import Network, TrainTokenizer
 
+CLASS_KEYS = ("kind", "method")  # of a registry entry: its value decides the other keys
+
 
 def merge(base: dict, override: dict) -> dict:
-    """`base` with the keys of `override`: mappings merge key by key, everything else is replaced."""
+    """`base` with the keys of `override`: mappings merge key by key, everything else is replaced.
+
+    So is a registry entry whose kind or method `override` changes, for it has other keys.
+    """
     merged = dict(base)
     for key, value in override.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
+        known = merged.get(key)
+        if isinstance(value, dict) and isinstance(known, dict) and not _other_class(known, value):
+            merged[key] = merge(known, value)
+        else:
+            merged[key] = value
     return merged
+
+
+def _other_class(known: dict, value: dict) -> bool:
+    return any(key in known and key in value and known[key] != value[key] for key in CLASS_KEYS)
 
 
 def variant_settings(section: TrainTokenizer, entry: TokenizerEntry) -> TrainTokenizer:

@@ -45,7 +45,7 @@ class EmojiLayout(DrawnLayout[EmojiDataset]):
         listing = []
         for one in emoji:
             picture = pictures.get(_plain(one.hexcode))
-            if picture is None or one.group is None:
+            if picture is None or one.group is None or one.subgroup is None:
                 continue
             group, subgroup = groups.groups.get(one.group), groups.subgroups.get(one.subgroup)
             if group is None or subgroup is None:
