@@ -52,8 +52,8 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     `log_every` steps and at the end of each epoch. Checkpoints stand in a folder of `job.work` named by the hash of
     configuration and inputs, so that a changed run never continues an old one; the folder goes when the weights are
     written. Sample grids and TensorBoard events stand in `job.logs`. Raises UserError for a split without images,
-    inputs that do not fit together, a batch larger than the data or not divisible by the ranks, and a loss that is not
-    finite.
+    inputs that do not fit together, a batch larger than the data or not divisible by the ranks, a loss that is not
+    finite, and (`train_tokenizer.guard`) a codebook or a discriminator that has collapsed.
 
     A tokenizer with a `checkpoint` is imported instead: inputs vocabulary, and codebook if its words are needed.
     """

@@ -11,12 +11,10 @@ import os
 import signal
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 
 from v2l.errors import UserError
-
-REPORT_SECONDS = 30
+from v2l.training.progress_line import REPORT_SECONDS, progress_line
 
 
 def main(arguments: list[str]) -> None:
@@ -107,16 +105,6 @@ class LaunchReport:
         if speed["step"] != self.shown:
             self.shown, self.at = speed["step"], time.monotonic()
             logging.info("%s", progress_line(line | speed, self.batch_size))
-
-
-def progress_line(values: dict, batch_size: int) -> str:
-    """One line of the training's metrics: `step 120 of 5000, pixel 0.31, ... 512 images/s, 0:42:10 left`."""
-    losses = ", ".join(f"{name} {values[name]:.3g}" for name in ("pixel", "perceptual", "quantizer") if name in values)
-    text = f"step {values['step']} of {values['steps']}, {losses}"
-    if speed := values.get("images_per_second"):
-        left = (values["steps"] - values["step"]) * batch_size / speed
-        text += f", {speed:.0f} images/s, {timedelta(seconds=round(left))} left"
-    return text
 
 
 def _leave(request, submission, number: int) -> None:
