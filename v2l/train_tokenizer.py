@@ -39,6 +39,7 @@ from v2l.pipeline.stage import run_stage
 from v2l.runtime import device, rng
 from v2l.training.log import TrainingLog
 from v2l.training.ranks import Ranks
+from v2l.training.stopped_run import require_changes
 from v2l.training.tokenizer_loop import train
 from v2l.training.trainer import Trainer
 from v2l.training.training_images import TrainingImages
@@ -95,6 +96,7 @@ def write_words(path: Path, words: CodeWords, record: dict, vocabulary: dict) ->
 def trained(config: StageConfig, inputs: Inputs, folder: Path, ranks: Ranks) -> tuple[VisionTokenizer, TrainingLog]:
     """The tokenizer after all steps, of which `folder` may hold a checkpoint, and its log."""
     name, section = config.job["tokenizer"], config.train_tokenizer
+    require_changes(folder, section.guard)
     entry = config.tokenizers[name]
     manifest = Manifest.read(inputs["manifest"])
     rows = training_rows(manifest, section, ranks)

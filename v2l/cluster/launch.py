@@ -46,6 +46,7 @@ def run_on_slurm(request, command: list[str]) -> None:
     from v2l.cluster.request import batch_size_of
     from v2l.cluster.submission import Submission
     from v2l.pipeline.record import provenance, run_key
+    from v2l.training.stopped_run import require_changes
 
     stage, config, inputs, outputs, log = parse_stage(command)
     _log_to(log)
@@ -54,6 +55,7 @@ def run_on_slurm(request, command: list[str]) -> None:
         signal.signal(number, lambda number, frame: received.append(number))
     key = run_key(config, provenance(config, inputs))
     work = Path(config.job["work"])
+    require_changes(work / key, config.train_tokenizer.guard)
     submission = Submission(config.job["tokenizer"], key, work / f"{key}.slurm")
     batch_size = batch_size_of(config)
     staged = stage_command(command, submission, outputs)

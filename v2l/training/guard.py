@@ -74,7 +74,7 @@ def discriminator_symptom(guard: Guard, values: dict[str, float]) -> Symptom:
 class LowWindows(NamedTuple):
     """Low windows in a row of one thing that is judged: how many, since which step, and whether that was told."""
 
-    count: int = 0
+    windows: int = 0
     since: int = 0
     told: bool = False
 
@@ -93,11 +93,6 @@ class TrainingGuard:
         self.judged_from = {"codebook": after, "discriminator": section.loss.discriminator_start + 1 + after}
         self.low = {thing: LowWindows() for thing in self.judged_from}
         self.window, self.first_step, self.judged = Window(codes), 0, 0
-
-    def require_changes(self) -> None:
-        """Raises UserError when the run was stopped at its newest checkpoint, under the same settings of the guard."""
-        if self.reason:
-            raise self.reason
 
     def observe(self, step: int, losses: dict[str, float], counts_V: Tensor) -> dict[str, float]:
         """Take in a step's losses and how often all ranks used each code.
@@ -128,8 +123,10 @@ class TrainingGuard:
             self.low[thing] = LowWindows()
             return
         low = self.low[thing]
-        low = LowWindows(low.count + 1, low.since if low.count else self.first_step, low.told)
-        too_many = low.count >= self.config.windows and step + 1 - low.since >= self.config.patience_share * self.steps
+        low = LowWindows(low.windows + 1, low.since if low.windows else self.first_step, low.told)
+        too_many = (
+            low.windows >= self.config.windows and step + 1 - low.since >= self.config.patience_share * self.steps
+        )
         if too_many and self.config.action == "stop" and step + 1 < self.steps:
             self.reason = self.reason or self._message(thing, step, symptom, low)
         elif too_many and not low.told:
@@ -143,22 +140,19 @@ class TrainingGuard:
         advice = ", ".join(f"`{key}` ({how})" for key, how in REMEDIES[symptom.kind].items())
         return UserError(
             f"training of {self.name}: the {thing} has collapsed at step {step} of {self.steps}: {symptom.found}, the "
-            f"last of {low.count} low windows in a row since step {low.since}",
+            f"last of {low.windows} low windows in a row since step {low.since}",
             symptom.expected,
             f"change what helps under `{where}` and train anew: {advice}; or let this run go on from its newest "
             f"checkpoint with `{where}.guard.action: warn`, or other limits",
         )
 
     def state_dict(self) -> dict:
-        """The open window, what was judged so far, and why the run was stopped, with the settings that stopped it."""
-        reason = self.reason and [self.reason.problem, self.reason.expected, self.reason.remedy]
+        """The open window, and what was judged so far."""
         return {
             "window": self.window.state_dict(),
             "first_step": self.first_step,
             "judged": self.judged,
             "low": {thing: list(low) for thing, low in self.low.items()},
-            "reason": reason,
-            "settings": self.config.model_dump(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -166,5 +160,3 @@ class TrainingGuard:
         self.window.load_state_dict(state["window"])
         self.first_step, self.judged = state["first_step"], state["judged"]
         self.low = {thing: LowWindows(*low) for thing, low in state["low"].items()}
-        stopped = state["reason"] and state["settings"] == self.config.model_dump()
-        self.reason = UserError(*state["reason"]) if stopped else None

@@ -13,6 +13,7 @@ from v2l.training.batch_order import BatchOrder
 from v2l.training.guard import TrainingGuard
 from v2l.training.log import TrainingLog
 from v2l.training.loop import Loop, Resumable
+from v2l.training.stopped_run import leave_reason
 from v2l.training.trainer import Trainer
 from v2l.training.training_images import TrainingImages, loader
 
@@ -31,7 +32,6 @@ def train(
     guard = TrainingGuard(tokenizer.name, config, tokenizer.local_size, trainer.steps, ranks)
     parts: dict[str, Resumable] = {"trainer": trainer, "log": log, "guard": guard}
     loop = Loop(tokenizer.name, folder, trainer.steps, config.checkpoint_every, parts, ranks)
-    guard.require_changes()
     order = BatchOrder(
         seed, len(images), config.global_batch_size, loop.first_step, trainer.steps, ranks.rank, ranks.size
     )
@@ -51,6 +51,8 @@ def train(
         if ends_epoch and ranks.first:
             log.show(epoch, *samples(tokenizer, images, feature_ND))
         if guard.reason:
+            if ranks.first:
+                leave_reason(folder, config.guard, guard.reason)
             loop.stop(guard.reason)
 
     loop.run(loader(images, order), advance)
