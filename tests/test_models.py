@@ -166,6 +166,26 @@ def test_straight_through_and_quantizer_loss():
     torch.testing.assert_close(code.grad, 0.33 * 2 * (code - vector).detach() / 12)
 
 
+@given(st.integers(0, 2**32 - 1))
+def test_rotation_gives_the_codes_with_the_gradient_of_a_turn_and_a_scale(seed):
+    """The Jacobian J has J v = code and J^T J = (|code| / |v|)^2 I: it turns and scales, nothing else."""
+    generator = torch.Generator().manual_seed(seed)
+    vector_D, code_D = torch.randn(2, 5, dtype=torch.float64, generator=generator)
+    torch.testing.assert_close(quantizers.rotated(vector_D, code_D), code_D)
+    jacobian_DD = torch.autograd.functional.jacobian(lambda value: quantizers.rotated(value, code_D), vector_D)
+    torch.testing.assert_close(jacobian_DD @ vector_D, code_D)
+    scale = (code_D.norm() / vector_D.norm()) ** 2
+    torch.testing.assert_close(jacobian_DD.T @ jacobian_DD, scale * torch.eye(5, dtype=torch.float64))
+
+
+def test_a_cross_attention_from_zero_passes_its_input_on_and_learns():
+    zero, drawn = (CrossAttention(8, 6, 2, 4, residual=True, from_zero=value) for value in (True, False))
+    x_BCHW, context_BKD = torch.randn(2, 8, 3, 3), torch.randn(2, 5, 6)
+    assert torch.equal(zero(x_BCHW, context_BKD), x_BCHW) and not torch.equal(drawn(x_BCHW, context_BKD), x_BCHW)
+    zero(x_BCHW, context_BKD).sum().backward()
+    assert zero.to_out[0].weight.grad.abs().sum() > 0
+
+
 def test_frozen_codebooks_get_no_gradient_and_the_projector_does():
     tokenizer = make("v2l")
     reconstruction, losses, _ = tokenizer(Batch(images(), GLOBAL_VD[:3], torch.zeros(3, 4)), LOSS)

@@ -26,7 +26,7 @@ def pair(vgg):  # noqa: F811
     """
 
     def make(**changes):
-        config = TrainTokenizer.model_validate(SECTION | {"match_steps": [], "learning_rate": 5e-5} | changes)
+        config = TrainTokenizer.model_validate(SECTION | {"projector_init": "normal", "learning_rate": 5e-5} | changes)
         torch.manual_seed(0)
         codebooks = torch.randn(30, WIDTH), F.normalize(torch.randn(20, WIDTH))
         tokenizer = V2LTokenizer("toy", "v2l", config.network, 3, *codebooks)

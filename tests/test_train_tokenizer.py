@@ -51,7 +51,7 @@ SECTION = {
     "loss": {"discriminator_start": 1, "perceptual_weights": "vgg.safetensors"},
     "max_steps": 7,
     "global_batch_size": 5,
-    "match_steps": [0, 3],
+    "match_every": 3,
     "global_tokens": 3,
     "checkpoint_every": 2,
     "log_every": 3,
@@ -279,7 +279,7 @@ def test_window_counts_codes_and_averages():
 
 def test_the_step_has_the_gradient_of_the_weighted_sum_of_all_losses(vgg):
     """The short way round (one backward pass, adaptive weight from the last convolution) against plain autograd."""
-    config = TrainTokenizer.model_validate(SECTION | {"match_steps": []})
+    config = TrainTokenizer.model_validate(SECTION | {"projector_init": "normal"})
     torch.manual_seed(0)
     codebooks = torch.randn(30, WIDTH), F.normalize(torch.randn(20, WIDTH))
     tokenizer = V2LTokenizer("toy", "v2l", Network.model_validate(SECTION["network"]), 3, *codebooks)
@@ -309,7 +309,7 @@ def test_the_step_has_the_gradient_of_the_weighted_sum_of_all_losses(vgg):
 
 
 def test_matching_forgets_the_optimizer_state_of_the_projector(vgg):
-    config = TrainTokenizer.model_validate(SECTION | {"match_steps": [2]})
+    config = TrainTokenizer.model_validate(SECTION | {"match_every": 2, "match_until": 1.0})
     torch.manual_seed(0)
     tokenizer = V2LTokenizer("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
     trainer = Trainer(config, tokenizer, Discriminator(config.network), PerceptualLoss(vgg), steps=10)
@@ -317,3 +317,46 @@ def test_matching_forgets_the_optimizer_state_of_the_projector(vgg):
         trainer.step(step, Batch(torch.rand(4, 3, 16, 16) * 2 - 1, torch.zeros(4, WIDTH), torch.zeros(4, 16)))
     state = trainer.generator_optimizer.state
     assert state[tokenizer.codebook_projection.weight]["step"] == 1 and state[tokenizer.quant_conv.weight]["step"] == 3
+
+
+def test_the_projector_is_matched_from_the_first_step_until_its_share_of_them(vgg):
+    def matched(**changes) -> list[int]:
+        config = TrainTokenizer.model_validate(SECTION | changes)
+        tokenizer = V2LTokenizer("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
+        trainer = Trainer(config, tokenizer, None, None, steps=100)
+        return [step for step in range(100) if trainer.is_matched(step)]
+
+    assert matched(match_every=20, match_until=0.5) == [0, 20, 40]
+    assert matched(match_every=20, match_until=0.0) == [0]
+    assert matched(projector_init="normal") == []
+
+
+def test_the_projector_and_the_discriminator_have_rates_of_their_own(vgg):
+    changes = {"projector_learning_rate": 0.1, "discriminator_learning_rate": 0.5, "learning_rate": 1e-3}
+    config = TrainTokenizer.model_validate(SECTION | changes | {"warmup_share": 0.0})
+    tokenizer = V2LTokenizer("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
+    trainer = Trainer(config, tokenizer, Discriminator(config.network), PerceptualLoss(vgg), steps=10)
+    trainer.step(0, Batch(torch.rand(4, 3, 16, 16) * 2 - 1, torch.zeros(4, WIDTH), torch.zeros(4, 16)))
+    others, projector = trainer.generator_optimizer.param_groups
+    assert (others["lr"], projector["lr"]) == (1e-3, pytest.approx(1e-4))
+    assert {id(value) for value in projector["params"]} == {id(v) for v in tokenizer.codebook_projection.parameters()}
+    assert trainer.adversary.optimizer.param_groups[0]["lr"] == 5e-4
+
+
+def test_the_average_of_the_weights_is_kept(toy):
+    """With a decay of 0.5 the kept weights lie between those of two steps."""
+    kept, last = (load_tokenizer(toy(average_decay=decay, learning_rate=1e-3)["weights"]) for decay in (0.5, 0.0))
+    assert not torch.equal(kept.decoder.conv_out.weight, last.decoder.conv_out.weight)
+    torch.testing.assert_close(kept.decoder.conv_out.weight, last.decoder.conv_out.weight, atol=5e-3, rtol=0)
+    assert torch.equal(kept.tok_embeddings.weight, last.tok_embeddings.weight)
+
+
+def test_hidden_codes_reach_the_decoder_as_zeros(vgg):
+    """The decoder's input has zeros exactly where the batch's numbers are below the share."""
+    config = TrainTokenizer.model_validate(SECTION | {"loss": SECTION["loss"] | {"hidden_codes": 0.4}})
+    tokenizer = V2LTokenizer("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
+    seen = []
+    tokenizer.post_quant_conv.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    noise_BL = torch.rand(2, 16)
+    tokenizer(Batch(torch.rand(2, 3, 16, 16), torch.zeros(2, WIDTH), noise_BL), config.loss)
+    assert torch.equal((seen[0] == 0).all(1).flatten(1), noise_BL < 0.4)

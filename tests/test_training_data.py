@@ -11,6 +11,7 @@ from PIL import Image
 from v2l.data.geometry import Geometry
 from v2l.data.manifest import SCHEMA, Manifest
 from v2l.io.storage import write_parquet
+from v2l.training import training_images
 from v2l.training.batch_order import BatchOrder
 from v2l.training.training_images import TrainingImages, loader, random_resized_crop
 
@@ -70,7 +71,7 @@ def test_a_draw_leaves_the_global_random_numbers_alone():
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 def test_images_differ_by_epoch_and_not_by_order(tmp_path, fit):
     images = TrainingImages(manifest(tmp_path, fit), np.arange(IMAGES), GEOMETRY, "random-resized-crop", seed=1)
-    assert images.cache is None and len(images) == IMAGES
+    assert not images.tensors and len(images.squares) == len(images) == IMAGES
     first = [images[place] for place in range(3 * IMAGES)]
     assert [index for _, index in first] == list(range(IMAGES)) * 3
     again = {place: images[place][0] for place in reversed(range(3 * IMAGES))}
@@ -79,9 +80,27 @@ def test_images_differ_by_epoch_and_not_by_order(tmp_path, fit):
     other = TrainingImages(images.manifest, np.arange(IMAGES), GEOMETRY, "random-resized-crop", seed=2)
     assert any(not torch.equal(other[i][0], first[i][0]) for i in range(IMAGES))
     plain = TrainingImages(images.manifest, np.arange(IMAGES), GEOMETRY)
-    assert plain.cache and all(torch.equal(plain[i + IMAGES][0], images.plain(i)) for i in range(IMAGES))
+    assert plain.tensors and all(torch.equal(plain[i + IMAGES][0], images.plain(i)) for i in range(IMAGES))
     if fit == "pad":  # white margins above and below belong to the image
         assert any((image[:, 0] == 255).all() or (image[:, -1] == 255).all() for image, _ in first)
+
+
+def test_crops_are_the_same_whether_their_images_are_kept_or_not(tmp_path, monkeypatch):
+    kept = TrainingImages(manifest(tmp_path, "pad"), np.arange(IMAGES), GEOMETRY, "random-resized-crop", seed=1)
+    monkeypatch.setattr(training_images, "CACHE_BYTES", 0)
+    read = TrainingImages(kept.manifest, np.arange(IMAGES), GEOMETRY, "random-resized-crop", seed=1)
+    assert kept.squares and not read.squares
+    assert all(torch.equal(kept[place][0], read[place][0]) for place in range(2 * IMAGES))
+
+
+def test_half_of_the_images_are_flipped_by_seed_epoch_and_image(tmp_path):
+    images = TrainingImages(manifest(tmp_path, "crop"), np.arange(IMAGES), GEOMETRY, "flip", seed=1)
+    seen = [images[place][0] for place in range(20 * IMAGES)]
+    plain = [images.plain(place % IMAGES) for place in range(20 * IMAGES)]
+    is_flipped = [not torch.equal(*pair) for pair in zip(seen, plain, strict=True)]
+    assert 0.35 < np.mean(is_flipped) < 0.65
+    assert all(torch.equal(found.flip(2), image) for found, image, is_ in zip(seen, plain, is_flipped, strict=True) if is_)
+    assert all(torch.equal(images[place][0], seen[place]) for place in (3, 3 * IMAGES + 1))
 
 
 def test_workers_and_ranks_see_the_same_images(tmp_path):

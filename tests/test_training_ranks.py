@@ -27,7 +27,8 @@ CHANGES = {
     "learning_rate": 2e-5,  # at higher rates Adam makes steps of rounding, and a code flips within 20 steps
     "global_batch_size": 4,
     "log_every": 1,
-    "match_steps": [0, 4],
+    "match_every": 4,
+    "match_until": 0.2,
     "loss": {"discriminator_start": 5},
     "checkpoint_every": 100,
 }

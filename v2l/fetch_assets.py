@@ -14,9 +14,9 @@ from typing import TypeGuard
 
 import yaml
 
-from v2l.assets.archives import has_members, unpack
-from v2l.assets.downloads import download_deb, download_huggingface, download_pip, download_url, wrong_hash
-from v2l.assets.lock_file import AnyAsset, DebAsset, select
+from v2l.assets.archives import unpack
+from v2l.assets.downloads import download_huggingface, download_npm, download_pip, download_url, wrong_hash
+from v2l.assets.lock_file import AnyAsset, select
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
@@ -49,11 +49,10 @@ def missing_assets(names: list[str], lock_path: Path, assets: Path = Path("asset
 def announce(names: list[str], lock_path: Path, assets: Path = Path("assets")) -> str:
     """What fetching `names` will download: a line for each missing asset and the total, as text to print."""
     missing = missing_assets(names, lock_path, assets)
-    sizes = {name: 0 if _installed(asset) else asset.size for name, asset in missing.items()}
     if not missing:
         return f"assets: all {len(names)} are in {assets}/, nothing to download"
     lines = [f"  {_describe(name, asset)}" for name, asset in missing.items()]
-    total = sum(sizes.values()) / MEGABYTE
+    total = sum(asset.size for asset in missing.values()) / MEGABYTE
     return "\n".join([f"assets to download: {total:,.0f} MB", *lines])
 
 
@@ -97,24 +96,21 @@ def fetch(name: str, asset: AnyAsset, folder: Path) -> dict:
 
 def _fill(name: str, asset: AnyAsset, download: Path, ready: Path) -> dict:
     """Download, unpack and convert into `ready`; the record of the outcome."""
-    version, top = asset.version, asset.folder
-    if _installed(asset):
-        source, top, version, archive_sha256 = Path(asset.installed), "", "installed", None
-    elif asset.kind == "pip":
-        source = download_pip(name, name, version, asset.sha256, download)
+    if asset.kind == "pip":
+        source = download_pip(name, name, asset.version, asset.sha256, download)
         archive_sha256 = asset.sha256
-    elif asset.kind == "deb":
-        source = download_deb(name, name, version, asset.sha256, download, asset.instead)
+    elif asset.kind == "npm":
+        source = download_npm(name, asset.package, asset.version, asset.sha256, download)
         archive_sha256 = asset.sha256
     elif asset.kind == "url":
         archive = download_url(name, asset.url, asset.sha256, download)
         archive_sha256 = hash_path(archive)
         source = archive if asset.unpack else download
     else:
-        source = download_huggingface(name, asset.repo, version, asset.members, asset.sha256, ready)
+        source = download_huggingface(name, asset.repo, asset.version, asset.members, asset.sha256, ready)
         archive_sha256 = hash_path(source)
     if source != ready:
-        unpack(source, top, asset.members, ready)
+        unpack(source, asset.folder, asset.members, ready)
     if asset.convert:
         from v2l.assets.conversions import CONVERSIONS
 
@@ -124,7 +120,7 @@ def _fill(name: str, asset: AnyAsset, download: Path, ready: Path) -> dict:
     return {
         "name": name,
         "kind": asset.kind,
-        "version": version,
+        "version": asset.version,
         "licence": asset.licence,
         "archive_sha256": archive_sha256,
         "files": _hashes(ready),
@@ -166,19 +162,11 @@ def _is_of(record: dict | None, asset: AnyAsset) -> TypeGuard[dict]:
     """Whether a record stands for the locked version; a hash that the lock leaves open is the recorded one."""
     if record is None or record["kind"] != asset.kind:
         return False
-    if record["version"] == "installed":
-        return asset.kind == "deb"
     return record["version"] == asset.version and asset.sha256 in (None, record["archive_sha256"])
 
 
-def _installed(asset: AnyAsset) -> TypeGuard[DebAsset]:
-    return asset.kind == "deb" and has_members(Path(asset.installed), asset.members)
-
-
 def _describe(name: str, asset: AnyAsset) -> str:
-    size = f"{asset.size / MEGABYTE:,.0f} MB"
-    how = f"the installed {asset.installed}, no download" if _installed(asset) else f"{size} to download"
-    return f"{name} {asset.version}: {how}, licence {asset.licence}"
+    return f"{name} {asset.version}: {asset.size / MEGABYTE:,.0f} MB to download, licence {asset.licence}"
 
 
 def _text(record: dict) -> str:

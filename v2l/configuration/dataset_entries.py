@@ -24,8 +24,15 @@ class Dataset(Entry):
     )
 
 
-class FolderDataset(Dataset):
-    """A folder of class folders; the training split is drawn with the experiment's seed."""
+class DrawnDataset(Dataset):
+    """A data set without splits of its own: they are drawn with the experiment's seed."""
+
+    min_images: int = Field(1, ge=1, description="Smaller classes are left out.")
+    train_share: float = Field(0.85, gt=0, lt=1, description="Share of each class in split `train`; the rest is `val`.")
+
+
+class FolderDataset(DrawnDataset):
+    """A folder of class folders."""
 
     implementation: ClassVar[str] = "v2l.data.layouts:FolderLayout"
 
@@ -33,8 +40,17 @@ class FolderDataset(Dataset):
     class_depth: int = Field(1, ge=1, description="Level below root whose folder names are the classes.")
     extensions: list[str] = Field([".png", ".jpg", ".jpeg", ".webp"], description="File endings that count as images.")
     exclude: list[str] = Field([], description="Folder names that are left out, at any level.")
-    min_images: int = Field(1, ge=1, description="Smaller classes are left out.")
-    train_share: float = Field(0.85, gt=0, lt=1, description="Share of each class in split `train`; the rest is `val`.")
+
+
+class EmojiDataset(DrawnDataset):
+    """Pictures of emoji, one each (no skin tones); the classes are the subgroups that Unicode sorts them in."""
+
+    implementation: ClassVar[str] = "v2l.data.emoji:EmojiLayout"
+
+    kind: Annotated[Literal["emoji"], KIND]
+    names: UserFile = Field(description="emojibase-data's list of emoji with their names (en/data.json).")
+    groups: UserFile = Field(description="emojibase-data's names of groups and subgroups (meta/groups.json).")
+    exclude: list[str] = Field([], description="Groups and subgroups that are left out (`people-body`).")
 
 
 class ImageNetDataset(Dataset):
@@ -108,6 +124,7 @@ DATASET_KINDS: Registry[type[Dataset]] = Registry(
     "kind of data set",
     {
         "folder": FolderDataset,
+        "emoji": EmojiDataset,
         "imagenet": ImageNetDataset,
         "mini_imagenet": MiniImageNetDataset,
         "coco_captions": CocoCaptionsDataset,

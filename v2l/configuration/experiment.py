@@ -33,14 +33,30 @@ def load_experiment(overrides: dict[str, Any], folder: Path = Path("config/exper
         raise UserError(
             f"config key `experiment` is {name!r}", f"one of {available}", f"name one, or add {folder}/<name>.yaml"
         )
+    base = experiment_values(name, folder)
+    return validate(merge(base, overrides), source=f"{folder}/{name}.yaml with config/config.yaml and --config")
+
+
+def experiment_values(name: str, folder: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The keys of an experiment's file, laid over those of the experiment that it is `based_on`.
+
+    `above` are the experiments that are based on this one. Raises UserError for a file that is not YAML, and for one
+    that is based on no experiment or, by a circle, on itself.
+    """
     path = folder / f"{name}.yaml"
     try:
-        base = yaml.safe_load(path.read_text()) or {}
+        values = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
         raise UserError(
             f"{path} is not YAML ({error})".replace("\n", " "), "a mapping of config keys", "mend the file"
         ) from None
-    return validate(merge(base, overrides), source=f"{path} with config/config.yaml and --config")
+    base = values.get("based_on")
+    if base is None:
+        return values
+    others = sorted({other.stem for other in folder.glob("*.yaml")} - {name, *above})
+    if base not in others:
+        raise UserError(f"`based_on` of {path} is {base!r}", f"one of {others}", "name one of them, or drop the key")
+    return merge(experiment_values(base, folder, (*above, name)), values)
 
 
 def validate(data: dict[str, Any], source: str) -> Config:

@@ -27,6 +27,9 @@ class Network(Entry):
     cross_attention_residual: bool = Field(
         True, description="Add this attention's input to its output; without it space passes only as attention weights."
     )
+    cross_attention_init: Literal["zero", "random"] = Field(
+        "random", description="Its first output weights. zero: the decoder starts without global codes; random (released)."
+    )
     learned_codebook_size: int = Field(16384, ge=2, description="Codes of the vqgan variant.")
     learned_codebook_channels: int = Field(256, ge=1, description="Width of the vqgan variant's codes.")
     discriminator_layers: int = Field(2, ge=1, description="Convolutions of stride 2 in the discriminator.")
@@ -34,7 +37,7 @@ class Network(Entry):
 
 
 class Loss(Entry):
-    """Weights of the training loss. Paper and released code disagree: docs/deviations.md."""
+    """Weights of the training loss, and how its gradient passes the quantizer. Paper and released code disagree: docs/deviations.md."""
 
     pixel: float = Field(1.0, ge=0, description="Weight of the distance of pixels in [-1, 1].")
     pixel_norm: Literal["l1", "l2"] = Field("l1", description="l1: mean absolute error; l2: mean square.")
@@ -48,6 +51,13 @@ class Loss(Entry):
     commitment: float = Field(1.0, ge=0, description="Weight of its commitment term. LQAE: 0.005.")
     masked_lm: float = Field(0.0001, ge=0, description="Masked-LM cross-entropy of lqae alone (LQAE's code: 0.0001).")
     semantic: float = Field(0.1, ge=0, description="Weight of spae's semantic guidance.")
+    estimator: Literal["straight-through", "rotation"] = Field(
+        "straight-through",
+        description="Gradient of the quantizer. rotation: turned and scaled as the vector is to its code.",
+    )
+    hidden_codes: float = Field(
+        0.0, ge=0, lt=1, description="Share of local codes that the decoder does not see in training (v2l alone)."
+    )
     discriminator_start: int = Field(10000, ge=0, description="Step after which generator and discriminator compete.")
     perceptual_weights: Annotated[UserFile, NeededWith("perceptual")] = Field(
         description="LPIPS VGG16 weights (.safetensors) for the `lpips` package's network."
@@ -121,8 +131,8 @@ class TrainTokenizer(Entry):
     weight_decay: float = Field(0.0, ge=0, description="Decoupled (AdamW).")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 runs under autocast.")
     compile: bool = Field(False, description="torch.compile the networks: faster on GPUs, minutes to start.")
-    augmentation: Literal["none", "random-resized-crop"] = Field(
-        "none", description="random-resized-crop: scale 0.2 to 1 and flip, as LQAE trains."
+    augmentation: Literal["none", "flip", "random-resized-crop"] = Field(
+        "none", description="flip: half of them; random-resized-crop: scale 0.2 to 1 and flip, as LQAE trains."
     )
     discriminator_step: Literal["reuse", "rerun"] = Field(
         "reuse",
@@ -136,7 +146,19 @@ class TrainTokenizer(Entry):
         "match-moments",
         description="The projector's first weights. match-moments prevents codebook collapse; normal: N(0, d^-1/2).",
     )
-    match_steps: list[int] = Field([0, 20, 60, 120], description="Steps at which match-moments is applied.")
+    match_every: int = Field(20, ge=1, description="Steps from one match of the projector to the next.")
+    match_until: float = Field(
+        0.5, ge=0, le=1, description="Share of the steps until which it is matched again; 0: before the first alone."
+    )
+    projector_learning_rate: float = Field(
+        1.0, ge=0, description="Of the projector (vqgan: the codes), in multiples of `learning_rate`."
+    )
+    discriminator_learning_rate: float = Field(
+        1.0, gt=0, description="Of the discriminator, in multiples of `learning_rate`."
+    )
+    average_decay: float = Field(
+        0.0, ge=0, lt=1, description="Decay a step of the moving average of the weights that is kept; 0: the last ones."
+    )
     global_tokens: int = Field(21, ge=1, description="Global codes shown to the decoder.")
     checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints in work/.")
     log_every: int = Field(20, ge=1, description="Steps between lines of metrics.jsonl.")

@@ -1,14 +1,10 @@
-"""The JSON files of COCO Captions, VQAv2 and easy-VQA, checked as they are read."""
+"""What the JSON files of COCO Captions and VQAv2 hold."""
 
-from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-
-from v2l.errors import UserError
+from pydantic import BaseModel, Field
 
 ANSWERS = 10  # annotators of a question in VQAv2
-T = TypeVar("T")
 
 
 class CocoImage(BaseModel):
@@ -67,21 +63,3 @@ class VQAAnnotationFile(BaseModel):
     """VQAv2's answers of a split."""
 
     annotations: list[VQAAnnotation]
-
-
-def read_json(path: Path, content: type[T]) -> T:
-    """The file's `content`. Raises UserError with the place if it cannot be read or is something else."""
-    try:
-        return TypeAdapter(content).validate_json(path.read_bytes())
-    except OSError as error:
-        problem = f"{path} cannot be read ({error.strerror})"
-        raise UserError(problem, "the data set's JSON file", "correct its path in the config") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        entry = ".".join(map(str, first["loc"]))
-        raise damaged(path, f"{entry}: {first['msg']}" if entry else first["msg"]) from None
-
-
-def damaged(path: Path, problem: str) -> UserError:
-    """The error of a file that is not as distributed."""
-    return UserError(f"{path}: {problem}", "the data set's file as distributed", "restore it, or mend the entry")

@@ -11,9 +11,8 @@ from v2l.data.annotation_files import (
     VQAAnnotationFile,
     VQAQuestion,
     VQAQuestionFile,
-    damaged,
-    read_json,
 )
+from v2l.data.json_files import damaged, read_json
 from v2l.data.layout import Layout, Listed
 from v2l.errors import UserError
 

@@ -1,21 +1,19 @@
 """Data sets whose classes are folders or labels: folders of images, ImageNet and mini-ImageNet."""
 
 import os
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 from v2l.configuration.dataset_entries import FolderDataset, ImageNetDataset, MiniImageNetDataset
 from v2l.data.csv_lists import read_csv
+from v2l.data.drawn_splits import DrawnLayout
 from v2l.data.layout import Layout, Listed
 from v2l.data.synsets import distinct_names, synset_names
 from v2l.errors import UserError, few
-from v2l.runtime import rng
 
 PHOTO_ENDINGS = (".jpeg", ".jpg", ".png")
 
 
-class FolderLayout(Layout[FolderDataset]):
+class FolderLayout(DrawnLayout[FolderDataset]):
     """Class folders; a class key is a folder's path below root. The first line of a text file beside is a caption."""
 
     def list_images(self) -> list[Listed]:
@@ -34,21 +32,6 @@ class FolderLayout(Layout[FolderDataset]):
         return distinct_names(
             [[text.rsplit("/", 1)[-1], text.replace("/", " "), key] for text, key in zip(words, keys, strict=True)]
         )
-
-    def divide(self, readable: list[Listed], name: str, seed: int) -> list[Listed]:
-        """Images of the classes that have `min_images` readable ones, their splits drawn.
-
-        Raises UserError if there is no such class.
-        """
-        counts = Counter(item.key for item in readable)
-        kept = [item for item in readable if counts[item.key] >= self.dataset.min_images]
-        if not kept:
-            problem = f"data set {name}: no class has datasets.{name}.min_images = {self.dataset.min_images} images"
-            largest = ", ".join(f"{key}: {count}" for key, count in counts.most_common(3)) or "none"
-            remedy = "lower min_images, or correct root, class_depth and exclude"
-            raise UserError(problem, f"at least one such class (largest here: {largest})", remedy)
-        splits = draw_splits(kept, self.dataset.train_share, seed)
-        return [replace(item, split=split) for item, split in zip(kept, splits, strict=True)]
 
 
 class ImageNetLayout(Layout[ImageNetDataset]):
@@ -95,19 +78,6 @@ class MiniImageNetLayout(Layout[MiniImageNetDataset]):
     def class_names(self, keys: list[str]) -> list[str]:
         """Names of the synset list."""
         return synset_names(Path(self.dataset.synsets), keys)
-
-
-def draw_splits(images: list[Listed], train_share: float, seed: int) -> list[str]:
-    """`train` or `val` for each image: train_share of each class, rounded, but always one image in `val`."""
-    members: dict[str, list[str]] = {}
-    for item in images:
-        members.setdefault(item.key, []).append(item.image_id)
-    train: set[str] = set()
-    for key, image_ids in members.items():
-        count = min(round(train_share * len(image_ids)), len(image_ids) - 1)
-        chosen = rng(seed, "split", key).permutation(len(image_ids))[:count]
-        train.update(image_ids[index] for index in chosen)
-    return ["train" if item.image_id in train else "val" for item in images]
 
 
 def _class_folders(root: Path, split: str) -> list[Listed]:

@@ -53,17 +53,24 @@ class CrossAttention(nn.Module):
     """Positions attend to context vectors: x_BCHW, context_BKD -> x_BCHW.
 
     No normalisation, no bias on queries, keys and values (released). `residual` adds the input; the released network
-    does not, so that what it passes on of space is only how positions weight the context vectors.
+    does not, so that what it passes on of space is only how positions weight the context vectors. `from_zero`: its
+    output begins as zeros, so that with `residual` it passes the input on until training gives it something to add.
     """
 
-    def __init__(self, channels: int, context_width: int, heads: int, head_channels: int, residual: bool):
+    def __init__(
+        self, channels: int, context_width: int, heads: int, head_channels: int, residual: bool, from_zero: bool = False
+    ):
         super().__init__()
         inner = heads * head_channels
         self.heads, self.residual = heads, residual
         self.to_q = nn.Linear(channels, inner, bias=False)
         self.to_k = nn.Linear(context_width, inner, bias=False)
         self.to_v = nn.Linear(context_width, inner, bias=False)
-        self.to_out = nn.ModuleList([nn.Linear(inner, channels)])
+        output = nn.Linear(inner, channels)
+        if from_zero:
+            nn.init.zeros_(output.weight)
+            nn.init.zeros_(output.bias)
+        self.to_out = nn.ModuleList([output])
 
     def forward(self, x_BCHW: Tensor, context_BKD: Tensor) -> Tensor:
         query_BLC = self.to_q(x_BCHW.flatten(2).transpose(1, 2))

@@ -23,6 +23,7 @@ class ConvolutionalDecoder(nn.Module):
                 network.cross_attention_heads,
                 network.cross_attention_head_channels,
                 network.cross_attention_residual,
+                network.cross_attention_init == "zero",
             )
         self.conv_in = nn.Conv2d(network.latent_channels, widths[-1], 3, padding=1)
         self.mid = Middle(widths[-1], attention)

@@ -65,6 +65,25 @@ def straight_through(vector_ND: Tensor, code_ND: Tensor) -> Tensor:
     return vector_ND + (code_ND - vector_ND).detach()
 
 
+def rotated(vector_ND: Tensor, code_ND: Tensor) -> Tensor:
+    """The codes' values; the gradient passes as if each vector were turned and scaled to its code (Fifty et al. 2024).
+
+    The turn is that in the plane of the two, the scale the ratio of their lengths; both are constants of the gradient.
+    """
+    with torch.no_grad():
+        scale = code_ND.norm(dim=-1, keepdim=True) / vector_ND.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+        from_ND, to_ND = F.normalize(vector_ND, dim=-1), F.normalize(code_ND, dim=-1)
+        middle_ND = F.normalize(from_ND + to_ND, dim=-1)
+    along_middle = (vector_ND * middle_ND).sum(-1, keepdim=True) * middle_ND
+    along_from = (vector_ND * from_ND).sum(-1, keepdim=True) * to_ND
+    return scale * (vector_ND - 2 * along_middle + 2 * along_from)
+
+
+def estimated(vector_ND: Tensor, code_ND: Tensor, estimator: str) -> Tensor:
+    """The codes' values with the gradient of `train_tokenizer.loss.estimator`."""
+    return {"straight-through": straight_through, "rotation": rotated}[estimator](vector_ND, code_ND)
+
+
 def quantizer_loss(vector_ND: Tensor, code_ND: Tensor, codebook: float, commitment: float) -> Tensor:
     """commitment * mean((sg(code) - vector)^2) + codebook * mean((code - sg(vector))^2), sg: no gradient (released).
 

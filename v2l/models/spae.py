@@ -102,7 +102,7 @@ class SPAETokenizer(ProjectedCodebook):
             if loss.semantic and self.entry.semantic_layers:
                 upper = torch.cat([layer.target_BPD for layer in layers[: self.entry.semantic_layers]], dim=1)
                 losses["semantic"] = self.semantic_loss(upper, batch.feature_BD, codebook_VD)
-        image_BCHW = self.decode_vectors(quantizers.straight_through(vector_BLD, layers[-1].mean_BPD))
+        image_BCHW = self.decode_vectors(quantizers.estimated(vector_BLD, layers[-1].mean_BPD, loss.estimator))
         return TrainingPass(image_BCHW, losses, layers[-1].ids_BP)
 
     def vectors(self, image_BCHW: Tensor) -> Tensor:

@@ -66,7 +66,9 @@ class V2LTokenizer(ProjectedCodebook):
         code_BLD = self.codes(ids_BL)
         quantizer = quantizers.quantizer_loss(vector_BLD, code_BLD, loss.codebook, loss.commitment)
         global_ids_BK = self.global_ids(batch.feature_BD) if self.has_global else None
-        image_BCHW = self._decode(quantizers.straight_through(vector_BLD, code_BLD), global_ids_BK)
+        visible_BL = batch.noise_BL >= loss.hidden_codes if loss.hidden_codes else None
+        passed_BLD = quantizers.hide(quantizers.estimated(vector_BLD, code_BLD, loss.estimator), visible_BL)
+        image_BCHW = self._decode(passed_BLD, global_ids_BK)
         return TrainingPass(image_BCHW, {"quantizer": quantizer}, ids_BL)
 
     @torch.no_grad()

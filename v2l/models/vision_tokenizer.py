@@ -110,6 +110,11 @@ class VisionTokenizer(nn.Module, ABC):
         return []
 
     @property
+    def codebook_parameters(self) -> list[nn.Parameter]:
+        """What decides where the local codes lie, of the trained parameters: a projector, the codes, or nothing."""
+        return []
+
+    @property
     def has_global(self) -> bool:
         """Whether images have global ids."""
         return self.global_tokens > 0

@@ -46,7 +46,7 @@ class VQGANTokenizer(ConvolutionalTokenizer):
         ids_BL = self.nearest(vector_BLD)
         code_BLD = self.quantize.embedding(ids_BL)
         quantizer = quantizers.quantizer_loss(vector_BLD, code_BLD, loss.codebook, loss.commitment)
-        image_BCHW = self.decode_vectors(quantizers.straight_through(vector_BLD, code_BLD))
+        image_BCHW = self.decode_vectors(quantizers.estimated(vector_BLD, code_BLD, loss.estimator))
         return TrainingPass(image_BCHW, {"quantizer": quantizer}, ids_BL)
 
     def nearest(self, vector_BLD: Tensor) -> Tensor:
@@ -70,6 +70,10 @@ class VQGANTokenizer(ConvolutionalTokenizer):
         table = self.quantize.embedding.weight
         weight_DD, bias_D = quantizers.matching_map(table, gather(self.vectors(image_BCHW).flatten(0, 1)))
         table.copy_(F.linear(table, weight_DD, bias_D))
+        return self.codebook_parameters
+
+    @property
+    def codebook_parameters(self) -> list[nn.Parameter]:
         return list(self.quantize.embedding.parameters())
 
     @property

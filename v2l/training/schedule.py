@@ -17,6 +17,6 @@ def learning_rate(config: TrainTokenizer | FinetuneLLM, step: int, steps: int) -
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Let `optimizer` take its next step with `rate`, for all parameters."""
+    """Let `optimizer` take its next step with `rate`, times `multiple` where a group of parameters has one."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("multiple", 1.0)

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.models.discriminator import Discriminator
@@ -41,11 +42,14 @@ class Trainer:
     ):
         self.config, self.steps, self.ranks = config, steps, ranks or Ranks()
         self.tokenizer, self.perceptual = tokenizer.train(), perceptual
-        trained = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
-        self.generator_optimizer = self._optimizer(trained)
+        self.generator_optimizer = self._optimizer(self._generator_groups())
+        self.average: AveragedModel | None = None
+        if config.average_decay:
+            self.average = AveragedModel(tokenizer, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay))
         self.adversary: Adversary | None = None
         if discriminator is not None:
-            self.adversary = Adversary(discriminator.train(), self._optimizer(list(discriminator.parameters())))
+            groups = [{"params": list(discriminator.parameters()), "multiple": config.discriminator_learning_rate}]
+            self.adversary = Adversary(discriminator.train(), self._optimizer(groups))
         if config.rank_statistics == "all":
             for network in filter(None, (tokenizer, discriminator)):
                 share_statistics(network, self.ranks)
@@ -67,7 +71,7 @@ class Trainer:
         set_learning_rate(self.generator_optimizer, rate)
         if self.adversary:
             set_learning_rate(self.adversary.optimizer, rate)
-        if self.config.projector_init == "match-moments" and step in self.config.match_steps:
+        if self.is_matched(step):
             self.match_moments(batch.image_BCHW)
         adversary = self.adversary if step > self.config.loss.discriminator_start else None
         reconstruction_BCHW, ids_BL, losses = self._step_generator(batch, adversary)
@@ -76,8 +80,21 @@ class Trainer:
                 with torch.no_grad(), self._autocast():
                     reconstruction_BCHW = self.tokenizer(batch, self.config.loss).image_BCHW
             losses["discriminator"] = self._step_discriminator(adversary, batch.image_BCHW, reconstruction_BCHW)
+        if self.average:
+            self.average.update_parameters(self.tokenizer)
         values = self.ranks.mean(torch.stack([value.detach().float() for value in losses.values()]))
         return dict(zip(losses, values.tolist(), strict=True)) | {"learning_rate": rate}, ids_BL
+
+    def is_matched(self, step: int) -> bool:
+        """Whether the codebook is matched to the encoder's outputs before `step`."""
+        if self.config.projector_init != "match-moments":
+            return False
+        return step % self.config.match_every == 0 and step <= self.config.match_until * self.steps
+
+    @property
+    def result(self) -> VisionTokenizer:
+        """The tokenizer with the weights that are kept: the moving average's, or the last step's."""
+        return cast(VisionTokenizer, self.average.module) if self.average else self.tokenizer
 
     def match_moments(self, image_BCHW: Tensor) -> None:
         """Match the codebook to the encoder's outputs and forget Adam's averages of what was replaced."""
@@ -157,7 +174,14 @@ class Trainer:
             with nullcontext() if is_last or not isinstance(whole, DistributedDataParallel) else whole.no_sync():
                 yield part, len(part.image_BCHW) / images
 
-    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    def _generator_groups(self) -> list[dict[str, Any]]:
+        codebook = self.tokenizer.codebook_parameters
+        held = {id(parameter) for parameter in codebook}
+        others = [value for value in self.tokenizer.parameters() if value.requires_grad and id(value) not in held]
+        groups: list[dict[str, Any]] = [{"params": others}]
+        return groups + [{"params": codebook, "multiple": self.config.projector_learning_rate}] * bool(codebook)
+
+    def _optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         config = self.config
         return torch.optim.AdamW(
             parameters,
@@ -177,6 +201,8 @@ class Trainer:
             "tokenizer": self.tokenizer,
             "generator_optimizer": self.generator_optimizer,
         }
+        if self.average:
+            parts["average"] = self.average
         if self.adversary:
             parts |= {"discriminator": self.adversary.network, "discriminator_optimizer": self.adversary.optimizer}
         return parts

@@ -1,7 +1,9 @@
 """Training images as tensors; how one is augmented depends on seed, epoch and image alone."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +20,8 @@ from v2l.data.manifest import Manifest
 from v2l.runtime import rng
 from v2l.training.batch_order import BatchOrder
 
+Decoded = TypeVar("Decoded")
+
 CACHE_BYTES = 2 * 2**30
 CROP_SCALE = (0.2, 1.0)  # share of the area
 
@@ -25,19 +29,24 @@ CROP_SCALE = (0.2, 1.0)  # share of the area
 class TrainingImages(Dataset):
     """The images of some manifest rows as uint8 tensors CHW; decoded once and kept when they need less than 2 GB.
 
-    `augmentation` is that of `train_tokenizer`: with it, images differ from epoch to epoch and none is kept.
+    `augmentation` is that of `train_tokenizer`; with it, images differ from epoch to epoch. Crops are drawn from the
+    images as they were decoded, so that these are what is kept then.
     """
 
     def __init__(
         self, manifest: Manifest, rows: np.ndarray, geometry: Geometry, augmentation: str = "none", seed: int = 0
     ):
         self.manifest, self.rows, self.geometry, self.seed = manifest, rows, geometry, seed
-        self.is_augmented = augmentation == "random-resized-crop"
-        self.cache: list[Tensor] | None = None
-        if not self.is_augmented and len(rows) * 3 * geometry.image_size**2 < CACHE_BYTES:
-            with ThreadPoolExecutor() as pool:
-                decoded = pool.map(self.plain, range(len(rows)))
-                self.cache = list(tqdm(decoded, "decode images", len(rows), disable=None))
+        self.augmentation = augmentation
+        self.crops = augmentation == "random-resized-crop"
+        self.squares: list[Image.Image] = []
+        self.tensors: list[Tensor] = []
+        size = self.square(0).size if self.crops else (geometry.image_size,) * 2
+        if len(rows) * 3 * size[0] * size[1] < CACHE_BYTES:
+            if self.crops:
+                self.squares = decoded(self.square, len(rows))
+            else:
+                self.tensors = decoded(self.plain, len(rows))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -45,16 +54,29 @@ class TrainingImages(Dataset):
     def __getitem__(self, place: int) -> tuple[Tensor, int]:
         """Image and index of `place` = epoch * number of images + index."""
         epoch, index = divmod(place, len(self))
-        if self.is_augmented:
-            image = load_image(self.manifest, self.rows[index])
-            image = padded_image(image) if self.manifest.fit == "pad" else image
+        if self.crops:
+            image = self.squares[index] if self.squares else self.square(index)
             return _tensor(random_resized_crop(image, self.geometry.image_size, self.seed, epoch, index)), index
-        return (self.cache[index] if self.cache else self.plain(index)), index
+        image_CHW = self.tensors[index] if self.tensors else self.plain(index)
+        if self.augmentation == "flip" and rng(self.seed, "augmentation", epoch, index).random() < 0.5:
+            image_CHW = image_CHW.flip(2)
+        return image_CHW, index
+
+    def square(self, index: int) -> Image.Image:
+        """An image as it was decoded; where it is to be padded, with its padding."""
+        image = load_image(self.manifest, self.rows[index])
+        return padded_image(image) if self.manifest.fit == "pad" else image
 
     def plain(self, index: int) -> Tensor:
         """An image as the tokenizers see it, not augmented."""
         image = load_image(self.manifest, self.rows[index])
         return _tensor(tokenizer_image(image, self.geometry, self.manifest.fit))
+
+
+def decoded(decode: Callable[[int], Decoded], images: int) -> list[Decoded]:
+    """`decode` of every index, by all cores."""
+    with ThreadPoolExecutor() as pool:
+        return list(tqdm(pool.map(decode, range(images)), "decode images", images, disable=None))
 
 
 def random_resized_crop(image: Image.Image, size: int, seed: int, epoch: int, index: int) -> Image.Image:
@@ -76,6 +98,6 @@ def _tensor(image: Image.Image) -> Tensor:
 
 
 def loader(images: TrainingImages, order: BatchOrder) -> DataLoader:
-    """Batches (uint8 image_BCHW, indices_B) in `order`; images that are not kept are decoded by worker processes."""
-    workers = 0 if images.cache else len(os.sched_getaffinity(0))
+    """Batches (uint8 image_BCHW, indices_B) in `order`; images that must be decoded or cropped come from worker processes."""
+    workers = 0 if images.tensors else len(os.sched_getaffinity(0))
     return DataLoader(images, batch_sampler=order, num_workers=workers, pin_memory=torch.cuda.is_available())
