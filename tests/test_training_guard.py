@@ -207,7 +207,7 @@ def test_a_healthy_training_is_left_alone(toy, caplog):  # noqa: F811
 
 
 def test_all_ranks_leave_a_stopped_training(stage):  # noqa: F811
-    process: subprocess.Popen = stage(2, "stopped", **COLLAPSED, match_steps=[])
+    process: subprocess.Popen = stage(2, "stopped", **COLLAPSED)
     said = process.communicate(timeout=600)[1]
     assert process.returncode != 0 and said.count("error: training of toy-tokenizer: the codebook has collapsed") == 2
     assert said.count("Traceback") == 1 and "exitcode  : 1" in said, "the launcher's own, and no rank's"

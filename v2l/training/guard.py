@@ -18,21 +18,24 @@ from v2l.training.window import Window
 # What a message advises: keys of train_tokenizer with how to change them.
 REMEDIES = {
     "codes": {
-        "match_steps": "match the projector more often while the learning rate is high",
+        "match_every": "match the projector more often",
+        "match_until": "or for longer",
         "loss.quantizer": "raise it",
         "loss.codebook": "raise it against `loss.commitment`",
+        "loss.estimator": "the other one",
+        "projector_learning_rate": "another one",
         "learning_rate": "lower it",
     },
     "winning discriminator": {
         "loss.adversarial": "lower it",
         "loss.discriminator_start": "start later",
+        "discriminator_learning_rate": "lower it",
         "network.discriminator_channels": "fewer",
-        "learning_rate": "lower it",
     },
     "idle discriminator": {
         "loss.discriminator_start": "start earlier",
+        "discriminator_learning_rate": "raise it",
         "network.discriminator_channels": "more",
-        "learning_rate": "another one",
     },
 }
 
