@@ -21,10 +21,10 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.test_training import Training
 from v2l.cluster import executor
 from v2l.cluster.commands import minutes
-from v2l.cluster.launch import progress_line
 from v2l.cluster.request import Request
 from v2l.errors import UserError
 from v2l.pipeline.job_commands import launched
+from v2l.training.progress_line import progress_line
 
 PROFILE = yaml.safe_load(Path("workflow/profiles/default/profile.v9+.yaml").read_text())
 PAPER = PROFILE["set-resources"]["train_tokenizer"] | {"slurm_partition": "gpu", "slurm_account": "vision"}
@@ -103,6 +103,9 @@ def test_time_limits_are_read_in_minutes():
 def test_progress_says_what_is_left():
     values = {"step": 20, "steps": 120, "pixel": 0.25, "images_per_second": 64.0}
     assert progress_line(values, 256) == "step 20 of 120, pixel 0.25, 64 images/s, 0:06:40 left"
+    usage = {"codes_share": 0.125, "codes_perplexity": 344.4}
+    line = "step 20 of 120, pixel 0.25, 12.5% of the codes (perplexity 344)"
+    assert progress_line({"step": 20, "steps": 120, "pixel": 0.25} | usage, 256) == line
 
 
 def test_resources_are_no_part_of_the_stage_command():

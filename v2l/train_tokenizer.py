@@ -39,6 +39,7 @@ from v2l.pipeline.stage import run_stage
 from v2l.runtime import device, rng
 from v2l.training.log import TrainingLog
 from v2l.training.ranks import Ranks
+from v2l.training.stopped_run import require_changes
 from v2l.training.tokenizer_loop import train
 from v2l.training.trainer import Trainer
 from v2l.training.training_images import TrainingImages
@@ -52,8 +53,8 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     `log_every` steps and at the end of each epoch. Checkpoints stand in a folder of `job.work` named by the hash of
     configuration and inputs, so that a changed run never continues an old one; the folder goes when the weights are
     written. Sample grids and TensorBoard events stand in `job.logs`. Raises UserError for a split without images,
-    inputs that do not fit together, a batch larger than the data or not divisible by the ranks, and a loss that is not
-    finite.
+    inputs that do not fit together, a batch larger than the data or not divisible by the ranks, a loss that is not
+    finite, and (`train_tokenizer.guard`) a codebook or a discriminator that has collapsed.
 
     A tokenizer with a `checkpoint` is imported instead: inputs vocabulary, and codebook if its words are needed.
     """
@@ -95,6 +96,7 @@ def write_words(path: Path, words: CodeWords, record: dict, vocabulary: dict) ->
 def trained(config: StageConfig, inputs: Inputs, folder: Path, ranks: Ranks) -> tuple[VisionTokenizer, TrainingLog]:
     """The tokenizer after all steps, of which `folder` may hold a checkpoint, and its log."""
     name, section = config.job["tokenizer"], config.train_tokenizer
+    require_changes(folder, section.guard)
     entry = config.tokenizers[name]
     manifest = Manifest.read(inputs["manifest"])
     rows = training_rows(manifest, section, ranks)

@@ -32,6 +32,7 @@ class Training(Project):
         asked |= {"launcher": "slurm", "slurm_partition": "main", "warning_seconds": 30} | resources
         section = {"dataset": "toy", "tokenizers": ["v2l"], "global_batch_size": batch_size, "epochs": fails_at}
         section |= {"max_steps": steps, "checkpoint_every": 10, "loss": {"perceptual_weights": "vgg"}}
+        section |= {"guard": {"action": "stop"}}
         config = {"job": {"tokenizer": "v2l", "work": "work"}, "tokenizers": {"v2l": {"method": "v2l"}}}
         resources = [f"{key}={value}" for key, value in asked.items()]
         command = [sys.executable, "-m", "v2l.cluster.launch", *resources, "--"]

@@ -11,12 +11,10 @@ import os
 import signal
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 
 from v2l.errors import UserError
-
-REPORT_SECONDS = 30
+from v2l.training.progress_line import REPORT_SECONDS, progress_line
 
 
 def main(arguments: list[str]) -> None:
@@ -48,6 +46,7 @@ def run_on_slurm(request, command: list[str]) -> None:
     from v2l.cluster.request import batch_size_of
     from v2l.cluster.submission import Submission
     from v2l.pipeline.record import provenance, run_key
+    from v2l.training.stopped_run import require_changes
 
     stage, config, inputs, outputs, log = parse_stage(command)
     _log_to(log)
@@ -56,6 +55,7 @@ def run_on_slurm(request, command: list[str]) -> None:
         signal.signal(number, lambda number, frame: received.append(number))
     key = run_key(config, provenance(config, inputs))
     work = Path(config.job["work"])
+    require_changes(work / key, config.train_tokenizer.guard)
     submission = Submission(config.job["tokenizer"], key, work / f"{key}.slurm")
     batch_size = batch_size_of(config)
     staged = stage_command(command, submission, outputs)
@@ -107,16 +107,6 @@ class LaunchReport:
         if speed["step"] != self.shown:
             self.shown, self.at = speed["step"], time.monotonic()
             logging.info("%s", progress_line(line | speed, self.batch_size))
-
-
-def progress_line(values: dict, batch_size: int) -> str:
-    """One line of the training's metrics: `step 120 of 5000, pixel 0.31, ... 512 images/s, 0:42:10 left`."""
-    losses = ", ".join(f"{name} {values[name]:.3g}" for name in ("pixel", "perceptual", "quantizer") if name in values)
-    text = f"step {values['step']} of {values['steps']}, {losses}"
-    if speed := values.get("images_per_second"):
-        left = (values["steps"] - values["step"]) * batch_size / speed
-        text += f", {speed:.0f} images/s, {timedelta(seconds=round(left))} left"
-    return text
 
 
 def _leave(request, submission, number: int) -> None:

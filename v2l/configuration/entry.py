@@ -25,6 +25,7 @@ class NeededWith(Mark):
 
 USER_FILE = Mark("a file or folder that must be there before a job reads it")
 SELECTION = Mark("which things an experiment runs: a further one must not rerun the others, so no job gets it")
+WATCHES = Mark("whether a run goes on, and nothing of its result: a checkpoint does not depend on it")
 
 UserFile = Annotated[str, USER_FILE]
 OptionalUserFile = Annotated[str | None, USER_FILE]

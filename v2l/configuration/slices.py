@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 from pydantic import TypeAdapter
 
 from v2l.configuration.config import Config
-from v2l.configuration.entry import SELECTION, Entry
+from v2l.configuration.entry import SELECTION, Entry, Mark
 from v2l.configuration.registry import EntryOf
 from v2l.io.canonical import canonical_json
 
@@ -103,16 +103,17 @@ def _step(value: Any, key: str) -> Any:
 def _plain(value: Any) -> Any:
     """The JSON value of a part of the configuration, without selections."""
     if isinstance(value, Entry):
-        return _without_selections(type(value), value.model_dump(mode="json"))
+        return without(SELECTION, type(value), value.model_dump(mode="json"))
     return TypeAdapter(Any).dump_python(value, mode="json")
 
 
-def _without_selections(model: type[Entry], data: dict[str, Any]) -> dict[str, Any]:
+def without(mark: Mark, model: type[Entry], data: dict[str, Any]) -> dict[str, Any]:
+    """The JSON value of a `model` or a part of it, without the keys that bear `mark`."""
     kept = {}
     for key, value in data.items():
         field = model.model_fields.get(key)
-        if field and SELECTION in field.metadata:
+        if field and mark in field.metadata:
             continue
         section = entry_class(field.annotation, value) if field else None
-        kept[key] = _without_selections(section, value) if section else value
+        kept[key] = without(mark, section, value) if section else value
     return kept

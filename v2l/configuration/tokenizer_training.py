@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from v2l.configuration.entry import SELECTION, Entry, NeededWith, UserFile
+from v2l.configuration.entry import SELECTION, WATCHES, Entry, NeededWith, UserFile
 
 
 class Network(Entry):
@@ -64,6 +64,50 @@ class Loss(Entry):
     )
 
 
+class Guard(Entry):
+    """What counts as a collapsed training, and what happens then: docs/training.md.
+
+    It judges windows of a set number of codes drawn, whatever the batch, and looks at no window that is not full.
+    """
+
+    action: Literal["stop", "warn", "off"] = Field(
+        "stop",
+        description="stop: the run ends with a checkpoint and says what to change; warn: it says so and goes on; off: "
+        "nothing is judged. Whichever, a run with other settings of this section goes on from the same checkpoint.",
+    )
+    positions_per_code: float = Field(
+        16.0, gt=0, description="Length of a window: token positions seen for each code of the codebook."
+    )
+    min_codes_share: float = Field(
+        0.05, ge=0, le=1, description="A window that uses a smaller share of the codebook is low."
+    )
+    min_perplexity_share: float = Field(
+        0.002, ge=0, le=1, description="So is one whose perplexity is a smaller share of the codebook's size."
+    )
+    min_discriminator_loss: float = Field(
+        0.01, ge=0, description="So is one with a smaller mean hinge loss of the discriminator: it wins completely."
+    )
+    min_discriminator_gain: float = Field(
+        0.001,
+        ge=0,
+        description="So is one whose discriminator loss is not at least so far below 1, the loss of one that says 0 of "
+        "every image.",
+    )
+    after_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of the steps before the first window that is judged; for the discriminator counted from "
+        "`loss.discriminator_start`.",
+    )
+    windows: int = Field(
+        3, ge=1, description="So many low windows in a row are a collapse, if they span `patience_share` too."
+    )
+    patience_share: float = Field(
+        0.01, ge=0, le=1, description="Share of the steps that the low windows in a row must span."
+    )
+
+
 class TrainTokenizer(Entry):
     """Training of every tokenizer variant."""
 
@@ -118,3 +162,4 @@ class TrainTokenizer(Entry):
     global_tokens: int = Field(21, ge=1, description="Global codes shown to the decoder.")
     checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints in work/.")
     log_every: int = Field(20, ge=1, description="Steps between lines of metrics.jsonl.")
+    guard: Annotated[Guard, WATCHES] = Guard()

@@ -4,8 +4,10 @@ import hashlib
 import os
 from pathlib import Path
 
+from v2l.configuration.config import Config
+from v2l.configuration.entry import WATCHES
 from v2l.configuration.extensions import inherited
-from v2l.configuration.slices import StageConfig
+from v2l.configuration.slices import StageConfig, without
 from v2l.io.canonical import canonical_json
 from v2l.io.job_files import Inputs
 from v2l.io.provenance import commit, hash_path, versions
@@ -29,14 +31,15 @@ def provenance(config: StageConfig, inputs: Inputs) -> dict:
 
 
 def run_key(config: StageConfig, record: dict) -> str:
-    """Hash of all that decides the result: the configuration without its folders, and the inputs' contents.
+    """Hash of all that decides the result: the inputs' contents, the configuration without folders and guards.
 
     Of language models, which are too big to be read for it, names, sizes and times of their files.
     """
     job = {key: value for key, value in config.job.items() if key not in ("work", "logs")}
     hashes = {name: [file["sha256"] for file in files] for name, files in record["inputs"].items()}
     models = {name: _listing(Path(entry["path"])) for name, entry in config.data.get("llms", {}).items()}
-    return hashlib.sha256(canonical_json([config.data | {"job": job}, hashes, models]).encode()).hexdigest()[:16]
+    deciding = without(WATCHES, Config, config.data)
+    return hashlib.sha256(canonical_json([deciding | {"job": job}, hashes, models]).encode()).hexdigest()[:16]
 
 
 def _listing(path: Path) -> list[list]:

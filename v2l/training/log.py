@@ -1,6 +1,7 @@
 """What a training run tells while it goes on: losses and codebook usage, progress, sample grids, TensorBoard."""
 
 import json
+import logging
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,10 @@ from torchvision.utils import make_grid, save_image
 
 from v2l.io.atomic import atomic_path
 from v2l.training.metrics_lines import MetricsLines
+from v2l.training.progress_line import REPORT_SECONDS, progress_line, standing
 from v2l.training.window import Window
+
+SCHEDULE = ("epoch", "adaptive_weight")  # values that are neither a loss, a learning rate nor usage
 
 
 class TrainingLog(MetricsLines):
@@ -21,11 +25,13 @@ class TrainingLog(MetricsLines):
     """
 
     window: Window
+    shown_line = ""  # losses and usage of the last line
 
     def __init__(self, folder: Path, shown: Path, window: Window, steps: int, writes: bool):
         super().__init__(window)
         self.folder, self.shown, self.steps, self.writes = folder, shown, steps, writes
-        self.started, self.seen = time.monotonic(), 0
+        self.started, self.seen, self.batch_size = time.monotonic(), 0, 0
+        self.told = self.started
         self.board = None
         if writes and find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
@@ -36,12 +42,13 @@ class TrainingLog(MetricsLines):
         """Take in one step: its losses, how often each code was used, and its number of images."""
         self.window.add(losses)
         self.window.count(counts_V)
-        self.seen += images
+        self.seen, self.batch_size = self.seen + images, images
 
     def close_window(self, step: int, epoch: int) -> None:
         """Write the line of the steps since the last."""
         values = {"step": step, "epoch": epoch} | self.window.close()
         self.append(values)
+        self.shown_line = standing(values)
         if not self.writes:
             return
         with atomic_path(self.folder / "metrics.jsonl") as temporary:
@@ -50,9 +57,13 @@ class TrainingLog(MetricsLines):
         progress = {"step": step + 1, "steps": self.steps, "images_per_second": round(speed, 3)}
         with atomic_path(self.folder / "progress.json") as temporary:
             temporary.write_text(json.dumps(progress) + "\n")
+        if time.monotonic() - self.told >= REPORT_SECONDS:
+            self.told = time.monotonic()
+            logging.info("%s", progress_line(values | progress, self.batch_size))
         if self.board:
+            del values["step"]
             for name, value in values.items():
-                self.board.add_scalar(name, value, step)
+                self.board.add_scalar(tag(name), value, step)
 
     def show(self, epoch: int, image_BCHW: Tensor, reconstruction_BCHW: Tensor) -> None:
         """Save originals above their reconstructions, both in [-1, 1], as epoch-<number>.png."""
@@ -62,3 +73,11 @@ class TrainingLog(MetricsLines):
         if self.board:
             self.board.add_image("samples", grid, epoch)
             self.board.flush()
+
+
+def tag(name: str) -> str:
+    """What a value of the metrics is called on TensorBoard: `codebook/share`, `loss/pixel`."""
+    if "codes_" in name:
+        return f"codebook/{name.replace('codes_', '')}"
+    scheduled = name in SCHEDULE or name.endswith("learning_rate")
+    return f"{'schedule' if scheduled else 'loss'}/{name}"

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
-from v2l.errors import INTERRUPTED
+from v2l.errors import INTERRUPTED, UserError
 from v2l.io.checkpoints import newest_checkpoint, save_checkpoint
 from v2l.training.ranks import Ranks
 from v2l.training.stop_signal import StopSignal
@@ -42,11 +42,20 @@ class Loop:
     ):
         self.name, self.folder, self.steps, self.checkpoint_every = name, folder, steps, checkpoint_every
         self.parts, self.ranks, self.first_step = parts, ranks or Ranks(), 0
+        self.shown = ""  # behind the progress bar
+        self._reason: UserError | None = None
         if state := newest_checkpoint(folder):
             self.first_step = state["step"]
             for key, part in parts.items():
                 part.load_state_dict(state[key])
             logging.info("%s: resumed before step %d of %d", name, self.first_step, steps)
+
+    def stop(self, reason: UserError) -> None:
+        """End after the step under way, which must not be the last, with a checkpoint, and raise `reason`.
+
+        Every rank must ask at the same step.
+        """
+        self._reason = reason
 
     def run(self, batches: Iterable[Loaded], advance: Callable[[int, Loaded], None]) -> None:
         """`advance(step, batch)` for each step from `first_step` on, of which `batches` has one each.
@@ -59,13 +68,19 @@ class Loop:
             progress = tqdm(batches, self.name, self.steps, initial=self.first_step, disable=silent)
             for step, batch in enumerate(progress, start=self.first_step):
                 advance(step, batch)
+                progress.set_postfix_str(self.shown, refresh=False)
                 interrupted = self.ranks.any(stop.received)
-                if ((step + 1) % self.checkpoint_every == 0 or interrupted) and step + 1 < self.steps:
+                ends = interrupted or self._reason is not None
+                if ((step + 1) % self.checkpoint_every == 0 or ends) and step + 1 < self.steps:
                     if self.ranks.first:
                         state = {key: part.state_dict() for key, part in self.parts.items()}
                         save_checkpoint(self.folder, step + 1, state | {"step": step + 1})
-                    if interrupted:
+                    if ends:
                         self.ranks.wait()
+                    # First: after an interruption SLURM would start again what nobody wants to go on.
+                    if self._reason:
+                        raise self._reason
+                    if interrupted:
                         logging.warning(
                             "%s: interrupted; a checkpoint holds everything before step %d", self.name, step + 1
                         )

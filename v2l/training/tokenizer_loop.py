@@ -10,8 +10,10 @@ from v2l.errors import check_finite
 from v2l.models.vision_tokenizer import Batch, VisionTokenizer
 from v2l.runtime import rng
 from v2l.training.batch_order import BatchOrder
+from v2l.training.guard import TrainingGuard
 from v2l.training.log import TrainingLog
 from v2l.training.loop import Loop, Resumable
+from v2l.training.stopped_run import leave_reason
 from v2l.training.trainer import Trainer
 from v2l.training.training_images import TrainingImages, loader
 
@@ -22,9 +24,13 @@ REMEDY = "lower train_tokenizer.learning_rate or the weights in train_tokenizer.
 def train(
     trainer: Trainer, images: TrainingImages, feature_ND: Tensor, seed: int, folder: Path, log: TrainingLog
 ) -> None:
-    """All steps that no checkpoint of `folder` holds; `feature_ND` has one row per image of `images`."""
+    """All steps that no checkpoint of `folder` holds; `feature_ND` has one row per image of `images`.
+
+    Raises UserError when a loss is not finite, and when the guard of the configuration stops the run.
+    """
     config, tokenizer, ranks = trainer.config, trainer.tokenizer, trainer.ranks
-    parts: dict[str, Resumable] = {"trainer": trainer, "log": log}
+    guard = TrainingGuard(tokenizer.name, config, tokenizer.local_size, trainer.steps, ranks)
+    parts: dict[str, Resumable] = {"trainer": trainer, "log": log, "guard": guard}
     loop = Loop(tokenizer.name, folder, trainer.steps, config.checkpoint_every, parts, ranks)
     order = BatchOrder(
         seed, len(images), config.global_batch_size, loop.first_step, trainer.steps, ranks.rank, ranks.size
@@ -35,14 +41,19 @@ def train(
         batch = training_batch(trainer, step, seed, pixels_BCHW, feature_ND[index_B])
         losses, ids_BL = trainer.step(step, batch)
         check_finite(f"training of {tokenizer.name}", step, losses, REMEDY)
-        counts_V = ranks.sum(torch.bincount(ids_BL.flatten(), minlength=tokenizer.local_size))
-        log.add(losses, counts_V, config.global_batch_size)
+        counts_V = ranks.sum(torch.bincount(ids_BL.flatten(), minlength=tokenizer.local_size)).cpu()
+        log.add(losses | guard.observe(step, losses, counts_V), counts_V, config.global_batch_size)
         epoch, position = divmod(step, order.steps_per_epoch)
         ends_epoch = position == order.steps_per_epoch - 1 or step == trainer.steps - 1
         if step % config.log_every == 0 or ends_epoch:
             log.close_window(step, epoch)
+            loop.shown = log.shown_line
         if ends_epoch and ranks.first:
             log.show(epoch, *samples(tokenizer, images, feature_ND))
+        if guard.reason:
+            if ranks.first:
+                leave_reason(folder, config.guard, guard.reason)
+            loop.stop(guard.reason)
 
     loop.run(loader(images, order), advance)
 
