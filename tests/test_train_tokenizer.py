@@ -204,7 +204,7 @@ def test_without_perceptual_loss_no_weights_are_read(toy, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"split": "test"}, ["train_tokenizer.split", "'test'", "'train', 'val'"]),
+        ({"splits": ["train", "test"]}, ["train_tokenizer.splits", "'test'", "'train', 'val'"]),
         ({"global_batch_size": 13}, ["train_tokenizer.global_batch_size is 13", "12"]),
         ({"learning_rate": 1e30, "warmup_share": 0.0}, ["diverged at step", "pixel", "train_tokenizer.learning_rate"]),
     ],

@@ -125,7 +125,7 @@ def trained(config: StageConfig, inputs: Inputs, folder: Path, ranks: Ranks) -> 
 
 def training_rows(manifest: Manifest, section: TrainTokenizer, ranks: Ranks) -> np.ndarray:
     """Rows of the training split, enough of them for a batch that the ranks can share."""
-    rows = manifest.split_rows(section.split, "train_tokenizer.split")
+    rows = manifest.split_rows(section.splits, "train_tokenizer.splits")
     if section.global_batch_size > len(rows):
         raise UserError(
             f"train_tokenizer.global_batch_size is {section.global_batch_size}, with {len(rows)} training images",

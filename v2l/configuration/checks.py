@@ -9,7 +9,7 @@ from v2l.configuration.messages import describe
 from v2l.configuration.tokenizer_entries import SPAEEntry
 from v2l.configuration.variants import map_side, pyramid_problem, variant_settings
 
-SHARED_KEYS = ("dataset", "split", "tokenizers")  # of train_tokenizer: the same for every variant
+SHARED_KEYS = ("dataset", "splits", "tokenizers")  # of train_tokenizer: the same for every variant
 
 
 def dangling(config: Config) -> Iterator[str]:

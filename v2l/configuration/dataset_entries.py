@@ -43,7 +43,7 @@ class FolderDataset(DrawnDataset):
 
 
 class EmojiDataset(DrawnDataset):
-    """Pictures of emoji, one each (no skin tones); the classes are the subgroups that Unicode sorts them in."""
+    """Pictures of emoji, one each (skin tones in split `further` alone); the classes are the subgroups that Unicode sorts them in."""
 
     implementation: ClassVar[str] = "v2l.data.emoji:EmojiLayout"
 
@@ -51,6 +51,9 @@ class EmojiDataset(DrawnDataset):
     names: UserFile = Field(description="emojibase-data's list of emoji with their names (en/data.json).")
     groups: UserFile = Field(description="emojibase-data's names of groups and subgroups (meta/groups.json).")
     exclude: list[str] = Field([], description="Groups and subgroups that are left out (`people-body`).")
+    further: list[str] = Field(
+        [], description="Groups and subgroups that stand in split `further`, skin tones among them: for training alone."
+    )
 
 
 class ImageNetDataset(Dataset):

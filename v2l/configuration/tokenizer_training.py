@@ -20,6 +20,9 @@ class Network(Entry):
         "last halves the side.",
     )
     residual_blocks: int = Field(2, ge=1, description="Residual blocks of a level; the decoder has one more.")
+    norm_groups: int = Field(
+        32, ge=1, description="Groups of every GroupNorm. With one channel a group a layer loses the image's own means."
+    )
     latent_channels: int = Field(256, ge=1, description="Channels between encoder and quantizer convolutions.")
     attention_levels: list[int] = Field([], description="Resolution levels with self-attention, 0 the finest.")
     cross_attention_heads: int = Field(8, ge=1, description="Heads of the decoder's attention to the global codes.")
@@ -112,7 +115,7 @@ class TrainTokenizer(Entry):
     """Training of every tokenizer variant."""
 
     dataset: str = Field(description="Data set of the training images, by its name in `datasets`.")
-    split: str = Field("train", description="Split of the data set.")
+    splits: list[str] = Field(["train"], min_length=1, description="Splits of the data set that it trains on.")
     tokenizers: Annotated[list[str], SELECTION] = Field(
         [], description="Variants of the registry that this experiment trains."
     )

@@ -13,22 +13,23 @@ E = TypeVar("E", bound=DrawnDataset)
 
 
 class DrawnLayout(Layout[E]):
-    """A layout whose images are listed with an empty split."""
+    """A layout whose images are listed with an empty split; those that have one keep it."""
 
     def divide(self, readable: list[Listed], name: str, seed: int) -> list[Listed]:
         """Images of the classes that have `min_images` readable ones, their splits drawn.
 
         Raises UserError if there is no such class.
         """
-        counts = Counter(item.key for item in readable)
-        kept = [item for item in readable if counts[item.key] >= self.dataset.min_images]
+        fixed, drawn = [item for item in readable if item.split], [item for item in readable if not item.split]
+        counts = Counter(item.key for item in drawn)
+        kept = [item for item in drawn if counts[item.key] >= self.dataset.min_images]
         if not kept:
             problem = f"data set {name}: no class has datasets.{name}.min_images = {self.dataset.min_images} images"
             largest = ", ".join(f"{key}: {count}" for key, count in counts.most_common(3)) or "none"
             remedy = "lower min_images, or correct root and exclude"
             raise UserError(problem, f"at least one such class (largest here: {largest})", remedy)
         splits = draw_splits(kept, self.dataset.train_share, seed)
-        return [replace(item, split=split) for item, split in zip(kept, splits, strict=True)]
+        return fixed + [replace(item, split=split) for item, split in zip(kept, splits, strict=True)]
 
 
 def draw_splits(images: list[Listed], train_share: float, seed: int) -> list[str]:

@@ -13,13 +13,19 @@ from v2l.data.synsets import distinct_names
 from v2l.errors import UserError
 
 
-class Emoji(BaseModel):
-    """An emoji without a skin tone; those in no group are letters that others are made of."""
+class Form(BaseModel):
+    """One picture's code points and name."""
 
     hexcode: str
     label: str
+
+
+class Emoji(Form):
+    """An emoji without a skin tone, and its forms with one; those in no group are letters that others are made of."""
+
     group: int | None = None
     subgroup: int | None = None
+    skins: list[Form] = []
 
 
 class EmojiGroups(BaseModel):
@@ -30,39 +36,44 @@ class EmojiGroups(BaseModel):
 
 
 class EmojiLayout(DrawnLayout[EmojiDataset]):
-    """A class key is a subgroup, a caption an emoji's name. Emoji with a skin tone are left out: copies of one form."""
+    """A class key is a subgroup, a caption an emoji's name. Skin tones, copies of one form, stand in `further` alone."""
 
     def list_images(self) -> list[Listed]:
         """One image for each emoji that has a picture.
 
         Raises UserError for a JSON file that is missing or not of the format, an emoji of a group that `groups` lacks,
-        and an excluded name that is no group's.
+        and a name in `exclude` or `further` that is no group's.
         """
         emoji = read_json(Path(self.dataset.names), list[Emoji])
         groups = read_json(Path(self.dataset.groups), EmojiGroups)
-        self._check_excluded([*groups.groups.values(), *groups.subgroups.values()])
+        self._check_names([*groups.groups.values(), *groups.subgroups.values()])
         pictures = {_plain(path.stem): path.name for path in sorted(self.root.glob("*.webp"))}
         listing = []
         for one in emoji:
-            picture = pictures.get(_plain(one.hexcode))
-            if picture is None or one.group is None or one.subgroup is None:
+            if one.group is None or one.subgroup is None:
                 continue
             group, subgroup = groups.groups.get(one.group), groups.subgroups.get(one.subgroup)
             if group is None or subgroup is None:
                 problem = f"{one.hexcode} is of group {one.group}, subgroup {one.subgroup}"
                 raise damaged(Path(self.dataset.names), f"{problem}, which {self.dataset.groups} does not name")
-            if not {group, subgroup} & set(self.dataset.exclude):
-                listing.append(Listed(picture, subgroup, "", [one.label]))
+            if {group, subgroup} & set(self.dataset.exclude):
+                continue
+            is_further = bool({group, subgroup} & set(self.dataset.further))
+            for form in [one, *one.skins] if is_further else [one]:
+                if picture := pictures.get(_plain(form.hexcode)):
+                    listing.append(Listed(picture, subgroup, "further" if is_further else "", [form.label]))
         return listing
 
     def class_names(self, keys: list[str]) -> list[str]:
         """The subgroup's name with hyphens as spaces."""
         return distinct_names([[key.replace("-", " "), key, key] for key in keys])
 
-    def _check_excluded(self, known: list[str]) -> None:
-        for name in self.dataset.exclude:
-            if name not in known:
-                problem = f"`exclude` of the data set in {self.root} names {name!r}"
+    def _check_names(self, known: list[str]) -> None:
+        for key in ("exclude", "further"):
+            for name in getattr(self.dataset, key):
+                if name in known:
+                    continue
+                problem = f"`{key}` of the data set in {self.root} names {name!r}"
                 raise UserError(problem, f"groups and subgroups of {self.dataset.groups}", nearest(name, known))
 
 

@@ -73,15 +73,15 @@ class Manifest:
         return np.array([where[image_id] for image_id in image_ids], dtype=np.int64)
 
     def split_rows(self, split: str | list[str], key: str) -> np.ndarray:
-        """Rows of the split or splits that config key `key` names, ascending. Raises UserError if there are none."""
-        rows = np.flatnonzero(np.isin(self.split, split))
-        if not len(rows):
+        """Rows of the split or splits that config key `key` names, ascending. Raises UserError if one has none."""
+        splits = [split] if isinstance(split, str) else split
+        if absent := [name for name in splits if name not in self.split]:
             raise UserError(
-                f"`{key}` is {split!r}, but {self.file} has no such images",
+                f"`{key}` is {split!r}, but {self.file} has no such images as {absent[0]!r}",
                 f"one of {sorted(set(self.split))}",
                 f"change `{key}`, or check what index_images found",
             )
-        return rows
+        return np.flatnonzero(np.isin(self.split, splits))
 
     def sample_rows(self, sample: Sample, seed: int) -> np.ndarray:
         """Sorted rows of a sample: all images of its splits, or a seeded choice of `sample.images` of them."""

@@ -10,19 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with 32 groups (fewer when `channels` is not a multiple of 32) and epsilon 1e-6."""
-    return nn.GroupNorm(math.gcd(32, channels), channels, eps=1e-6)
+def group_norm(channels: int, groups: int) -> nn.GroupNorm:
+    """GroupNorm with `groups` groups (fewer when `channels` is not a multiple of them) and epsilon 1e-6."""
+    return nn.GroupNorm(math.gcd(groups, channels), channels, eps=1e-6)
 
 
 class ResidualBlock(nn.Module):
     """x_BCHW -> x_BEHW: two 3x3 convolutions behind GroupNorm and swish, and a 1x1 shortcut when C and E differ."""
 
-    def __init__(self, channels_in: int, channels_out: int):
+    def __init__(self, channels_in: int, channels_out: int, groups: int):
         super().__init__()
-        self.norm1 = group_norm(channels_in)
+        self.norm1 = group_norm(channels_in, groups)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.norm2 = group_norm(channels_out)
+        self.norm2 = group_norm(channels_out, groups)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         if channels_in != channels_out:
             self.nin_shortcut = nn.Conv2d(channels_in, channels_out, 1)
@@ -37,9 +37,9 @@ class ResidualBlock(nn.Module):
 class SelfAttention(nn.Module):
     """x_BCHW -> x_BCHW: one attention head over all positions, added to the input."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, groups: int):
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, groups)
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -108,13 +108,13 @@ class Upsample(nn.Module):
 class Middle(nn.Module):
     """Residual block, self-attention, cross-attention if there is a context, residual block."""
 
-    def __init__(self, channels: int, cross_attention: CrossAttention | None = None):
+    def __init__(self, channels: int, groups: int, cross_attention: CrossAttention | None = None):
         super().__init__()
-        self.block_1 = ResidualBlock(channels, channels)
-        self.attn_1 = SelfAttention(channels)
+        self.block_1 = ResidualBlock(channels, channels, groups)
+        self.attn_1 = SelfAttention(channels, groups)
         if cross_attention is not None:
             self.cross_attn_1 = cross_attention
-        self.block_2 = ResidualBlock(channels, channels)
+        self.block_2 = ResidualBlock(channels, channels, groups)
 
     def forward(self, x_BCHW: Tensor, context_BKD: Tensor | None = None) -> Tensor:
         hidden = self.attn_1(self.block_1(x_BCHW))
@@ -126,11 +126,11 @@ class Middle(nn.Module):
 class Level(nn.Module):
     """The blocks of one resolution, each followed by self-attention when `attention`."""
 
-    def __init__(self, channels_in: int, channels_out: int, blocks: int, attention: bool):
+    def __init__(self, channels_in: int, channels_out: int, groups: int, blocks: int, attention: bool):
         super().__init__()
         widths = [channels_in] + [channels_out] * blocks
-        self.block = nn.ModuleList(ResidualBlock(*pair) for pair in zip(widths, widths[1:], strict=False))
-        self.attn = nn.ModuleList(SelfAttention(channels_out) for _ in range(blocks if attention else 0))
+        self.block = nn.ModuleList(ResidualBlock(*pair, groups) for pair in zip(widths, widths[1:], strict=False))
+        self.attn = nn.ModuleList(SelfAttention(channels_out, groups) for _ in range(blocks if attention else 0))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         for index, block in enumerate(self.block):

@@ -14,6 +14,7 @@ class ConvolutionalDecoder(nn.Module):
 
     def __init__(self, network: Network, context_width: int | None):
         super().__init__()
+        groups = network.norm_groups
         widths = [network.channels * multiplier for multiplier in network.channel_multipliers]
         attention = None
         if context_width is not None:
@@ -26,14 +27,15 @@ class ConvolutionalDecoder(nn.Module):
                 network.cross_attention_init == "zero",
             )
         self.conv_in = nn.Conv2d(network.latent_channels, widths[-1], 3, padding=1)
-        self.mid = Middle(widths[-1], attention)
+        self.mid = Middle(widths[-1], groups, attention)
         self.up = nn.ModuleList()
         for level, (channels_in, channels_out) in enumerate(zip(widths[1:] + widths[-1:], widths, strict=True)):
-            stage = Level(channels_in, channels_out, network.residual_blocks + 1, level in network.attention_levels)
+            attends = level in network.attention_levels
+            stage = Level(channels_in, channels_out, groups, network.residual_blocks + 1, attends)
             if level > 0:
                 stage.upsample = Upsample(channels_out)
             self.up.append(stage)
-        self.norm_out = group_norm(widths[0])
+        self.norm_out = group_norm(widths[0], groups)
         self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
 
     def forward(self, latent_BCHW: Tensor, context_BKD: Tensor | None) -> Tensor:

@@ -11,17 +11,18 @@ class ConvolutionalEncoder(nn.Module):
 
     def __init__(self, network: Network):
         super().__init__()
+        groups = network.norm_groups
         widths = [network.channels * multiplier for multiplier in network.channel_multipliers]
         self.conv_in = nn.Conv2d(3, network.channels, 3, padding=1)
         self.down = nn.ModuleList()
         for level, (channels_in, channels_out) in enumerate(zip([network.channels] + widths, widths, strict=False)):
             attention = level in network.attention_levels
-            stage = Level(channels_in, channels_out, network.residual_blocks, attention)
+            stage = Level(channels_in, channels_out, groups, network.residual_blocks, attention)
             if level < len(widths) - 1:
                 stage.downsample = Downsample(channels_out)
             self.down.append(stage)
-        self.mid = Middle(widths[-1])
-        self.norm_out = group_norm(widths[-1])
+        self.mid = Middle(widths[-1], groups)
+        self.norm_out = group_norm(widths[-1], groups)
         self.conv_out = nn.Conv2d(widths[-1], network.latent_channels, 3, padding=1)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ def mean_image(config: StageConfig, inputs: Inputs) -> Iterator[ImageRow]:
     """The rounded mean of the training split's tokenizer images, once for each image of sample `reconstruction`."""
     geometry = Geometry.model_validate(tokenizer_description(inputs["weights"])["geometry"])
     training = Manifest.read(inputs["train_manifest"])
-    rows = training.split_rows(config.job["training_split"], "train_tokenizer.split")
+    rows = training.split_rows(config.job["training_splits"].split(","), "train_tokenizer.splits")
 
     def pixels(image: Image.Image, row: int) -> np.ndarray:
         return np.asarray(tokenizer_image(image, geometry, training.fit))

@@ -90,7 +90,7 @@ rule reconstruct_images_pixels:
             *pixel_keys(w),
             tokenizer="pixels",
             source="{source}",
-            training_split=CONFIG.train_tokenizer.split,
+            training_splits=",".join(CONFIG.train_tokenizer.splits),
         )(w),
     message:
         "reconstruct_images: {wildcards.source}, which no tokenizer made"
