@@ -50,6 +50,7 @@ class ProjectedCodebook(ConvolutionalTokenizer):
     State-dict keys `tok_embeddings` and `codebook_projection` are those of the authors' checkpoints.
     """
 
+    supplied_parts = ("tok_embeddings.",)
     tok_embeddings: nn.Embedding
     codebook_projection: nn.Linear
     first_equal_V: Tensor

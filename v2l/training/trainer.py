@@ -27,7 +27,8 @@ class Adversary(NamedTuple):
 class Trainer:
     """Both networks with their Adam optimizers; `step` takes this rank's share of one batch.
 
-    Without adversarial loss there is no discriminator, without perceptual loss no LPIPS network.
+    Without adversarial loss there is no discriminator, without perceptual loss no LPIPS network. Unless it `matches`,
+    the codes are never matched, whatever the settings: they come from an earlier training.
     """
 
     def __init__(
@@ -38,8 +39,9 @@ class Trainer:
         perceptual: PerceptualLoss | None,
         steps: int,
         ranks: Ranks | None = None,
+        matches: bool = True,
     ):
-        self.config, self.steps, self.ranks = config, steps, ranks or Ranks()
+        self.config, self.steps, self.ranks, self.matches = config, steps, ranks or Ranks(), matches
         self.tokenizer, self.perceptual = tokenizer.train(), perceptual
         trained = [parameter for parameter in tokenizer.parameters() if parameter.requires_grad]
         self.generator_optimizer = self._optimizer(trained)
@@ -67,7 +69,7 @@ class Trainer:
         set_learning_rate(self.generator_optimizer, rate)
         if self.adversary:
             set_learning_rate(self.adversary.optimizer, rate)
-        if self.config.projector_init == "match-moments" and step in self.config.match_steps:
+        if self.matches and self.config.projector_init == "match-moments" and step in self.config.match_steps:
             self.match_moments(batch.image_BCHW)
         adversary = self.adversary if step > self.config.loss.discriminator_start else None
         reconstruction_BCHW, ids_BL, losses = self._step_generator(batch, adversary)
