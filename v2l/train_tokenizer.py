@@ -61,8 +61,11 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """
     entry = config.tokenizers[config.job["tokenizer"]]
     if is_imported(entry):
-        importer = import_tokenizer if has_checkpoint(entry) else import_weights
-        imported = importer(config.job["tokenizer"], entry, config.train_tokenizer, inputs)
+        name, settings = config.job["tokenizer"], config.train_tokenizer
+        if has_checkpoint(entry):
+            imported = import_tokenizer(name, entry, settings, inputs)
+        else:
+            imported = import_weights(name, entry, settings, inputs)
         record = provenance(config, inputs.with_files(imported_files(entry)))
         write(outputs, imported, record, inputs)
         return

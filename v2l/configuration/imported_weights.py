@@ -23,7 +23,7 @@ def imported_files(entry: TokenizerEntry) -> dict[str, list[Path]]:
     keys = ("checkpoint", "checkpoint_config", "weights", "start_from")
     named = {key: getattr(entry, key, None) for key in keys}
     files = {key: [Path(path)] for key, path in named.items() if path}
-    if isinstance(entry, V2LEntry) and has_checkpoint(entry) and entry.codebooks:
+    if has_checkpoint(entry) and isinstance(entry, V2LEntry) and entry.codebooks:
         files["codebooks"] = codebook_files(entry)
     return files
 

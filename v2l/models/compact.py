@@ -28,8 +28,8 @@ TABLE = "tok_embeddings.weight"
 def write_compact(source: Path, target: Path, command: str, machine: str, hours: float) -> None:
     """Write the compact form of the weights file `source` to `target`.
 
-    `command`, `machine` and `hours` (wall clock, of all parts of an interrupted training) say how they were made. Raises
-    UserError for a source that is no whole weights file or does not fit into float16.
+    `command`, `machine` and `hours` (wall clock, of all parts of an interrupted training) say how they were made.
+    Raises UserError for a source that is no whole weights file or does not fit into float16.
     """
     if not (command.strip() and machine.strip() and math.isfinite(hours) and hours > 0):
         raise UserError(

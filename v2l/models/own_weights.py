@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor
 
+from v2l.configuration.entry import Entry
 from v2l.configuration.tokenizer_entries import TokenizerEntry
 from v2l.configuration.tokenizer_training import Network, TrainTokenizer
 from v2l.errors import UserError, few
@@ -110,7 +111,7 @@ def require_settings(file: WeightsFile, tokenizer: VisionTokenizer, entry: Token
     geometry = tokenizer.geometry.model_dump(mode="json")
     wanted = {"geometry": geometry, "build": tokenizer.build} | more
     held = {key: file.tokenizer.get(key) for key in wanted}
-    kinds = {"network": Network, "entry": type(entry)}
+    kinds: dict[str, type[Entry]] = {"network": Network, "entry": type(entry)}
     try:
         build = {
             key: kinds[key].model_validate(value).model_dump(mode="json") if key in kinds else value

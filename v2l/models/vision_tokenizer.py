@@ -76,8 +76,8 @@ class VisionTokenizer(nn.Module, ABC):
     language model: as its own subword, or as the ordinary token of the same number. `needs_features`: whether `encode`
     takes image features. `note`: what every row of it in a table says.
 
-    Frozen parts, by the beginning of their keys in the state: `supplied_parts` are the same for every experiment of this
-    language model and encoder, so that a compact file leaves them out; `chosen_parts` depend on an experiment's
+    Frozen parts, by the beginning of their keys in the state: `supplied_parts` are the same for every experiment of
+    this language model and encoder, so that a compact file leaves them out; `chosen_parts` depend on an experiment's
     pictures, and their words stand in the weights file.
     """
 
