@@ -18,6 +18,7 @@ from tests.test_lqae import LOSS, SIZES, roberta  # noqa: F401 fixtures
 from tests.test_train_tokenizer import SECTION, WIDTH, lines_of, toy, vgg  # noqa: F401 fixtures
 from tests.tiny import write_roberta
 from v2l.configuration.experiment import load_experiment
+from v2l.configuration.extensions import load_extensions
 from v2l.configuration.imported_weights import how_to_make
 from v2l.errors import UserError
 from v2l.io.provenance import hash_path
@@ -146,6 +147,21 @@ def test_a_whole_file_gives_the_same_tensors_and_can_be_imported_from_there(trai
             assert said[key] == metadata[key]
         assert said["tokenizer"]["codebooks"] == metadata["tokenizer"]["codebooks"]
         outputs["weights"].rename(trainings.folder / "once.safetensors")
+
+
+def test_a_tokenizer_of_an_extension_is_imported_and_trained_on_too(trainings, registries):
+    load_extensions(["tests/extending/tokenizer.py"])
+    trainings.entries["palette"], trainings.changes["palette"] = {"patch_size": 4}, {"loss": LOSS}
+    source = trainings.train("palette")
+    compact = trainings.compact(source)
+    for key in ("weights", "start_from"):
+        outputs = trainings.again("palette", {key: str(compact)}, max_steps=1)
+        found, expected = (read_tensors(path)[0] for path in (outputs["weights"], source))
+        assert found.keys() == expected.keys()
+        torch.testing.assert_close(found["palette.weight"], expected["palette.weight"], rtol=1e-3, atol=1e-4)
+    trainings.refused(
+        compact, "build.patch_size: 4 in the file, 8 here", method="palette", entry={"patch_size": 8}, max_steps=1
+    )
 
 
 def test_a_file_says_how_it_was_trained_and_which_words_it_chose(trainings):

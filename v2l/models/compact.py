@@ -18,11 +18,10 @@ from torch import Tensor
 from v2l.errors import UserError
 from v2l.io.provenance import KEY, commit, hash_path
 from v2l.io.storage import hash_tensor, write_tensors
+from v2l.models.convolutional import LOCAL_TABLE
 from v2l.models.fitting import require_finite
 from v2l.models.tokenizer_file import tokenizer_class
 from v2l.models.weights_file import PROBE, probe_rows, read_weights_file
-
-TABLE = "tok_embeddings.weight"
 
 
 def write_compact(source: Path, target: Path, command: str, machine: str, hours: float) -> None:
@@ -44,8 +43,8 @@ def write_compact(source: Path, target: Path, command: str, machine: str, hours:
     kept = {key: halved(tensor) for key, tensor in file.tensors.items() if not key.startswith(supplied)}
     require_finite(kept, f"{source} in float16")
     left_out = {key: tensor for key, tensor in file.tensors.items() if key.startswith(supplied)}
-    if (table_VD := left_out.get(TABLE)) is not None:
-        kept[PROBE + TABLE] = halved(table_VD[probe_rows(len(table_VD))])
+    if (table_VD := left_out.get(LOCAL_TABLE)) is not None:
+        kept[PROBE + LOCAL_TABLE] = halved(table_VD[probe_rows(len(table_VD))])
     made = {
         "source_sha256": hash_path(source),
         "commit": commit(),

@@ -21,13 +21,13 @@ from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.pickles import read_checkpoint, read_tensor, read_texts
 from v2l.io.storage import hash_tensor, parquet_metadata, read_tensors
+from v2l.models.convolutional import GLOBAL_TABLE, LOCAL_TABLE
 from v2l.models.fitting import fitting, shape_text, shapes_of
 from v2l.models.taming import taming_network
 from v2l.models.v2l import V2LTokenizer
 from v2l.models.vision_tokenizer import CodeWords, FinishedTokenizer
 from v2l.models.vqgan import VQGANTokenizer
 
-LOCAL_TABLE, GLOBAL_TABLE = "tok_embeddings.weight", "tok_embeddings_global.weight"
 REMEDY = "set the network's size as the checkpoint's authors did (docs/import.md), or get the file again"
 PUBLISHED_WIDTH = 768  # of the authors' codebooks: said of a key when none of the file's tables tells
 # What a checkpoint may hold beside the network that encodes and decodes, and why it is left out.

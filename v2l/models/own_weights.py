@@ -22,12 +22,12 @@ from v2l.configuration.tokenizer_training import Network, TrainTokenizer
 from v2l.errors import UserError, few
 from v2l.io.job_files import Inputs
 from v2l.io.storage import hash_tensor, read_tensors
+from v2l.models.convolutional import GLOBAL_TABLE, LOCAL_TABLE
 from v2l.models.fitting import fitting, shape_text, shapes_of
 from v2l.models.tokenizer_file import tokenizer_class
 from v2l.models.vision_tokenizer import CodeWords, FinishedTokenizer, VisionTokenizer
 from v2l.models.weights_file import WeightsFile, probe_rows, read_weights_file, vocabulary_identity
 
-LOCAL_TABLE, GLOBAL_TABLE = "tok_embeddings.weight", "tok_embeddings_global.weight"
 SIMILAR = 0.999  # least cosine of the same text's embedding on two machines
 REMEDY = "name a file of this network, or set the network as it was trained (docs/import.md)"
 # Keys of a network and of an entry that decide nothing once it is trained, that tensors show, and a path.

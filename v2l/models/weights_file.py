@@ -29,6 +29,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "encoder": (str, type(None)),
     "words": list,
 }
+MADE = ("command", "machine", "hours")  # what the command that makes a compact file is told
 EXPECTED = "a weights file of stage train_tokenizer"
 
 
@@ -63,9 +64,6 @@ class WeightsFile(NamedTuple):
         experiment = work[1] if len(work) == 4 and work[0] == "work" else None
         made = {"trained_as": self.tokenizer["name"], "experiment": experiment, "trained_at": record["commit"]}
         return {"imported": str(self.path), "sha256": hash_path(self.path)} | made | self.training
-
-
-MADE = ("command", "machine", "hours")  # what the command that makes a compact file is told
 
 
 def read_weights_file(path: Path) -> WeightsFile:
