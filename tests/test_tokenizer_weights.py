@@ -131,7 +131,7 @@ def test_a_compact_file_gives_the_same_tokenizer_in_float16(trainings, method):
         **{"seed": 0, "steps": 7, "images": 35},
         **MADE,
     }
-    assert line["trained_at"] == read_tensors(source)[1]["v2l"]["commit"]
+    assert line["commit"] == read_tensors(source)[1]["v2l"]["commit"]
     assert {"weights", "embedding", "vocabulary"} <= set(read_tensors(outputs["weights"])[1]["v2l"]["inputs"])
 
 

@@ -62,7 +62,10 @@ class WeightsFile(NamedTuple):
         record = self.metadata[KEY]
         work = Path(str(record.get("config", {}).get("job", {}).get("work", ""))).parts
         experiment = work[1] if len(work) == 4 and work[0] == "work" else None
-        made = {"trained_as": self.tokenizer["name"], "experiment": experiment, "trained_at": record["commit"]}
+        commit = record["commit"]
+        if commit == "unknown":  # trained where there was no repository
+            commit = self.metadata.get("compact", record)["commit"]
+        made = {"trained_as": self.tokenizer["name"], "experiment": experiment, "commit": commit}
         return {"imported": str(self.path), "sha256": hash_path(self.path)} | made | self.training
 
 
@@ -89,7 +92,8 @@ def read_weights_file(path: Path) -> WeightsFile:
             "a file with its provenance: configuration, commit and inputs",
             "train it here; nobody could tell what such weights are",
         )
-    if lacking := [key for key, kind in KINDS.items() if not isinstance(metadata.get(key, ...), kind)]:
+    kinds = KINDS | ({"compact": dict} if "compact" in metadata else {})
+    if lacking := [key for key, kind in kinds.items() if not isinstance(metadata.get(key, ...), kind)]:
         raise UserError(
             f"{path} was written by another version: its metadata lacks {', '.join(lacking)}",
             f"metadata {', '.join(KINDS)}",
