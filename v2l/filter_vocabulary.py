@@ -32,12 +32,13 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     Codebook: `global_VD` (kept entries), `local_VD` (all subwords; row i is code i), `global_entries_V` (vocabulary
     rows, ascending), and `subword_global_VD` with `subword_global_entries_V`, kept in the same way when subwords alone
     are candidates (method v2l-subword). Entries without visible text are never kept. Metadata of both outputs:
-    `vocabulary`, and `codebooks` with the SHA-256 and the size of each.
+    `vocabulary`, `encoder`, and `codebooks` with the SHA-256 and the size of each.
     """
     settings = config.filter_vocabulary
     vocabulary = pq.read_table(inputs["vocabulary"])
     metadata = parquet_metadata(inputs["vocabulary"])["vocabulary"]
-    embedding_VD = read_tensors(inputs["embedding"])[0]["embedding_VD"]
+    embedding, embedded = read_tensors(inputs["embedding"])
+    embedding_VD = embedding["embedding_VD"]
     manifest = Manifest.read(inputs["manifest"])
     feature_ND = load_features(inputs["features"], manifest)
     if len(embedding_VD) != vocabulary.num_rows:
@@ -82,7 +83,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
         )
         kinds = ", ".join(f"{number} {kind}s" for kind, number in Counter(entries["kind"].to_pylist()).items())
         logging.info("%s: kept %d of %d entries (%s) from %d images", name, len(kept), len(candidate), kinds, len(rows))
-    metadata = {"vocabulary": metadata, "codebooks": codebook_description(tensors)}
+    metadata = {"vocabulary": metadata, "encoder": embedded.get("encoder"), "codebooks": codebook_description(tensors)}
     write_tensors(outputs["codebook"], tensors, record, metadata)
     write_parquet(outputs["entries"], pa.concat_tables(parts), record, metadata)
 

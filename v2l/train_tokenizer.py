@@ -5,7 +5,6 @@ same weights as one that was not. SIGTERM and SIGUSR2 interrupt it: all ranks le
 checkpoint, and exit with status 75. Several ranks (see `v2l.training.ranks`) share each batch.
 """
 
-import json
 import logging
 import shutil
 import time
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from v2l.configuration.imported_weights import imported_files, is_imported
+from v2l.configuration.imported_weights import has_checkpoint, imported_files, is_imported
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.data.image_loading import load_features
@@ -27,13 +26,15 @@ from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import write_beside
-from v2l.io.storage import parquet_metadata, read_tensors, write_parquet
+from v2l.io.storage import parquet_metadata, read_tensors, tensor_metadata, write_parquet
 from v2l.models.discriminator import Discriminator
 from v2l.models.imports import import_tokenizer
 from v2l.models.losses import PerceptualLoss
 from v2l.models.lpips_network import load_lpips
+from v2l.models.own_weights import import_weights, start_from
 from v2l.models.tokenizer_file import tokenizer_class
-from v2l.models.vision_tokenizer import CodeWords, VisionTokenizer
+from v2l.models.vision_tokenizer import CodeWords, FinishedTokenizer, VisionTokenizer
+from v2l.models.weights_file import weights_metadata
 from v2l.pipeline.record import provenance, run_key
 from v2l.pipeline.stage import run_stage
 from v2l.runtime import device, rng
@@ -56,31 +57,39 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     inputs that do not fit together, a batch larger than the data or not divisible by the ranks, a loss that is not
     finite, and (`train_tokenizer.guard`) a codebook or a discriminator that has collapsed.
 
-    A tokenizer with a `checkpoint` is imported instead: inputs vocabulary, and codebook if its words are needed.
+    A tokenizer with a `checkpoint` is imported instead: inputs vocabulary, and codebook if its words are needed; one
+    with `weights` too: inputs vocabulary and embedding. Input start_from: the file that training starts with, if any.
     """
     entry = config.tokenizers[config.job["tokenizer"]]
     if is_imported(entry):
-        imported = import_tokenizer(config.job["tokenizer"], entry, config.train_tokenizer, inputs)
+        name, settings = config.job["tokenizer"], config.train_tokenizer
+        if has_checkpoint(entry):
+            imported = import_tokenizer(name, entry, settings, inputs)
+        else:
+            imported = import_weights(name, entry, settings, inputs)
         record = provenance(config, inputs.with_files(imported_files(entry)))
-        write(outputs, imported.tokenizer, imported.words, json.dumps(imported.line) + "\n", record, inputs)
+        write(outputs, imported, record, inputs)
         return
     ranks = Ranks.connect()
-    record = provenance(config, inputs)
-    tokenizer, log = trained(config, inputs, Path(config.job["work"]) / run_key(config, record), ranks)
+    key = run_key(config, provenance(config, inputs))
+    tokenizer, log, training = trained(config, inputs, Path(config.job["work"]) / key, ranks)
     if ranks.first:
         words = tokenizer_class(entry.method).words(
             entry, read_tensors(inputs["codebook"])[0], pq.read_table(inputs["vocabulary"])
         )
-        write(outputs, tokenizer, words, log.text, record, inputs)
+        record = provenance(config, inputs.with_files(imported_files(entry)))
+        write(outputs, FinishedTokenizer(tokenizer, words, log.text, training), record, inputs)
         shutil.rmtree(log.folder, ignore_errors=True)
     ranks.close()
 
 
-def write(
-    outputs: Outputs, tokenizer: VisionTokenizer, words: CodeWords, metrics: str, record: dict, inputs: Inputs
-) -> None:
+def write(outputs: Outputs, finished: FinishedTokenizer, record: dict, inputs: Inputs) -> None:
     """All outputs of the stage."""
-    tokenizer.save(outputs["weights"], record)
+    tokenizer, words, metrics, training = finished
+    codes = inputs.get("embedding") or inputs.get("codebook")
+    encoder = tensor_metadata(codes).get("encoder") if codes else None
+    metadata = weights_metadata(tokenizer, words, inputs["vocabulary"], encoder, training)
+    tokenizer.save(outputs["weights"], record, metadata)
     write_words(outputs["words"], words, record, parquet_metadata(inputs["vocabulary"])["vocabulary"])
     with atomic_path(outputs["metrics"]) as temporary:
         temporary.write_text(metrics)
@@ -93,8 +102,10 @@ def write_words(path: Path, words: CodeWords, record: dict, vocabulary: dict) ->
     write_parquet(path, table, record, {"vocabulary": vocabulary})
 
 
-def trained(config: StageConfig, inputs: Inputs, folder: Path, ranks: Ranks) -> tuple[VisionTokenizer, TrainingLog]:
-    """The tokenizer after all steps, of which `folder` may hold a checkpoint, and its log."""
+def trained(
+    config: StageConfig, inputs: Inputs, folder: Path, ranks: Ranks
+) -> tuple[VisionTokenizer, TrainingLog, dict]:
+    """The tokenizer after all steps, of which `folder` may hold a checkpoint, its log, and how it was trained."""
     name, section = config.job["tokenizer"], config.train_tokenizer
     require_changes(folder, section.guard)
     entry = config.tokenizers[name]
@@ -104,14 +115,16 @@ def trained(config: StageConfig, inputs: Inputs, folder: Path, ranks: Ranks) -> 
     steps = section.max_steps or section.epochs * (len(rows) // section.global_batch_size)
 
     torch.manual_seed(int(rng(config.seed, "train_tokenizer").integers(2**63)))
-    tokenizer = tokenizer_class(entry.method).create(name, entry, section, codebook).to(device())
+    tokenizer = tokenizer_class(entry.method).create(name, entry, section, codebook)
+    started_from = [start_from(tokenizer, entry, path, inputs) for path in imported_files(entry).get("start_from", [])]
+    tokenizer.to(device())
     tokenizer.require_subwords(parquet_metadata(inputs["vocabulary"])["vocabulary"]["subwords"])
     discriminator = Discriminator(section.network).to(device()) if section.loss.adversarial else None
     perceptual = None
     if section.loss.perceptual:
         network = load_lpips("vgg", Path(section.loss.perceptual_weights))
         perceptual = PerceptualLoss(network, section.loss.perceptual_dropout).to(device())
-    trainer = Trainer(section, tokenizer, discriminator, perceptual, steps, ranks)
+    trainer = Trainer(section, tokenizer, discriminator, perceptual, steps, ranks, matches=not started_from)
     images = TrainingImages(manifest, rows, tokenizer.geometry, section.augmentation, config.seed)
     log = TrainingLog(folder, Path(config.job["logs"]), Window(tokenizer.local_size), steps, ranks.first)
     started = time.monotonic()
@@ -120,7 +133,8 @@ def trained(config: StageConfig, inputs: Inputs, folder: Path, ranks: Ranks) -> 
         "%s: %d steps on %d images in %.0f s; last line %s",
         *(name, steps, len(rows), time.monotonic() - started, log.lines[-1]),
     )
-    return trainer.result, log
+    training = {"seed": config.seed, "steps": steps, "images": steps * section.global_batch_size}
+    return trainer.result, log, training | ({"start_from": started_from[0]} if started_from else {})
 
 
 def training_rows(manifest: Manifest, section: TrainTokenizer, ranks: Ranks) -> np.ndarray:

@@ -1,10 +1,12 @@
 """What the types of a configuration do not say: names that must exist, and settings that must fit each other."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from v2l.configuration.config import Config
+from v2l.configuration.imported_weights import imported_files
 from v2l.configuration.messages import describe
 from v2l.configuration.tokenizer_entries import SPAEEntry
 from v2l.configuration.variants import map_side, pyramid_problem, variant_settings
@@ -56,6 +58,9 @@ def wrong_variants(config: Config) -> Iterator[str]:
         key = f"tokenizers.{name}.train_tokenizer"
         for shared in set(SHARED_KEYS) & set(entry.train_tokenizer):
             yield f"`{key}.{shared}`: the same for every variant; set it in `train_tokenizer`"
+        for origin, paths in imported_files(entry).items():
+            if Path(f"results/{config.experiment}/train_tokenizer/{name}.safetensors") in paths:
+                yield f"`tokenizers.{name}.{origin}`: {paths[0]} is what this tokenizer's training writes"
         try:
             settings = variant_settings(config.train_tokenizer, entry)
         except ValidationError as error:

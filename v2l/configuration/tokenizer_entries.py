@@ -8,6 +8,7 @@ from v2l.configuration.entry import Entry, OptionalUserFile, UserFile
 from v2l.configuration.registry import EntryOf, Registry
 
 CODEBOOK_FILES = ("local_codebook_embedding.pth", "global_codebook_embedding.pth", "global_vocabulary.npy")
+NO_NETWORK = {"train_tokenizer", "weights", "start_from"}  # keys of an entry that say nothing of its network
 
 
 METHOD = Field(description="How it is made; decides the other keys.")
@@ -27,6 +28,21 @@ class TokenizerEntry(Entry):
     train_tokenizer: dict[str, Any] = Field(
         {}, description="Keys of section `train_tokenizer` that this variant sets otherwise, nested as there."
     )
+    weights: OptionalUserFile = Field(
+        None,
+        description="A weights file that stage train_tokenizer wrote, here or elsewhere, whole or compact: imported "
+        "instead of trained.",
+    )
+    start_from: OptionalUserFile = Field(
+        None, description="Such a file, whose weights training starts with: fresh optimizers, this experiment's codes."
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        named = [f"`{key}`" for key in ("checkpoint", "weights", "start_from") if getattr(self, key, None)]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} exclude each other; name one")
+        return self
 
 
 class V2LEntry(TokenizerEntry):

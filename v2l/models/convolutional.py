@@ -14,6 +14,9 @@ from v2l.models.encoder import ConvolutionalEncoder
 from v2l.models.quantizers import first_equal_rows, matching_map, nearest_codes
 from v2l.models.vision_tokenizer import VisionTokenizer
 
+# Keys of the frozen tables in the state, as in the authors' checkpoints.
+LOCAL_TABLE, GLOBAL_TABLE = "tok_embeddings.weight", "tok_embeddings_global.weight"
+
 
 class ConvolutionalTokenizer(VisionTokenizer):
     """Encoder and decoder of `network` around codes of width `width`; key names are those of VQ-GAN checkpoints."""
@@ -50,6 +53,7 @@ class ProjectedCodebook(ConvolutionalTokenizer):
     State-dict keys `tok_embeddings` and `codebook_projection` are those of the authors' checkpoints.
     """
 
+    supplied_parts = ("tok_embeddings.",)
     tok_embeddings: nn.Embedding
     codebook_projection: nn.Linear
     first_equal_V: Tensor

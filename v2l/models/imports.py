@@ -3,10 +3,10 @@
 What is loaded is exactly the network's keys at the network's shapes, in float32; else nothing is.
 """
 
+import json
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple, TypeGuard
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,12 +21,14 @@ from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.pickles import read_checkpoint, read_tensor, read_texts
 from v2l.io.storage import hash_tensor, parquet_metadata, read_tensors
+from v2l.models.convolutional import GLOBAL_TABLE, LOCAL_TABLE
+from v2l.models.fitting import fitting, shape_text, shapes_of
 from v2l.models.taming import taming_network
 from v2l.models.v2l import V2LTokenizer
-from v2l.models.vision_tokenizer import CodeWords, VisionTokenizer
+from v2l.models.vision_tokenizer import CodeWords, FinishedTokenizer
 from v2l.models.vqgan import VQGANTokenizer
 
-LOCAL_TABLE, GLOBAL_TABLE = "tok_embeddings.weight", "tok_embeddings_global.weight"
+REMEDY = "set the network's size as the checkpoint's authors did (docs/import.md), or get the file again"
 PUBLISHED_WIDTH = 768  # of the authors' codebooks: said of a key when none of the file's tables tells
 # What a checkpoint may hold beside the network that encodes and decodes, and why it is left out.
 LEFT_OUT = {
@@ -37,18 +39,11 @@ LEFT_OUT = {
     },
     "vqgan": {"loss": "training only"},
 }
-Shape = tuple[int | None, ...]  # None: any size
 
 
-class Imported(NamedTuple):
-    """A tokenizer with the checkpoint's weights, the words of its codes, and what its metrics line says."""
-
-    tokenizer: VisionTokenizer
-    words: CodeWords
-    line: dict
-
-
-def import_tokenizer(name: str, entry: V2LEntry | VQGANEntry, settings: TrainTokenizer, inputs: Inputs) -> Imported:
+def import_tokenizer(
+    name: str, entry: V2LEntry | VQGANEntry, settings: TrainTokenizer, inputs: Inputs
+) -> FinishedTokenizer:
     """The tokenizer of `entry.checkpoint`; inputs vocabulary, and codebook for `v2l` without `entry.codebooks`.
 
     Raises UserError, listing every wrong key, for a checkpoint that is not the network's, and for codebooks or words
@@ -73,7 +68,7 @@ def import_tokenizer(name: str, entry: V2LEntry | VQGANEntry, settings: TrainTok
         "left_out": left_out,
         "network": tokenizer.network.model_dump(mode="json"),
     }
-    return Imported(tokenizer.eval(), words, line)
+    return FinishedTokenizer(tokenizer.eval(), words, json.dumps(line) + "\n", {"epoch": line["epoch"]})
 
 
 def import_v2l(name: str, entry: V2LEntry, settings: TrainTokenizer, state: dict[str, Tensor]) -> V2LTokenizer:
@@ -85,11 +80,11 @@ def import_v2l(name: str, entry: V2LEntry, settings: TrainTokenizer, state: dict
     width = _width(state)
     table = torch.zeros(1, width)
     with torch.device("meta"):
-        shapes = _shapes(
+        shapes = shapes_of(
             V2LTokenizer(name, entry.method, network, settings.global_tokens, table, table if has_global else None)
         )
     tables = {key: (None, width) for key in (LOCAL_TABLE, GLOBAL_TABLE) if key in shapes}
-    state = fitting(state, shapes | tables, entry)
+    state = fitting(state, shapes | tables, entry.checkpoint, REMEDY)
     codebooks = state[LOCAL_TABLE], state.get(GLOBAL_TABLE)
     tokenizer = V2LTokenizer(name, entry.method, network, settings.global_tokens, *codebooks)
     tokenizer.load_state_dict(state)
@@ -101,8 +96,8 @@ def import_vqgan(name: str, entry: VQGANEntry, state: dict[str, Tensor]) -> VQGA
     values = taming_network(imported_files(entry)["checkpoint_config"][0])
     network = Network.model_validate(merge(values, entry.train_tokenizer.get("network", {})))
     with torch.device("meta"):
-        shapes = _shapes(VQGANTokenizer(name, network))
-    state = fitting(state, shapes, entry)
+        shapes = shapes_of(VQGANTokenizer(name, network))
+    state = fitting(state, shapes, entry.checkpoint, REMEDY)
     tokenizer = VQGANTokenizer(name, network)
     tokenizer.load_state_dict(state)
     return tokenizer
@@ -128,31 +123,6 @@ def network_state(content: dict, left_out: dict[str, str], path: Path) -> tuple[
     return {key: value for key, value in state.items() if key.split(".", 1)[0] not in left_out}, dict(parts)
 
 
-def fitting(state: dict[str, Tensor], shapes: dict[str, Shape], entry: V2LEntry | VQGANEntry) -> dict[str, Tensor]:
-    """The tensors of `state` in float32 if they are those of `shapes`; raises UserError that lists all that are not."""
-    problems = []
-    for key in sorted(shapes.keys() | state.keys()):
-        expected, found = shapes.get(key), state.get(key)
-        if found is None or expected is None or not _fits(found, expected):
-            kind = "missing" if found is None else "surplus" if expected is None else "wrong"
-            problems.append(f"{kind}: {key}: expected {_shape_text(expected)}, found {_found_text(found)}")
-    if problems:
-        listing = "\n  ".join(problems)
-        raise UserError(
-            f"{entry.checkpoint} is not a checkpoint of this network; nothing was loaded:\n  {listing}\n",
-            "every key of the network at its shape, and no other",
-            "set the network's size as the checkpoint's authors did (docs/import.md), or get the file again",
-        )
-    state = {key: tensor.detach().float() for key, tensor in state.items()}
-    if broken := sorted(key for key, tensor in state.items() if not tensor.isfinite().all()):
-        raise UserError(
-            f"{entry.checkpoint} has values that are not finite: {', '.join(broken)}",
-            "the weights of a finished training",
-            "get the file again",
-        )
-    return state
-
-
 def imported_words(entry: V2LEntry, tokenizer: V2LTokenizer, inputs: Inputs) -> CodeWords:
     """What the global codes stand for, once the codebooks are known to be the checkpoint's."""
     if entry.codebooks:
@@ -163,8 +133,8 @@ def imported_words(entry: V2LEntry, tokenizer: V2LTokenizer, inputs: Inputs) -> 
     codebook = read_tensors(inputs["codebook"])[0]
     if hash_tensor(codebook["global_VD"]) != hash_tensor(global_VD):
         raise UserError(
-            f"the global codebook of {entry.checkpoint}, {_shape_text(global_VD.shape)}, is not that of "
-            f"{inputs['codebook']}, {_shape_text(codebook['global_VD'].shape)}, so its codes' words are not known",
+            f"the global codebook of {entry.checkpoint}, {shape_text(global_VD.shape)}, is not that of "
+            f"{inputs['codebook']}, {shape_text(codebook['global_VD'].shape)}, so its codes' words are not known",
             "one codebook",
             f"set `tokenizers.{tokenizer.name}.codebooks` to the folder with {', '.join(CODEBOOK_FILES)}",
         )
@@ -181,8 +151,8 @@ def _published_words(entry: V2LEntry, tokenizer: V2LTokenizer, vocabulary: pa.Ta
         found_VD = read_tensor(path)
         if not torch.equal(found_VD.float(), table_VD):
             raise UserError(
-                f"{path}, {_shape_text(found_VD.shape)}, does not equal `{key}` of {entry.checkpoint}, "
-                f"{_shape_text(table_VD.shape)}",
+                f"{path}, {shape_text(found_VD.shape)}, does not equal `{key}` of {entry.checkpoint}, "
+                f"{shape_text(table_VD.shape)}",
                 "the codebooks that the checkpoint was trained with",
                 f"name their folder in `tokenizers.{tokenizer.name}.codebooks`",
             )
@@ -195,12 +165,7 @@ def _published_words(entry: V2LEntry, tokenizer: V2LTokenizer, vocabulary: pa.Ta
             "one word for each code",
             "take all codebook files from one place",
         )
-    rows: dict[str, int] = {}
-    for row, text in enumerate(vocabulary["text"].to_pylist()):
-        rows.setdefault(text, row)
-    entries = [rows.get(text) for text in texts]
-    logging.info("%d of %d words are texts of the vocabulary", sum(row is not None for row in entries), codes)
-    return CodeWords(texts, entries)
+    return CodeWords.of_texts(texts, vocabulary)
 
 
 def _width(state: dict[str, Tensor]) -> int:
@@ -209,32 +174,3 @@ def _width(state: dict[str, Tensor]) -> int:
         if isinstance(tensor := state.get(key), Tensor) and tensor.ndim == 2:
             return tensor.shape[axis]
     return PUBLISHED_WIDTH
-
-
-def _shapes(tokenizer: VisionTokenizer) -> dict[str, Shape]:
-    return {key: tuple(tensor.shape) for key, tensor in tokenizer.state_dict().items()}
-
-
-def _fits(tensor: object, shape: Shape) -> bool:
-    if not _is_plain(tensor) or tensor.ndim != len(shape):
-        return False
-    return all(size in (None, found) for size, found in zip(shape, tensor.shape, strict=True))
-
-
-def _is_plain(value: object) -> TypeGuard[Tensor]:
-    """Whether `value` is a dense floating-point tensor on the CPU."""
-    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.device.type != "cpu":
-        return False
-    return value.is_floating_point()
-
-
-def _shape_text(shape: Shape | None) -> str:
-    return "nothing" if shape is None else f"({', '.join('any' if size is None else str(size) for size in shape)})"
-
-
-def _found_text(value: object) -> str:
-    if value is None or _is_plain(value):
-        return _shape_text(None if value is None else value.shape)
-    if isinstance(value, Tensor):
-        return f"{_shape_text(value.shape)} of {str(value.dtype).removeprefix('torch.')}, {value.layout}"
-    return "no tensor"

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2l.configuration.tokenizer_entries import LQAEEntry
+from v2l.configuration.tokenizer_entries import NO_NETWORK, LQAEEntry
 from v2l.configuration.tokenizer_training import Loss, TrainTokenizer
 from v2l.data.geometry import Geometry
 from v2l.errors import UserError
@@ -32,6 +32,7 @@ class LQAETokenizer(VisionTokenizer):
     """Codes are the word ids of `language_model`; the networks are as wide as its embeddings."""
 
     worded_ids, shown_as = "local", "ordinary token"
+    supplied_parts = ("language_model.",)
 
     def __init__(self, name: str, geometry: Geometry, entry: LQAEEntry, language_model: FrozenMaskedLM):
         super().__init__(name, "lqae", geometry)
@@ -124,7 +125,7 @@ class LQAETokenizer(VisionTokenizer):
     @property
     def build(self) -> dict:
         return {
-            "entry": self.entry.model_dump(mode="json", exclude={"train_tokenizer"}),
+            "entry": self.entry.model_dump(mode="json", exclude=NO_NETWORK),
             "language_model": self.language_model.build,
         }
 

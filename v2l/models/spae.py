@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2l.configuration.tokenizer_entries import SPAEEntry
+from v2l.configuration.tokenizer_entries import NO_NETWORK, SPAEEntry
 from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
 from v2l.configuration.variants import pyramid_problem
 from v2l.errors import UserError
@@ -172,7 +172,10 @@ class SPAETokenizer(ProjectedCodebook):
 
     @property
     def build(self) -> dict:
-        return {"network": self.network.model_dump(mode="json"), "entry": self.entry.model_dump(mode="json")}
+        return {
+            "network": self.network.model_dump(mode="json"),
+            "entry": self.entry.model_dump(mode="json", exclude=NO_NETWORK),
+        }
 
 
 def layer_positions(side: int, grid: int) -> Tensor:

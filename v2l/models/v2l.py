@@ -22,6 +22,8 @@ class V2LTokenizer(ProjectedCodebook):
     Without `global_VD` (method v2l-local) there is no global path: the decoder is VQ-GAN's.
     """
 
+    chosen_parts = ("tok_embeddings_global.",)
+
     def __init__(
         self,
         name: str,

@@ -4,6 +4,7 @@ Shape suffixes: B images, C channels, H and W pixels, L = h * w local positions 
 V codes, D their width.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,25 @@ class CodeWords(NamedTuple):
     texts: list[str]
     entries: list[int | None]
 
+    @classmethod
+    def of_texts(cls, texts: list[str], vocabulary: pa.Table) -> "CodeWords":
+        """Each text with the first row of the vocabulary that has it."""
+        rows: dict[str, int] = {}
+        for row, text in enumerate(vocabulary["text"].to_pylist()):
+            rows.setdefault(text, row)
+        entries = [rows.get(text) for text in texts]
+        logging.info("%d of %d words are texts of the vocabulary", sum(row is not None for row in entries), len(texts))
+        return cls(texts, entries)
+
+
+class FinishedTokenizer(NamedTuple):
+    """A trained or imported tokenizer, its codes' words, the text of metrics.jsonl, and how it was trained."""
+
+    tokenizer: "VisionTokenizer"
+    words: CodeWords
+    metrics: str
+    training: dict
+
 
 class VisionTokenizer(nn.Module, ABC):
     """Images to codes and back. `forward(batch, loss)` is the training pass.
@@ -55,6 +75,10 @@ class VisionTokenizer(nn.Module, ABC):
     without a global path. `worded_ids`: which ids stand for words. `shown_as`: how a local code becomes an id of the
     language model: as its own subword, or as the ordinary token of the same number. `needs_features`: whether `encode`
     takes image features. `note`: what every row of it in a table says.
+
+    Frozen parts, by the beginning of their keys in the state: `supplied_parts` are the same for every experiment of
+    this language model and encoder, so that a compact file leaves them out; `chosen_parts` depend on an experiment's
+    pictures, and their words stand in the weights file.
     """
 
     worded_ids: Literal["global", "local"] | None = None
@@ -62,6 +86,8 @@ class VisionTokenizer(nn.Module, ABC):
     needs_features: bool = False
     global_tokens: int = 0
     note: str = ""
+    supplied_parts: tuple[str, ...] = ()
+    chosen_parts: tuple[str, ...] = ()
 
     def __init__(self, name: str, method: str, geometry: Geometry):
         super().__init__()
@@ -179,6 +205,6 @@ class VisionTokenizer(nn.Module, ABC):
             "build": self.build,
         }
 
-    def save(self, path: Path, record: dict) -> None:
-        """Write all weights, frozen codebooks included, with `description` and the provenance `record`."""
-        write_tensors(path, self.state_dict(), record, {"tokenizer": self.description})
+    def save(self, path: Path, record: dict, metadata: dict | None = None) -> None:
+        """Write all weights, frozen codebooks included, with `description`, provenance `record` and more `metadata`."""
+        write_tensors(path, self.state_dict(), record, {"tokenizer": self.description} | (metadata or {}))

@@ -26,7 +26,10 @@ def used_things(config: Config, stage: str, values: dict[str, str]) -> list[Decl
         things.append(config.datasets[values["dataset"]])
     if stage in ("embed_images", "embed_vocabulary"):
         things.append(config.encoders[config.encoder])
-    if stage in ("models/imports", "extract_tokens", "reconstruct_images") and "tokenizer" in values:
+    if (
+        stage in ("models/imports", "models/own_weights", "extract_tokens", "reconstruct_images")
+        and "tokenizer" in values
+    ):
         things.append(config.tokenizers[values["tokenizer"]])
     if stage == "extract_tokens":
         corruptions = [name for name in config.samples[values["sample"]].corruptions if name != "none"]

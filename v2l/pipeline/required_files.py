@@ -1,7 +1,7 @@
 """The files that jobs read besides each other's outputs: the user's own, and those of downloaded assets."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import yaml
 
 from v2l.configuration.config import Config
 from v2l.configuration.entry import USER_FILE, Entry, NeededWith
-from v2l.configuration.imported_weights import imported_files
+from v2l.configuration.imported_weights import how_to_make, imported_files
 from v2l.configuration.slices import entry_class, project, value_kind
 from v2l.errors import UserError
 
@@ -58,12 +58,18 @@ def used_episode_files(config: Config) -> list[str]:
 
 
 def own_files(config: Config, tokenizer: str) -> list[str]:
-    """The user's files that an imported tokenizer is made of, as far as they are there.
+    """The user's files that a tokenizer's weights come from, as far as they are there or another tokenizer's training
+    of this experiment writes them.
 
-    Those that are not are reported by `missing_paths`, all at once; those of an asset come with it.
+    Others are reported by `missing_paths`, all at once; those of an asset come with it.
     """
-    files = chain.from_iterable(imported_files(config.tokenizers[tokenizer]).values())
-    return [str(path) for path in files if path.exists() and not asset_of(str(path))]
+    files, made = chain.from_iterable(imported_files(config.tokenizers[tokenizer]).values()), trained_files(config)
+    return [str(path) for path in files if (path.exists() or str(path) in made) and not asset_of(str(path))]
+
+
+def trained_files(config: Config) -> set[str]:
+    """The weights files that this experiment itself makes."""
+    return {f"results/{config.experiment}/train_tokenizer/{name}.safetensors" for name in config.tokenizers}
 
 
 def asset_of(path: str) -> str | None:
@@ -78,10 +84,19 @@ def asset_records(config: Config, *keys: str) -> list[str]:
     return sorted(f"assets/{name}/asset.json" for name in names if name)
 
 
-def missing_paths(slices: list[str]) -> list[str]:
-    """The user's own paths that jobs need and that do not exist: `key: path`, each once."""
+def missing_paths(slices: list[str], made: Collection[str] = ()) -> list[str]:
+    """The user's own paths that jobs need, that do not exist and are not `made` by the run: `key: path`, each once.
+
+    Behind a tokenizer's weights file stands what makes it.
+    """
     wanted = {item for text in slices for item in paths_in(json.loads(text)).items()}
-    return sorted(f"{key}: {path}" for key, path in wanted if not asset_of(path) and not Path(path).exists())
+    absent = [item for item in wanted if not asset_of(item[1]) and item[1] not in made and not Path(item[1]).exists()]
+    return sorted(f"{key}: {path}{_origin(key, path)}" for key, path in absent)
+
+
+def _origin(key: str, path: str) -> str:
+    is_weights = key.startswith("tokenizers.") and key.endswith((".weights", ".start_from"))
+    return f" ({how_to_make(Path(path))})" if is_weights else ""
 
 
 def missing_text(missing: list[str]) -> str:

@@ -57,7 +57,7 @@ def language_model_keys(config: Config, run: str) -> list[str]:
 
 
 def trained_names(config: Config) -> list[str]:
-    """Tokenizers of the registry that are trained; the others' weights come from a published checkpoint."""
+    """Tokenizers of the registry that are trained; the others' weights come from a file."""
     return [name for name, entry in config.tokenizers.items() if not is_imported(entry)]
 
 

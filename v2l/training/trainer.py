@@ -28,7 +28,8 @@ class Adversary(NamedTuple):
 class Trainer:
     """Both networks with their Adam optimizers; `step` takes this rank's share of one batch.
 
-    Without adversarial loss there is no discriminator, without perceptual loss no LPIPS network.
+    Without adversarial loss there is no discriminator, without perceptual loss no LPIPS network. Unless it `matches`,
+    the codes are never matched, whatever the settings: they come from an earlier training.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class Trainer:
         perceptual: PerceptualLoss | None,
         steps: int,
         ranks: Ranks | None = None,
+        matches: bool = True,
     ):
-        self.config, self.steps, self.ranks = config, steps, ranks or Ranks()
+        self.config, self.steps, self.ranks, self.matches = config, steps, ranks or Ranks(), matches
         self.tokenizer, self.perceptual = tokenizer.train(), perceptual
         self.generator_optimizer = self._optimizer(self._generator_groups())
         self.average: AveragedModel | None = None
@@ -87,7 +89,7 @@ class Trainer:
 
     def is_matched(self, step: int) -> bool:
         """Whether the codebook is matched to the encoder's outputs before `step`."""
-        if self.config.projector_init != "match-moments":
+        if not self.matches or self.config.projector_init != "match-moments":
             return False
         return step % self.config.match_every == 0 and step <= self.config.match_until * self.steps
 

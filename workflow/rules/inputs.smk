@@ -4,8 +4,20 @@
 def import_codebook(wildcards):
     """This experiment's codebook, for an imported tokenizer whose words are not published with it."""
     entry = CONFIG.tokenizers[wildcards.tokenizer]
-    needs = entry.method == "v2l" and not entry.codebooks
+    needs = has_checkpoint(entry) and entry.method == "v2l" and not entry.codebooks
     return [f"{RESULTS}/filter_vocabulary/codebook.safetensors"] if needs else []
+
+
+def import_embedding(wildcards):
+    """This experiment's vocabulary embedding, from which a training's weights file gets what it need not hold."""
+    needs = not has_checkpoint(CONFIG.tokenizers[wildcards.tokenizer])
+    return [f"{RESULTS}/embed_vocabulary/embedding.safetensors"] if needs else []
+
+
+def import_code(wildcards):
+    """The code that imports a tokenizer."""
+    published = has_checkpoint(CONFIG.tokenizers[wildcards.tokenizer])
+    return code_of("models/imports" if published else "models/own_weights")(wildcards)
 
 
 def task_files(wildcards):

@@ -32,14 +32,16 @@ rule all:
 
 
 if {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
-    missing = required_files.missing_paths([CONFIG.model_dump_json()])
+    missing = required_files.missing_paths([CONFIG.model_dump_json()], required_files.trained_files(CONFIG))
     if missing:
         logger.warning(required_files.missing_text(missing))
 
 
 onstart:
     jobs = [job for job in workflow.dag.needrun_jobs() if "config" in job.params.keys()]
-    missing = required_files.missing_paths([job.params.config for job in jobs])
+    missing = required_files.missing_paths(
+        [job.params.config for job in jobs], required_files.trained_files(CONFIG)
+    )
     if missing:
         raise WorkflowError(required_files.missing_text(missing))
 

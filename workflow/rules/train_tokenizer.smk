@@ -17,6 +17,7 @@ rule train_tokenizer:
         features=f"{RESULTS}/embed_images/{CONFIG.train_tokenizer.dataset}.safetensors",
         codebook=rules.filter_vocabulary.output.codebook,
         vocabulary=rules.expand_vocabulary.output.vocabulary,
+        start_from=lambda w: required_files.own_files(CONFIG, w.tokenizer),
         # Neither an edit of the code nor another list of modules may cost a retraining: Snakemake compares the list of
         # inputs too, so it is this one file. After a change that matters, use `-R train_tokenizer`.
         code=ancient("v2l/train_tokenizer.py"),
@@ -50,7 +51,9 @@ rule train_tokenizer:
     shell:
         launched(
             stage_command(
-                "train_tokenizer", ["manifest", "features", "codebook", "vocabulary"], ["weights", "words", "metrics"]
+                "train_tokenizer",
+                ["manifest", "features", "codebook", "vocabulary", "start_from"],
+                ["weights", "words", "metrics"],
             ),
             Request.model_fields,
         )
@@ -63,7 +66,8 @@ rule train_tokenizer_import:
         files=lambda w: required_files.own_files(CONFIG, w.tokenizer),
         codebook=import_codebook,
         vocabulary=rules.expand_vocabulary.output.vocabulary,
-        code=code_of("models/imports"),
+        embedding=import_embedding,
+        code=import_code,
     output:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
         words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
@@ -87,4 +91,4 @@ rule train_tokenizer_import:
     message:
         "train_tokenizer: importing {wildcards.tokenizer}"
     shell:
-        stage_command("train_tokenizer", ["codebook", "vocabulary"], ["weights", "words", "metrics"])
+        stage_command("train_tokenizer", ["codebook", "embedding", "vocabulary"], ["weights", "words", "metrics"])
