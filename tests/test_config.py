@@ -16,7 +16,7 @@ from v2l.configuration.dataset_entries import DATASET_KINDS, FolderDataset
 from v2l.configuration.defaults_document import defaults_text, description
 from v2l.configuration.documents import DEFAULTS, SCHEMA, schema_text
 from v2l.configuration.entry import Entry
-from v2l.configuration.experiment import EXTENSIBLE, load_experiment, validate
+from v2l.configuration.experiment import EXTENSIBLE, experiment_values, load_experiment, validate
 from v2l.configuration.extensions import check_added, load_extensions
 from v2l.configuration.known_metrics import metric
 from v2l.configuration.measures import MEASURES
@@ -94,7 +94,7 @@ def test_defaults_file_holds_the_values_of_the_classes():
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_defaults_file_changes_no_experiment(name):
-    experiment = yaml.safe_load(Path(f"config/experiments/{name}.yaml").read_text()) | {"experiment": name}
+    experiment = experiment_values(name, Path("config/experiments")) | {"experiment": name}
     data = merge(yaml.safe_load(DEFAULTS.read_text()), experiment)
     assert validate(data, "the test") == load_experiment({"experiment": name})
 

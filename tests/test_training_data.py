@@ -99,7 +99,9 @@ def test_half_of_the_images_are_flipped_by_seed_epoch_and_image(tmp_path):
     plain = [images.plain(place % IMAGES) for place in range(20 * IMAGES)]
     is_flipped = [not torch.equal(*pair) for pair in zip(seen, plain, strict=True)]
     assert 0.35 < np.mean(is_flipped) < 0.65
-    assert all(torch.equal(found.flip(2), image) for found, image, is_ in zip(seen, plain, is_flipped, strict=True) if is_)
+    assert all(
+        torch.equal(found.flip(2), image) for found, image, is_ in zip(seen, plain, is_flipped, strict=True) if is_
+    )
     assert all(torch.equal(images[place][0], seen[place]) for place in (3, 3 * IMAGES + 1))
 
 

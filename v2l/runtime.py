@@ -15,6 +15,14 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def convolution_format() -> torch.memory_format:
+    """How networks of convolutions and GroupNorm lie in memory: channels last on CPUs, several times faster there.
+
+    Not on GPUs: PyTorch's GroupNorm works with channels first there and would turn every activation round twice.
+    """
+    return torch.channels_last if device().type == "cpu" else torch.contiguous_format
+
+
 def rng(seed: int, *keys: str | int) -> np.random.Generator:
     """Random numbers that depend on `seed` and `keys` alone (an image id, a purpose), never on order or host."""
     return np.random.default_rng([seed, *(zlib.crc32(str(key).encode()) for key in keys)])

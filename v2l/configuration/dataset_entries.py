@@ -43,7 +43,7 @@ class FolderDataset(DrawnDataset):
 
 
 class EmojiDataset(DrawnDataset):
-    """Pictures of emoji, one each (skin tones in split `further` alone); the classes are the subgroups that Unicode sorts them in."""
+    """Pictures of emoji, in the subgroups that Unicode sorts them in; skin tones stand in split `further` alone."""
 
     implementation: ClassVar[str] = "v2l.data.emoji:EmojiLayout"
 

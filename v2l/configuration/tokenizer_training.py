@@ -31,7 +31,8 @@ class Network(Entry):
         True, description="Add this attention's input to its output; without it space passes only as attention weights."
     )
     cross_attention_init: Literal["zero", "random"] = Field(
-        "random", description="Its first output weights. zero: the decoder starts without global codes; random (released)."
+        "random",
+        description="Its first output weights. zero: the decoder starts without global codes.",
     )
     learned_codebook_size: int = Field(16384, ge=2, description="Codes of the vqgan variant.")
     learned_codebook_channels: int = Field(256, ge=1, description="Width of the vqgan variant's codes.")
@@ -40,7 +41,7 @@ class Network(Entry):
 
 
 class Loss(Entry):
-    """Weights of the training loss, and how its gradient passes the quantizer. Paper and released code disagree: docs/deviations.md."""
+    """Weights of the training loss, and how its gradient passes the quantizer (docs/deviations.md)."""
 
     pixel: float = Field(1.0, ge=0, description="Weight of the distance of pixels in [-1, 1].")
     pixel_norm: Literal["l1", "l2"] = Field("l1", description="l1: mean absolute error; l2: mean square.")
@@ -153,9 +154,7 @@ class TrainTokenizer(Entry):
     match_until: float = Field(
         0.5, ge=0, le=1, description="Share of the steps until which it is matched again; 0: before the first alone."
     )
-    projector_learning_rate: float = Field(
-        1.0, ge=0, description="Of the projector (vqgan: the codes), in multiples of `learning_rate`."
-    )
+    projector_learning_rate: float = Field(0.01, ge=0, description="Of the projector, in multiples of `learning_rate`.")
     discriminator_learning_rate: float = Field(
         1.0, gt=0, description="Of the discriminator, in multiples of `learning_rate`."
     )

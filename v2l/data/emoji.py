@@ -36,7 +36,7 @@ class EmojiGroups(BaseModel):
 
 
 class EmojiLayout(DrawnLayout[EmojiDataset]):
-    """A class key is a subgroup, a caption an emoji's name. Skin tones, copies of one form, stand in `further` alone."""
+    """A class key is a subgroup, a caption an emoji's name. Skin tones, copies of one form, are `further` alone."""
 
     def list_images(self) -> list[Listed]:
         """One image for each emoji that has a picture.

@@ -90,8 +90,8 @@ class ProjectedCodebook(ConvolutionalTokenizer):
         weight_DD, bias_D = matching_map(self.tok_embeddings.weight, gather(self.vectors(image_BCHW).flatten(0, 1)))
         self.codebook_projection.weight.copy_(weight_DD)
         self.codebook_projection.bias.copy_(bias_D)
-        return self.codebook_parameters
+        return self.projector_parameters
 
     @property
-    def codebook_parameters(self) -> list[nn.Parameter]:
+    def projector_parameters(self) -> list[nn.Parameter]:
         return list(self.codebook_projection.parameters())

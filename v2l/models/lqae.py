@@ -71,7 +71,9 @@ class LQAETokenizer(VisionTokenizer):
         losses = {"quantizer": 2 * quantizers.quantizer_loss(vector_BLD, code_BLD, loss.codebook, loss.commitment)}
         is_masked_BL = batch.noise_BL < self.entry.mask_share
         mask_D = self.language_model.embedding_VD[self.language_model.mask_id]
-        seen_BLD = torch.where(is_masked_BL[..., None], mask_D, quantizers.estimated(vector_BLD, code_BLD, loss.estimator))
+        seen_BLD = torch.where(
+            is_masked_BL[..., None], mask_D, quantizers.estimated(vector_BLD, code_BLD, loss.estimator)
+        )
         predict = self.language_model.has_head and loss.masked_lm > 0
         hidden_BLD, logits_BLV = self.language_model(seen_BLD, ids_BL, predict)
         if predict:

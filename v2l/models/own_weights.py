@@ -32,7 +32,7 @@ SIMILAR = 0.999  # least cosine of the same text's embedding on two machines
 REMEDY = "name a file of this network, or set the network as it was trained (docs/import.md)"
 # Keys of a network and of an entry that decide nothing once it is trained, that tensors show, and a path.
 NOT_COMPARED = {
-    *("discriminator_layers", "discriminator_channels"),
+    *("discriminator_layers", "discriminator_channels", "cross_attention_init"),
     *("learned_codebook_size", "learned_codebook_channels", "language_model"),
     *("mask_share", "semantic_layers", "similarity_temperature", "distance_temperature"),
 }

@@ -136,8 +136,8 @@ class VisionTokenizer(nn.Module, ABC):
         return []
 
     @property
-    def codebook_parameters(self) -> list[nn.Parameter]:
-        """What decides where the local codes lie, of the trained parameters: a projector, the codes, or nothing."""
+    def projector_parameters(self) -> list[nn.Parameter]:
+        """What moves the frozen local codes as a whole, of the trained parameters; nothing without projector."""
         return []
 
     @property

@@ -12,6 +12,7 @@ from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
 from v2l.models import quantizers
 from v2l.models.convolutional import ConvolutionalTokenizer
 from v2l.models.vision_tokenizer import Batch, Codes, TrainingPass
+from v2l.runtime import convolution_format
 
 
 class LearnedCodebook(nn.Module):
@@ -31,7 +32,7 @@ class VQGANTokenizer(ConvolutionalTokenizer):
     def __init__(self, name: str, network: Network):
         super().__init__(name, "vqgan", network, network.learned_codebook_channels)
         self.quantize = LearnedCodebook(network.learned_codebook_size, network.learned_codebook_channels)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=convolution_format())
 
     @classmethod
     def create(cls, name: str, entry: VQGANEntry, settings: TrainTokenizer, codebook: dict[str, Tensor]) -> Self:
@@ -70,10 +71,6 @@ class VQGANTokenizer(ConvolutionalTokenizer):
         table = self.quantize.embedding.weight
         weight_DD, bias_D = quantizers.matching_map(table, gather(self.vectors(image_BCHW).flatten(0, 1)))
         table.copy_(F.linear(table, weight_DD, bias_D))
-        return self.codebook_parameters
-
-    @property
-    def codebook_parameters(self) -> list[nn.Parameter]:
         return list(self.quantize.embedding.parameters())
 
     @property

@@ -177,11 +177,11 @@ class Trainer:
                 yield part, len(part.image_BCHW) / images
 
     def _generator_groups(self) -> list[dict[str, Any]]:
-        codebook = self.tokenizer.codebook_parameters
-        held = {id(parameter) for parameter in codebook}
+        projector = self.tokenizer.projector_parameters
+        held = {id(parameter) for parameter in projector}
         others = [value for value in self.tokenizer.parameters() if value.requires_grad and id(value) not in held]
         groups: list[dict[str, Any]] = [{"params": others}]
-        return groups + [{"params": codebook, "multiple": self.config.projector_learning_rate}] * bool(codebook)
+        return groups + [{"params": projector, "multiple": self.config.projector_learning_rate}] * bool(projector)
 
     def _optimizer(self, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
         config = self.config

@@ -98,6 +98,6 @@ def _tensor(image: Image.Image) -> Tensor:
 
 
 def loader(images: TrainingImages, order: BatchOrder) -> DataLoader:
-    """Batches (uint8 image_BCHW, indices_B) in `order`; images that must be decoded or cropped come from worker processes."""
+    """Batches (uint8 image_BCHW, indices_B) in `order`; worker processes decode or crop what must be."""
     workers = 0 if images.tensors else len(os.sched_getaffinity(0))
     return DataLoader(images, batch_sampler=order, num_workers=workers, pin_memory=torch.cuda.is_available())
