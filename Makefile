@@ -4,13 +4,15 @@ BIN := .venv/bin
 # Tests run in one process for each core, with one thread each, whole runs first.
 WORKERS := -n logical --maxprocesses 4 --no-loadscope-reorder
 SIDE_BY_SIDE := OMP_NUM_THREADS=1
+DEMO_TOKENIZERS := v2l v2l-local v2l-subword vqgan lqae spae
 .DEFAULT_GOAL := help
-.PHONY: help setup assets demo test test-slurm lint format lock
+.PHONY: help setup assets demo demo-training test test-slurm lint format lock
 
 help:
 	@echo "make demo    environment, demo assets, then every table and figure of the demo"
 	@echo "make test    environment, demo assets, then the test suite"
 	@echo "make test-slurm  the tests that need a cluster, on a SLURM of four nodes on this machine (Debian; needs root)"
+	@echo "make demo-training  the demo's tokenizers anew from nothing, into weights/demo/ (minutes on a GPU, many hours on two cores)"
 	@echo "make setup   the environment in .venv alone"
 	@echo "make lint    style of Python and rule files, and types; make format applies it"
 	@echo "make lock    requirements.lock and environment.yml anew from requirements.in"
@@ -36,6 +38,11 @@ demo: assets
 	@half=$$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )); \
 		$(BIN)/snakemake all_tables all_figures --config experiment=demo \
 		--set-threads train_tokenizer=$$half extract_tokens=$$half finetune_llm=$$half evaluate_llm=$$half
+
+# Minutes on a GPU, many hours on two cores; started again, it goes on from its checkpoints.
+demo-training: assets
+	$(BIN)/snakemake $(DEMO_TOKENIZERS:%=results/demo-training/train_tokenizer/%.safetensors) --config experiment=demo-training
+	$(BIN)/python -m tools.demo_weights
 
 test: assets
 	@$(BIN)/snakemake assets/foolbox/asset.json --config experiment=demo --quiet all
