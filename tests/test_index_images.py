@@ -209,7 +209,13 @@ def emoji(folder: Path, **fields) -> dict:
         {"label": "dog", "hexcode": "1F415", "group": 3, "subgroup": 34},
         {"label": "black cat", "hexcode": "1F408-200D-2B1B", "group": 3, "subgroup": 34},
         {"label": "bat", "hexcode": "1F987", "group": 3, "subgroup": 34},
-        {"label": "wolf", "hexcode": "1F43A", "group": 3, "subgroup": 34, "skins": [{"hexcode": "1F43A-1F3FB"}]},
+        {
+            "label": "wolf",
+            "hexcode": "1F43A",
+            "group": 3,
+            "subgroup": 34,
+            "skins": [{"label": "pale wolf", "hexcode": "1F43A-1F3FB"}],
+        },
         {"label": "frowning face", "hexcode": "2639-FE0F", "group": 0, "subgroup": 0},
         {"label": "smiling face", "hexcode": "263A", "group": 0, "subgroup": 0},
         {"label": "grinning face", "hexcode": "1F600", "group": 0, "subgroup": 0},
@@ -245,6 +251,23 @@ def test_emoji_are_left_out_by_group_and_by_subgroup(tmp_path):
         index(tmp_path, emoji(tmp_path, exclude=["animal-mamal"]))
     with pytest.raises(UserError, match=r"no class has datasets\.pictures\.min_images = 4"):
         index(tmp_path, emoji(tmp_path, min_images=4))
+
+
+def test_further_emoji_stand_in_a_split_of_their_own_with_their_skin_tones(tmp_path):
+    names = ["animal-mammal", "people-body"]
+    manifest = index(tmp_path, emoji(tmp_path, further=names, min_images=2, train_share=0.5))
+    is_further = manifest.split == "further"
+    assert sorted(manifest.image_id[is_further]) == [
+        "1f408-200d-2b1b.webp", "1f415.webp", "1f43a-1f3fb.webp", "1f43a.webp", "270b.webp",
+    ]  # fmt: skip
+    without = index(tmp_path, emoji(tmp_path, exclude=names, min_images=2, train_share=0.5))
+    splits = dict(zip(manifest.image_id[~is_further], manifest.split[~is_further], strict=True))
+    assert splits == dict(zip(without.image_id, without.split, strict=True)) and set(splits.values()) == {
+        "train",
+        "val",
+    }
+    with pytest.raises(UserError, match=r"`further` .* names 'animal-mamal'.*did you mean `animal-mammal`"):
+        index(tmp_path, emoji(tmp_path, further=["animal-mamal"]))
 
 
 def test_damaged_lists_of_emoji_are_named(tmp_path):
