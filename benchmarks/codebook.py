@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from v2l.configuration.config import Config
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig, project
 from v2l.configuration.tokenizer_training import TrainTokenizer
@@ -55,13 +56,18 @@ CHANGES: dict[str, tuple[str, dict]] = {
 }
 
 
+def changed(config: Config, name: str, change: dict, steps: int, batch: int, precision: str) -> TrainTokenizer:
+    """The settings of tokenizer `name` in so many steps, with `change`; the GAN starts at half of them."""
+    section = variant_settings(config.train_tokenizer, config.tokenizers[name]).model_dump()
+    start = {"discriminator_start": steps // 2}
+    shared = {"max_steps": steps, "global_batch_size": batch, "precision": precision, "loss": start, "log_every": 10}
+    return TrainTokenizer.model_validate(merge(merge(section, shared), change))
+
+
 def train_changed(name: str, change: dict, steps: int, batch: int, precision: str) -> tuple[VisionTokenizer, dict]:
     """The tokenizer `name` of the experiment, trained with `change`, and the last line of its metrics."""
     config = load_experiment({"experiment": EXPERIMENT})
-    start = {"discriminator_start": steps // 2, "perceptual": 0.4}
-    shared = {"max_steps": steps, "global_batch_size": batch, "precision": precision, "loss": start, "log_every": 10}
-    section = variant_settings(config.train_tokenizer, config.tokenizers[name]).model_dump()
-    section = TrainTokenizer.model_validate(merge(merge(section, shared), change))
+    section = changed(config, name, change, steps, batch, precision)
     inputs = {
         "manifest": RESULTS / "index_images/emoji.parquet",
         "features": RESULTS / "embed_images/emoji.safetensors",
