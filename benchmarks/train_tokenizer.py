@@ -26,7 +26,7 @@ from v2l.models.vision_tokenizer import Batch
 from v2l.training.trainer import Trainer
 
 GLOBAL_CODES, LOCAL_CODES, WIDTH = 11_908, 32_000, 768
-FIRST = 20_000  # a step after the discriminator's start, and after the last match of the projector
+FIRST = 20_000  # a step after the discriminator's start; the projector is matched before the first step alone
 
 
 def networks(config: TrainTokenizer, image_BCHW: Tensor) -> tuple[V2LTokenizer, Discriminator]:
@@ -43,7 +43,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3, help="timed steps of each, in turn, after one that is not")
     arguments = parser.parse_args()
-    config = TrainTokenizer(dataset="none", loss=Loss(perceptual_weights="none"), global_batch_size=arguments.batch)
+    config = TrainTokenizer(
+        dataset="none", loss=Loss(perceptual_weights="none"), global_batch_size=arguments.batch, match_until=0
+    )
     torch.manual_seed(1)
     image_BCHW = torch.rand(arguments.batch, 3, 128, 128) * 2 - 1
     clip_image_BCHW = torch.randn(arguments.batch, 3, 224, 224)

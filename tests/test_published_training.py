@@ -26,7 +26,8 @@ def pair(vgg):  # noqa: F811
     """
 
     def make(**changes):
-        config = TrainTokenizer.model_validate(SECTION | {"projector_init": "normal", "learning_rate": 5e-5} | changes)
+        released = {"projector_init": "normal", "projector_learning_rate": 1.0, "learning_rate": 5e-5}
+        config = TrainTokenizer.model_validate(SECTION | released | changes)
         torch.manual_seed(0)
         codebooks = torch.randn(30, WIDTH), F.normalize(torch.randn(20, WIDTH))
         tokenizer = V2LTokenizer("toy", "v2l", config.network, 3, *codebooks)

@@ -46,11 +46,11 @@ def files(tmp_path_factory):
     return names
 
 
-def reconstruct(files, path, source, tokenizer="v2l", predictions=None, training_split="train", **overrides):
+def reconstruct(files, path, source, tokenizer="v2l", predictions=None, training_splits="train", **overrides):
     config = stage_config(
         "reconstruct_images",
         [*KEYS, "samples.restoration"],
-        {"tokenizer": tokenizer, "source": source, "training_split": training_split},
+        {"tokenizer": tokenizer, "source": source, "training_splits": training_splits},
         **overrides,
     )
     inputs = {"manifest": files["manifest"], "train_manifest": files["manifest"], "weights": files["weights.v2l"]}
@@ -241,8 +241,8 @@ def test_mean_image(files, tmp_path):
 
 
 def test_mean_image_without_training_images(files, tmp_path):
-    with pytest.raises(UserError, match=r"train_tokenizer.split` is 'all'.*\['train', 'val'\]"):
-        reconstruct(files, tmp_path / "m.parquet", "reconstruction.mean-image", "pixels", training_split="all")
+    with pytest.raises(UserError, match=r"train_tokenizer.splits` is .'all'..*\['train', 'val'\]"):
+        reconstruct(files, tmp_path / "m.parquet", "reconstruction.mean-image", "pixels", training_splits="all")
 
 
 def test_corrupted_input(files, tmp_path):

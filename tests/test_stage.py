@@ -77,8 +77,11 @@ def test_code_of_a_job_is_as_fine_as_what_it_uses(stage, wildcards, within, with
 
 
 def test_a_trained_variant_gets_its_own_settings_and_no_second_spelling_of_them():
-    data = json.loads(training_slicer(CONFIG, "train_tokenizer", "tokenizers.{tokenizer}")(Wildcards(tokenizer="lqae")))
-    assert data["train_tokenizer"]["loss"]["pixel_norm"] == "l2" and "train_tokenizer" not in data["tokenizers"]["lqae"]
+    data = json.loads(
+        training_slicer(CONFIG, "train_tokenizer", "tokenizers.{tokenizer}")(Wildcards(tokenizer="v2l-continued"))
+    )
+    assert data["train_tokenizer"]["max_steps"] == 40 and CONFIG.train_tokenizer.max_steps is None
+    assert "train_tokenizer" not in data["tokenizers"]["v2l-continued"]
 
 
 def test_command_quotes_every_value():

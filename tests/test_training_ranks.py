@@ -29,6 +29,7 @@ CHANGES = {
     "log_every": 1,
     "match_every": 4,
     "match_until": 0.2,
+    "projector_learning_rate": 1.0,
     "loss": {"discriminator_start": 5},
     "checkpoint_every": 100,
 }
