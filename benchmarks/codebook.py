@@ -10,22 +10,16 @@ import json
 import tempfile
 from pathlib import Path
 
-import torch
-
+from benchmarks.held_out import HeldOut
 from v2l.configuration.config import Config
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig, project
 from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.configuration.variants import merge, variant_settings
-from v2l.data.image_loading import load_features
-from v2l.data.manifest import Manifest
 from v2l.io.job_files import Inputs
-from v2l.metrics.image_quality import LPIPS, PSNR
 from v2l.models.vision_tokenizer import VisionTokenizer
-from v2l.runtime import device
 from v2l.train_tokenizer import trained
 from v2l.training.ranks import Ranks
-from v2l.training.training_images import TrainingImages
 
 EXPERIMENT = "demo-training"
 RESULTS = Path("results") / EXPERIMENT
@@ -83,33 +77,6 @@ def train_changed(name: str, change: dict, steps: int, batch: int, precision: st
     return tokenizer.eval(), json.loads(log.lines[-1])
 
 
-@torch.no_grad()
-def held_out(tokenizer: VisionTokenizer) -> dict[str, float]:
-    """PSNR and LPIPS of split `val`, and what shuffling the global codes among its pictures costs in dB."""
-    config, target = load_experiment({"experiment": EXPERIMENT}), device()
-    manifest = Manifest.read(RESULTS / "index_images/emoji.parquet")
-    rows = manifest.split_rows("val", "val")
-    images = TrainingImages(manifest, rows, tokenizer.geometry)
-    original_BCHW = torch.stack(images.tensors).to(target) / 255
-    feature_BD = load_features(RESULTS / "embed_images/emoji.safetensors", manifest)[rows].float().to(target)
-    local_BL, global_BK = tokenizer.encode(original_BCHW * 2 - 1, feature_BD)
-    lpips, psnr = LPIPS(config.score_predictions, target), PSNR(config.score_predictions, target)
-
-    def image_of(ids_BK: torch.Tensor | None) -> torch.Tensor:
-        return (tokenizer.decode(local_BL, ids_BK) / 2 + 0.5).clamp(0, 1)
-
-    found = {
-        name: float(metric(image_of(global_BK), original_BCHW).mean())
-        for name, metric in (("psnr", psnr), ("lpips", lpips))
-    }
-    if tokenizer.needs_features and global_BK is not None:
-        shuffled = [
-            float(psnr(image_of(global_BK.roll(shift, 0)), original_BCHW).mean()) for shift in (11, 37, 61, 80, 101)
-        ]
-        found["shuffled"] = found["psnr"] - sum(shuffled) / len(shuffled)
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("changes", nargs="*", choices=[[], *CHANGES], default=[], metavar="CHANGE")
@@ -120,8 +87,8 @@ def main() -> None:
     print("| changed | codes in the last lines | perplexity | PSNR | LPIPS | shuffled |\n|---|---|---|---|---|---|")
     for name in arguments.changes or CHANGES:
         tokenizer, line = train_changed(*CHANGES[name], arguments.steps, arguments.batch, arguments.precision)
-        found = held_out(tokenizer)
-        scores = f"{found['psnr']:.2f} | {found['lpips']:.3f} | {found.get('shuffled', float('nan')):.3f}"
+        found, costs = HeldOut(load_experiment({"experiment": EXPERIMENT}), tokenizer.geometry).scores(tokenizer)
+        scores = f"{found['psnr'].mean():.2f} | {found['lpips'].mean():.3f} | {costs.get('psnr', float('nan')):.3f}"
         print(f"| {name} | {line['codes_used']} | {line['codes_perplexity']:.0f} | {scores} |", flush=True)
 
 
