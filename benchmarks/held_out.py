@@ -43,7 +43,7 @@ class HeldOut:
 
     @torch.no_grad()
     def scores(self, tokenizer: VisionTokenizer) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Each measure of every picture; and by how much it is worse with shuffled global codes, if there are any."""
+        """Each measure of every picture; and its mean less that with shuffled global codes, where there are some."""
         local_BL, global_BK = tokenizer.encode(self.original_BCHW * 2 - 1, self.feature_BD)
 
         def measured(ids_BK: Tensor | None) -> dict[str, Tensor]:
@@ -76,7 +76,9 @@ def main() -> None:
         tokenizer = load_tokenizer(Path(f"results/{config.experiment}/train_tokenizer/{name}.safetensors"), device())
         found[name], costs = HeldOut(config, tokenizer.geometry).scores(tokenizer)
         means = {measure: round(float(values.mean()), 4) for measure, values in found[name].items()}
-        print(name, means, "shuffled global codes cost", {key: round(cost, 4) for key, cost in costs.items()} or "-")
+        print(
+            name, means, "less with shuffled global codes:", {key: round(cost, 4) for key, cost in costs.items()} or "-"
+        )
     for measure in ("psnr", "lpips"):
         mean, low, high = interval(found["v2l"][measure] - found["v2l-local"][measure])
         print(f"v2l less v2l-local, {measure}: {mean:.4f} [{low:.4f}, {high:.4f}]")
