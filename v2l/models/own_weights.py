@@ -56,8 +56,9 @@ def import_weights(name: str, entry: TokenizerEntry, settings: TrainTokenizer, i
     tokenizer = kind.create(name, entry, settings, codebook)
     require_settings(file, tokenizer, entry, {"global_tokens": tokenizer.global_tokens})
     _load(tokenizer, file, said.get("encoder"), ())
-    words = CodeWords.of_texts(_words(file, tokenizer), vocabulary) if kind.chosen_parts else None
-    if words is None:
+    if kind.chosen_parts:
+        words = CodeWords.of_texts(_words(file, tokenizer), vocabulary)
+    else:
         words = kind.words(entry, codebook, vocabulary)
     logging.info("%s: imported %d tensors from %s", name, len(file.tensors), file.path)
     line = file.line() | {"tensors": len(file.tensors)}
