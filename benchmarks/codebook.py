@@ -16,6 +16,7 @@ from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig, project
 from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.configuration.variants import merge, variant_settings
+from v2l.data.geometry import network_geometry
 from v2l.io.job_files import Inputs
 from v2l.models.vision_tokenizer import VisionTokenizer
 from v2l.train_tokenizer import trained
@@ -58,13 +59,11 @@ def changed(config: Config, name: str, change: dict, steps: int, batch: int, pre
     return TrainTokenizer.model_validate(merge(merge(section, shared), change))
 
 
-def train_changed(name: str, change: dict, steps: int, batch: int, precision: str) -> tuple[VisionTokenizer, dict]:
-    """The tokenizer `name` of the experiment, trained with `change`, and the last line of its metrics."""
-    config = load_experiment({"experiment": EXPERIMENT})
-    section = changed(config, name, change, steps, batch, precision)
+def train_changed(config: Config, name: str, section: TrainTokenizer) -> tuple[VisionTokenizer, dict]:
+    """The tokenizer `name` of the experiment, trained as `section` says, and the last line of its metrics."""
     inputs = {
-        "manifest": RESULTS / "index_images/emoji.parquet",
-        "features": RESULTS / "embed_images/emoji.safetensors",
+        "manifest": RESULTS / f"index_images/{section.dataset}.parquet",
+        "features": RESULTS / f"embed_images/{section.dataset}.safetensors",
         "codebook": RESULTS / "filter_vocabulary/codebook.safetensors",
         "vocabulary": RESULTS / "expand_vocabulary/vocabulary.parquet",
     }
@@ -84,10 +83,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     arguments = parser.parse_args()
+    config = load_experiment({"experiment": EXPERIMENT})
+    pictures = HeldOut(config, network_geometry(config.train_tokenizer.network))
     print("| changed | codes in the last lines | perplexity | PSNR | LPIPS | shuffled |\n|---|---|---|---|---|---|")
     for name in arguments.changes or CHANGES:
-        tokenizer, line = train_changed(*CHANGES[name], arguments.steps, arguments.batch, arguments.precision)
-        found, costs = HeldOut(load_experiment({"experiment": EXPERIMENT}), tokenizer.geometry).scores(tokenizer)
+        method, change = CHANGES[name]
+        section = changed(config, method, change, arguments.steps, arguments.batch, arguments.precision)
+        tokenizer, line = train_changed(config, method, section)
+        found, costs = pictures.scores(tokenizer)
         scores = f"{found['psnr'].mean():.2f} | {found['lpips'].mean():.3f} | {costs.get('psnr', float('nan')):.3f}"
         print(f"| {name} | {line['codes_used']} | {line['codes_perplexity']:.0f} | {scores} |", flush=True)
 

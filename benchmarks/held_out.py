@@ -16,10 +16,11 @@ from v2l.configuration.experiment import load_experiment
 from v2l.data.geometry import Geometry
 from v2l.data.image_loading import load_features
 from v2l.data.manifest import Manifest
+from v2l.metrics.bootstrap import mean_interval
 from v2l.metrics.image_quality import LPIPS, PSNR
 from v2l.models.tokenizer_file import load_tokenizer
 from v2l.models.vision_tokenizer import VisionTokenizer
-from v2l.runtime import device
+from v2l.runtime import device, rng
 from v2l.training.training_images import TrainingImages
 
 SHIFTS = (11, 37, 61, 80, 101)  # each shuffle gives every picture the codes of the one so many places before it
@@ -59,14 +60,6 @@ class HeldOut:
         return found, costs
 
 
-def interval(difference_N: Tensor) -> tuple[float, float, float]:
-    """Mean of paired differences and its 95 % bootstrap interval over pictures."""
-    values, rng = difference_N.cpu().numpy(), np.random.default_rng(0)
-    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(DRAWS)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(values.mean()), float(low), float(high)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", nargs="?", default="demo")
@@ -80,8 +73,9 @@ def main() -> None:
             name, means, "less with shuffled global codes:", {key: round(cost, 4) for key, cost in costs.items()} or "-"
         )
     for measure in ("psnr", "lpips"):
-        mean, low, high = interval(found["v2l"][measure] - found["v2l-local"][measure])
-        print(f"v2l less v2l-local, {measure}: {mean:.4f} [{low:.4f}, {high:.4f}]")
+        values = (found["v2l"][measure] - found["v2l-local"][measure]).cpu().numpy()
+        low, high, _ = mean_interval(values, DRAWS, rng(config.seed, "held-out difference", measure))
+        print(f"v2l less v2l-local, {measure}: {values.mean():.4f} [{low:.4f}, {high:.4f}]")
 
 
 if __name__ == "__main__":
