@@ -4,7 +4,6 @@ BIN := .venv/bin
 # Tests run in one process for each core, with one thread each, whole runs first.
 WORKERS := -n logical --maxprocesses 4 --no-loadscope-reorder
 SIDE_BY_SIDE := OMP_NUM_THREADS=1
-DEMO_TOKENIZERS := v2l v2l-local v2l-subword vqgan lqae spae
 .DEFAULT_GOAL := help
 .PHONY: help setup assets demo demo-training test test-slurm lint format lock
 
@@ -41,7 +40,7 @@ demo: assets
 
 # Minutes on a GPU, many hours on two cores; started again, it goes on from its checkpoints.
 demo-training: assets
-	$(BIN)/snakemake $(DEMO_TOKENIZERS:%=results/demo-training/train_tokenizer/%.safetensors) --config experiment=demo-training
+	$(BIN)/snakemake all_tables --until train_tokenizer --config experiment=demo-training
 	$(BIN)/python -m tools.demo_weights
 
 test: assets
