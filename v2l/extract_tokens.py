@@ -26,6 +26,7 @@ from v2l.models.vision_tokenizer import Codes, VisionTokenizer
 from v2l.pipeline.record import provenance
 from v2l.pipeline.shards import sharded_tables
 from v2l.pipeline.stage import run_stage
+from v2l.precision import computed_in
 from v2l.runtime import device
 from v2l.tasks.image_corruption import corrupted
 
@@ -122,7 +123,8 @@ class Extractor:
             feature_BD = self.encoder.encode_images(images, self.manifest.fit).to(device())
         elif self.tokenizer.needs_features:
             feature_BD = self.feature_ND[rows].to(device())
-        return self.tokenizer.encode(to_tensor(images).to(device()), feature_BD)
+        with computed_in(self.settings.precision):
+            return self.tokenizer.encode(to_tensor(images).to(device()), feature_BD)
 
 
 if __name__ == "__main__":

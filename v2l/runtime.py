@@ -1,17 +1,13 @@
-"""Device, precision and random numbers: the same for every stage."""
+"""Device, memory format and random numbers: the same for every stage."""
 
 import zlib
 
 import numpy as np
 import torch
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
 
 def device() -> torch.device:
-    """The GPU if there is one, else the CPU. TF32 stays off: nearest codes are decided in full float32."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    """The GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from v2l.configuration.baselines import BASELINES
 from v2l.configuration.dataset_entries import SAMPLES, AnyDataset, Sample
-from v2l.configuration.entry import SELECTION, Entry, Template, UserFile
+from v2l.configuration.entry import SELECTION, Entry, Precision, Template, UserFile
 from v2l.configuration.evaluation import VQA, Captioning, Classification, Masked, Restoration
 from v2l.configuration.llm_finetuning import FinetuneLLM
 from v2l.configuration.metrics import IMAGE_METRICS
@@ -90,12 +90,14 @@ class ExtractTokens(Entry):
     """Token ids of the samples."""
 
     corruption: Corruption = Corruption()
+    precision: Precision = Field("float32", description="Of the tokenizer; codes are searched in float32, whichever.")
     batch_size: int = Field(64, ge=1, description="Images of a batch.")
 
 
 class ReconstructImages(Entry):
     """Decoding of token maps."""
 
+    precision: Precision = Field("float32", description="Of the tokenizer.")
     batch_size: int = Field(64, ge=1, description="Images of a batch.")
 
 

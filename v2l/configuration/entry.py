@@ -1,6 +1,6 @@
 """What every configuration class is made of."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,6 +29,7 @@ WATCHES = Mark("whether a run goes on, and nothing of its result: a checkpoint d
 
 UserFile = Annotated[str, USER_FILE]
 OptionalUserFile = Annotated[str | None, USER_FILE]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]  # of a network: v2l.precision.computed_in
 Template = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]  # a text with exactly one {}
 
 

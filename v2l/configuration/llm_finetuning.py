@@ -31,7 +31,7 @@ class FinetuneLLM(Entry):
     betas: tuple[float, float] = Field((0.9, 0.999), description="Of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
     max_gradient_norm: float = Field(1.0, gt=0, description="Gradients of a step are scaled down to this norm.")
-    precision: Literal["float32", "bfloat16"] = Field(
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "bfloat16", description="Of the frozen weights and activations; adapters and optimizer are float32."
     )
     held_out_images: int = Field(

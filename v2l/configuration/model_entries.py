@@ -1,13 +1,14 @@
 """Registry entries of language models and image-text encoders."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from v2l.configuration.entry import Entry, Template, UserFile
+from v2l.configuration.entry import Entry, Precision, Template, UserFile
 from v2l.configuration.registry import EntryOf, Registry
 
 KIND = Field(description="Which model it is; decides the other keys.")
+PRECISION: Any = Field("float32", description="Of both towers; features are float32, whichever.")
 
 
 class LLM(Entry):
@@ -16,8 +17,10 @@ class LLM(Entry):
     path: UserFile = Field(
         description="Hugging Face model folder (config.json, tokenizer, safetensors), or a .gguf file."
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float16", description="Precision of the forward pass. The paper does not say; the released code uses float16."
+    dtype: Precision = Field(
+        "float16",
+        description="Precision of weights and forward pass; tf32: float32 weights. The paper does not say; the released "
+        "code uses float16.",
     )
 
 
@@ -36,6 +39,7 @@ class OpenClipEncoder(Encoder):
 
     kind: Annotated[Literal["open_clip"], KIND]
     weights: UserFile = Field(description="Local checkpoint file (.pt, .bin or .safetensors).")
+    precision: Precision = PRECISION
     model: str = Field("ViT-L-14", description="open_clip architecture name, or the path of a model config .json.")
     quick_gelu: bool = Field(True, description="OpenAI's CLIP weights were trained with the QuickGELU activation.")
 
@@ -49,6 +53,7 @@ class ConseEncoder(Encoder):
     text: UserFile = Field(description="Hugging Face folder of a sentence encoder (mean pooling).")
     image: UserFile = Field(description="EfficientNet-Lite0 ImageNet weights (.pth).")
     class_names: UserFile = Field(description="JSON with the 1,000 ImageNet class names in label order.")
+    precision: Precision = PRECISION
     top_classes: int = Field(10, ge=1, le=1000, description="Likeliest classes that make the image embedding.")
     class_template: Template = Field("a photo of a {}", description="Sentence that embeds a class name.")
 

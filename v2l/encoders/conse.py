@@ -15,6 +15,7 @@ from transformers.utils import logging
 from v2l.configuration.model_entries import ConseEncoder
 from v2l.encoders.image_text_encoder import ImageTextEncoder, existing_path
 from v2l.errors import UserError
+from v2l.precision import computed_in
 
 NETWORK = "efficientnet-lite0"
 logging.disable_progress_bar()
@@ -27,7 +28,7 @@ class Conse(ImageTextEncoder):
     """
 
     def __init__(self, entry: ConseEncoder, device: torch.device):
-        self.device = device
+        self.device, self.precision = device, entry.precision
         self.image_size = EfficientNet.get_image_size(NETWORK)
         self.top_classes = entry.top_classes
         self.tokenizer, self.text_model = _load_text_model(existing_path(entry.text, "text"), device)
@@ -59,7 +60,9 @@ class Conse(ImageTextEncoder):
     def class_probabilities(self, pixels_NHWC: np.ndarray) -> Tensor:
         """float32 probabilities, N x 1000, of the ImageNet classes in uint8 RGB images of 224 x 224 px."""
         image_NCHW = torch.from_numpy(pixels_NHWC).to(self.device).permute(0, 3, 1, 2).float()
-        return self.classifier((image_NCHW - 127) / 128).softmax(dim=1)
+        with computed_in(self.precision):
+            logits_NC = self.classifier((image_NCHW - 127) / 128)
+        return logits_NC.float().softmax(dim=1)
 
     @torch.no_grad()
     def _sentences(self, texts: list[str]) -> Tensor:
@@ -68,7 +71,8 @@ class Conse(ImageTextEncoder):
         batch = self.tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt").to(
             self.device
         )
-        hidden_NTD = self.text_model(**batch).last_hidden_state
+        with computed_in(self.precision):
+            hidden_NTD = self.text_model(**batch).last_hidden_state.float()
         weight_NT1 = batch["attention_mask"][:, :, None].float()
         return normalize((hidden_NTD * weight_NT1).sum(dim=1) / weight_NT1.sum(dim=1), dim=1)
 

@@ -15,18 +15,20 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import normalize
 
 from v2l.configuration.model_entries import OpenClipEncoder
 from v2l.encoders.image_text_encoder import ImageTextEncoder, existing_path
 from v2l.errors import UserError
+from v2l.precision import computed_in
 
 
 class OpenClip(ImageTextEncoder):
-    """A CLIP model in float32 with its own pixel normalisation and the tokenizer that open_clip carries along."""
+    """A CLIP model with its own pixel normalisation and the tokenizer that open_clip carries along."""
 
     def __init__(self, entry: OpenClipEncoder, device: torch.device):
         name = _architecture(entry.model)
-        self.device = device
+        self.device, self.precision = device, entry.precision
         with _quietly():
             self.model = _load(name, entry, device).eval().requires_grad_(False)
             self.tokenizer = open_clip.get_tokenizer(name)
@@ -44,13 +46,17 @@ class OpenClip(ImageTextEncoder):
         of the work, because a causal mask keeps later positions out of the pooled one."""
         ids_NT = self.tokenizer(texts).to(self.device)
         if not _pools_causally(self.model):
-            return self.model.encode_text(ids_NT, normalize=True).float()
+            with computed_in(self.precision):
+                feature_ND = self.model.encode_text(ids_NT)
+            return normalize(feature_ND.float(), dim=1)
         length = int(ids_NT.argmax(dim=1).max()) + 1
         shortened = {
             "positional_embedding": self.model.positional_embedding[:length],
             "attn_mask": self.model.attn_mask[:length, :length],
         }
-        return functional_call(self.model, shortened, (None, ids_NT[:, :length]))[1].float()
+        with computed_in(self.precision):
+            feature_ND = functional_call(self.model, shortened, (None, ids_NT[:, :length]))[1]
+        return normalize(feature_ND.float(), dim=1)
 
     def token_counts(self, texts: list[str]) -> list[int]:
         return [len(self.tokenizer.encode(text)) for text in texts]
@@ -58,7 +64,9 @@ class OpenClip(ImageTextEncoder):
     @torch.no_grad()
     def encode_squares(self, pixels_NHWC: np.ndarray) -> Tensor:
         image_NCHW = torch.from_numpy(pixels_NHWC).to(self.device).permute(0, 3, 1, 2).float() / 255
-        return self.model.encode_image((image_NCHW - self.mean_C11) / self.std_C11, normalize=True).float()
+        with computed_in(self.precision):
+            feature_ND = self.model.encode_image((image_NCHW - self.mean_C11) / self.std_C11)
+        return normalize(feature_ND.float(), dim=1)
 
 
 def _pools_causally(model: nn.Module) -> bool:

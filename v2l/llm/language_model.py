@@ -18,10 +18,17 @@ from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_metadata
 from v2l.llm.vocabulary import Vocabulary
-from v2l.runtime import DTYPES
+from v2l.precision import backward_of, computed_in
 from v2l.runtime import device as default_device
 
 logging.disable_progress_bar()
+
+WEIGHTS = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 LAYOUT = {
     "config.json": ["config.json"],
@@ -58,7 +65,7 @@ def load_llm(
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=DTYPES[entry.dtype], output_loading_info=True, **options, **placed
+            folder, dtype=WEIGHTS[entry.dtype], output_loading_info=True, **options, **placed
         )
         model, info = loaded
         problem = f"lacks weights {', '.join(sorted(info['missing_keys'])[:3])}" if info["missing_keys"] else None
@@ -81,6 +88,7 @@ def load_llm(
     if adapter is not None:
         model = _with_adapter(model, adapter, key)
     model = model.eval().requires_grad_(False)
+    model.forward = computed_in(backward_of(entry.dtype))(model.forward)
     return (model if device_map else model.to(device)), tokenizer
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from v2l.configuration.model_entries import LLM
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2, "float16": 2}
 # Beside the weights: the cache of keys and values, activations, and GPUs that layers do not fill evenly.
 HEADROOM = 1.25
 

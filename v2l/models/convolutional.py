@@ -13,6 +13,7 @@ from v2l.models.decoder import ConvolutionalDecoder
 from v2l.models.encoder import ConvolutionalEncoder
 from v2l.models.quantizers import first_equal_rows, matching_map, nearest_codes
 from v2l.models.vision_tokenizer import VisionTokenizer
+from v2l.precision import computed_in
 
 # Keys of the frozen tables in the state, as in the authors' checkpoints.
 LOCAL_TABLE, GLOBAL_TABLE = "tok_embeddings.weight", "tok_embeddings_global.weight"
@@ -72,12 +73,12 @@ class ProjectedCodebook(ConvolutionalTokenizer):
 
     def codes(self, ids: Tensor) -> Tensor:
         """Projected vectors (..., D) of local ids (...)."""
-        with torch.autocast(ids.device.type, enabled=False):
+        with computed_in("float32"):
             return self.codebook_projection(self.tok_embeddings(ids))
 
     def nearest(self, vector_BLD: Tensor, codebook_VD: Tensor | None = None) -> Tensor:
         """Local ids_BL of vectors; of codes with the same embedding the lowest. `codebook_VD`: all codes projected."""
-        with torch.no_grad(), torch.autocast(vector_BLD.device.type, enabled=False):
+        with torch.no_grad(), computed_in("float32"):
             if codebook_VD is None:
                 codebook_VD = self.codebook_projection(self.tok_embeddings.weight)
             ids = nearest_codes(vector_BLD.flatten(0, 1), codebook_VD).view(vector_BLD.shape[:2])

@@ -24,6 +24,7 @@ from v2l.models import quantizers
 from v2l.models.masked_lm import FrozenMaskedLM, lm_words
 from v2l.models.vision_tokenizer import Batch, Codes, CodeWords, TrainingPass, VisionTokenizer
 from v2l.models.vit import ViTDecoder, ViTEncoder
+from v2l.precision import computed_in
 
 NO_HEAD = "language model without masked-LM head: weight 0 for its loss"
 
@@ -90,7 +91,7 @@ class LQAETokenizer(VisionTokenizer):
 
     def nearest(self, vector_BLD: Tensor) -> Tensor:
         """The words (ids_BL) whose embeddings have the nearest direction."""
-        with torch.no_grad(), torch.autocast(vector_BLD.device.type, enabled=False):
+        with torch.no_grad(), computed_in("float32"):
             direction_VD = F.normalize(self.language_model.embedding_VD, dim=1)
             ids = quantizers.nearest_codes(F.normalize(vector_BLD, dim=2).flatten(0, 1), direction_VD)
         return ids.view(vector_BLD.shape[:2])

@@ -1,17 +1,21 @@
 """Vector quantization: nearest codes, the straight-through estimator and the cure for codebook collapse.
 
-Shape suffixes: N vectors, V codes, D their width, K nearest codes. Everything here is float32, whatever the autocast.
+Shape suffixes: N vectors, V codes, D their width, K nearest codes. Searches and moments compute
+in float32 or more, whichever scope they stand in.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from v2l.precision import computed_in
+
 DISTANCES_AT_ONCE = 2**26  # 256 MB of float32
 REGULARISATION = 1e-4  # of the mean variance, added to the diagonal of covariances
 
 
 @torch.no_grad()
+@computed_in("float32")
 def nearest_codes(vector_ND: Tensor, codebook_VD: Tensor) -> Tensor:
     """Index of each vector's nearest code by squared Euclidean distance; the lower of equally near ones (int64, N).
 
@@ -29,6 +33,7 @@ def nearest_codes(vector_ND: Tensor, codebook_VD: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@computed_in("float32")
 def nearest_k_codes(vector_ND: Tensor, codebook_VD: Tensor, k: int) -> Tensor:
     """The `k` nearest codes of each vector by squared Euclidean distance, nearest first (int64, NK; released).
 
@@ -94,6 +99,7 @@ def quantizer_loss(vector_ND: Tensor, code_ND: Tensor, codebook: float, commitme
 
 
 @torch.no_grad()
+@computed_in("float32")
 def matching_map(code_VD: Tensor, vector_NE: Tensor) -> tuple[Tensor, Tensor]:
     """The affine map (weight_ED, bias_E) after which the codes have the vectors' mean and covariance.
 
@@ -108,6 +114,7 @@ def matching_map(code_VD: Tensor, vector_NE: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
+@computed_in("float32")
 def transport_map(code_VD: Tensor, vector_ND: Tensor) -> tuple[Tensor, Tensor]:
     """As `matching_map`, but of all such maps the one that moves the codes least (optimal transport of Gaussians).
 

@@ -18,6 +18,7 @@ from v2l.errors import UserError
 from v2l.models import quantizers
 from v2l.models.convolutional import ConvolutionalTokenizer, ProjectedCodebook
 from v2l.models.vision_tokenizer import Batch, Codes, CodeWords, TrainingPass
+from v2l.precision import computed_in
 from v2l.runtime import convolution_format
 
 
@@ -92,7 +93,7 @@ class SPAETokenizer(ProjectedCodebook):
 
     def forward(self, batch: Batch, loss: Loss) -> TrainingPass:
         vector_BLD = self.vectors(batch.image_BCHW)
-        with torch.autocast(vector_BLD.device.type, enabled=False):
+        with computed_in("float32"):
             codebook_VD = self.codebook_projection(self.tok_embeddings.weight)
             layers = self.quantize(vector_BLD, codebook_VD)
             weights = loss.codebook, loss.commitment
@@ -153,7 +154,7 @@ class SPAETokenizer(ProjectedCodebook):
     @torch.no_grad()
     def encode(self, image_BCHW: Tensor, feature_BD: Tensor | None = None) -> Codes:
         vector_BLD = self.vectors(image_BCHW)
-        with torch.autocast(vector_BLD.device.type, enabled=False):
+        with computed_in("float32"):
             codebook_VD = self.codebook_projection(self.tok_embeddings.weight)
             *upper, last = [layer.ids_BP for layer in self.quantize(vector_BLD, codebook_VD)]
         return Codes(last, torch.cat(upper, dim=1))

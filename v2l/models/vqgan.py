@@ -12,6 +12,7 @@ from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
 from v2l.models import quantizers
 from v2l.models.convolutional import ConvolutionalTokenizer
 from v2l.models.vision_tokenizer import Batch, Codes, TrainingPass
+from v2l.precision import computed_in
 from v2l.runtime import convolution_format
 
 
@@ -52,7 +53,7 @@ class VQGANTokenizer(ConvolutionalTokenizer):
 
     def nearest(self, vector_BLD: Tensor) -> Tensor:
         """Local ids_BL of vectors."""
-        with torch.autocast(vector_BLD.device.type, enabled=False):
+        with computed_in("float32"):
             ids = quantizers.nearest_codes(vector_BLD.flatten(0, 1), self.quantize.embedding.weight)
         return ids.view(vector_BLD.shape[:2])
 

@@ -16,6 +16,7 @@ from v2l.data.token_table import Tokens
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.models.tokenizer_file import load_tokenizer
+from v2l.precision import computed_in
 from v2l.runtime import device
 from v2l.tasks.image_corruption import mask_positions
 from v2l.tasks.token_maps import assemble, image_count, image_mask
@@ -51,7 +52,7 @@ def decoded_images(config: StageConfig, inputs: Inputs) -> Iterator[ImageRow]:
             if tokenizer.has_global and given.global_NK is not None:
                 global_BK = torch.from_numpy(given.global_NK[rows[batch]]).to(device())
             local_BL, visible_BL = (torch.from_numpy(part[batch]).to(device()) for part in (local_NL, visible_NL))
-            with torch.inference_mode():
+            with torch.inference_mode(), computed_in(config.reconstruct_images.precision):
                 image_BCHW = tokenizer.decode(local_BL, global_BK, visible_BL)
             for row, pixels_HWC in zip(rows[batch], to_uint8(image_BCHW), strict=True):
                 png = encode_png(pixels_HWC)

@@ -14,6 +14,7 @@ from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight, discriminator_hinge, generator_hinge
 from v2l.models.vision_tokenizer import Batch, VisionTokenizer
+from v2l.precision import backward_of, computed_in
 from v2l.training.ranks import Ranks, share_statistics
 from v2l.training.schedule import learning_rate, set_learning_rate
 
@@ -69,6 +70,10 @@ class Trainer:
 
         `step` counts from 0. Returns the losses of this step over all ranks and this rank's local ids_BL.
         """
+        with computed_in(backward_of(self.config.precision)):
+            return self._step(step, batch)
+
+    def _step(self, step: int, batch: Batch) -> tuple[dict[str, float], Tensor]:
         rate = learning_rate(self.config, step, self.steps)
         set_learning_rate(self.generator_optimizer, rate)
         if self.adversary:
@@ -79,7 +84,7 @@ class Trainer:
         reconstruction_BCHW, ids_BL, losses = self._step_generator(batch, adversary)
         if adversary:
             if self.config.discriminator_step == "rerun":
-                with torch.no_grad(), self._autocast():
+                with torch.no_grad(), computed_in(self.config.precision):
                     reconstruction_BCHW = self.tokenizer(batch, self.config.loss).image_BCHW
             losses["discriminator"] = self._step_discriminator(adversary, batch.image_BCHW, reconstruction_BCHW)
         if self.average:
@@ -100,7 +105,7 @@ class Trainer:
 
     def match_moments(self, image_BCHW: Tensor) -> None:
         """Match the codebook to the encoder's outputs and forget Adam's averages of what was replaced."""
-        with self._autocast():
+        with computed_in(self.config.precision):
             replaced = self.tokenizer.match_moments(image_BCHW, self.ranks.gather)
         for parameter in replaced:
             self.generator_optimizer.state.pop(parameter, None)
@@ -117,7 +122,7 @@ class Trainer:
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Forward and backward of a micro-batch: (reconstruction_BCHW, ids_BL, its `share` of each loss)."""
         weights = self.config.loss
-        with self._autocast():
+        with computed_in(self.config.precision):
             output_BCHW, own, ids_BL = self.generator(batch, weights)
         # The losses on the image are differentiated up to the image once; the adaptive weight needs only one more
         # convolution from there, and the network's backward pass runs once, with the weighted sum.
@@ -126,12 +131,12 @@ class Trainer:
         pixel = difference.abs().mean() if weights.pixel_norm == "l1" else difference.square().mean()
         losses, content = {"pixel": pixel} | own, weights.pixel * pixel
         if self.perceptual:
-            with self._autocast():
+            with computed_in(self.config.precision):
                 losses["perceptual"] = self.perceptual(reconstruction_BCHW, batch.image_BCHW)
             content = content + weights.perceptual * losses["perceptual"]
         (gradient_BCHW,) = torch.autograd.grad(content, reconstruction_BCHW)
         if adversary:
-            with self._autocast():
+            with computed_in(self.config.precision):
                 adversarial = generator_hinge(adversary.network(reconstruction_BCHW).float())
             (adversarial_BCHW,) = torch.autograd.grad(adversarial, reconstruction_BCHW)
             weight = self._adaptive_weight(output_BCHW, gradient_BCHW, adversarial_BCHW)
@@ -156,7 +161,7 @@ class Trainer:
         total = torch.zeros((), device=image_BCHW.device)
         size = self.config.micro_batch_size or len(image_BCHW)
         for image, fake in zip(image_BCHW.split(size), reconstruction_BCHW.split(size), strict=True):
-            with self._autocast():
+            with computed_in(self.config.precision):
                 logits = adversary.network(image), adversary.network(fake)
             loss = len(image) / len(image_BCHW) * discriminator_hinge(*(part.float() for part in logits))
             loss.backward()
@@ -193,10 +198,6 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=True,
         )
-
-    def _autocast(self) -> torch.autocast:
-        kind = next(self.tokenizer.parameters()).device.type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
     def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         parts: dict[str, nn.Module | torch.optim.Optimizer] = {
