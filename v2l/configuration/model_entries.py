@@ -19,8 +19,8 @@ class LLM(Entry):
     )
     dtype: Precision = Field(
         "float16",
-        description="Precision of weights and forward pass; tf32: float32 weights. The paper does not say; the released "
-        "code uses float16.",
+        description="Precision of weights and forward pass; tf32: float32 weights. The paper does not say; "
+        "the released code uses float16.",
     )
 
 
