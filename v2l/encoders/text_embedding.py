@@ -31,12 +31,9 @@ def embed_texts(
 
     def means(batches: list[list[str]]) -> Iterator[pa.Table]:
         with tqdm(total=len(templates) * sum(map(len, batches)), unit="text", disable=None) as progress:
-            for batch in batches:
-                sum_BD = torch.zeros(len(batch), encoder.dimension)
-                for template in templates:
-                    sum_BD += encoder.encode_text([template(text) for text in batch]).cpu()
-                    progress.update(len(batch))
-                yield pa.table({"mean": vectors(sum_BD / len(templates))})
+            for mean_BD in one_ahead(encoder.mean_over_templates(templates, batch) for batch in batches):
+                yield pa.table({"mean": vectors(mean_BD.cpu())})
+                progress.update(len(templates) * len(mean_BD))
 
     mean_UD = torch.tensor(matrix(pa.concat_tables(share(batches, means))["mean"]))
     row_of = {text: row for row, text in enumerate(distinct)}
