@@ -1,14 +1,26 @@
 """Device, memory format and random numbers: the same for every stage."""
 
 import zlib
+from functools import cache
 
 import numpy as np
 import torch
 
+from v2l.gpu_support import require_code
+
 
 def device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU if there is one, else the CPU. Raises UserError for a GPU that the installed torch has no code for."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    _check_card()
+    return torch.device("cuda")
+
+
+@cache
+def _check_card() -> None:
+    if torch.version.cuda:
+        require_code(torch.cuda.get_arch_list(), torch.cuda.get_device_name(), torch.cuda.get_device_capability())
 
 
 def convolution_format() -> torch.memory_format:
