@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
@@ -95,6 +96,20 @@ def features(config: Config, images: int) -> None:
         print(f"| {config.encoder} | {precision} | {cosine_N.mean():.6f} | {cosine_N.min():.6f} | {same} |", flush=True)
 
 
+def paper_encoder(images: int) -> None:
+    """CLIP ViT-L/14 with random weights: rounding alone, no picture is like another to it."""
+    torch.manual_seed(0)
+    settings = open_clip.get_model_config("ViT-L-14")
+    model = open_clip.CLIP(settings["embed_dim"], settings["vision_cfg"], settings["text_cfg"], quick_gelu=True)
+    model.eval().requires_grad_(False).to(device())
+    image_BCHW = torch.randn(images, 3, 224, 224, device=device())
+    wanted_BD = model.encode_image(image_BCHW)
+    for precision in OTHERS:
+        with torch.no_grad(), imitated(precision), computed_in(precision):
+            cosine_B = cosine_similarity(model.encode_image(image_BCHW).double(), wanted_BD.double())
+        print(f"| ViT-L/14, random | {precision} | {cosine_B.mean():.6f} | {cosine_B.min():.6f} | - |", flush=True)
+
+
 def training(steps: int, batch: int) -> None:
     print(f"\n| first {steps} steps | precision | {' | '.join(LOSSES)} |\n|---|---|{'---|' * len(LOSSES)}")
     config = load_experiment({"experiment": "demo-training"})
@@ -121,6 +136,7 @@ def main() -> None:
     config = load_experiment({"experiment": "demo"})
     tokenizers(config)
     features(config, arguments.images)
+    paper_encoder(16)
     training(arguments.steps, arguments.batch)
 
 
