@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from v2l.configuration.entry import SELECTION, WATCHES, Entry, NeededWith, UserFile
+from v2l.configuration.entry import SELECTION, WATCHES, Entry, NeededWith, TrainedPrecision, UserFile
 
 
 class Network(Entry):
@@ -133,7 +133,7 @@ class TrainTokenizer(Entry):
     betas: tuple[float, float] = Field((0.5, 0.9), description="Of Adam.")
     epsilon: float = Field(1e-7, gt=0, description="Of Adam.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled (AdamW).")
-    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+    precision: TrainedPrecision = Field(
         "float32",
         description="Of the networks; codes are searched and losses computed in float32, whichever. No float16: small "
         "gradients would be zero in it.",

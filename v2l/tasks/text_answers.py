@@ -15,9 +15,7 @@ from v2l.data.token_table import Tokens, read_words
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.llm.batches import split_blocks
-from v2l.llm.engine import generate
 from v2l.llm.journal import Journal
-from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import answer_of, join_words, text_prompt
 from v2l.runtime import rng
 from v2l.tasks.evaluation_task import EvaluationTask
@@ -130,6 +128,9 @@ class TextAnswering(EvaluationTask[list[TextQuery]]):
         ]
 
     def _language_model(self, journal: Journal) -> TextPredictor:
+        from v2l.llm.engine import generate  # seconds to import, which the baselines need not pay
+        from v2l.llm.language_model import llm_of
+
         model, tokenizer, words = llm_of(self.config, self.inputs)
 
         def predict(queries: list[TextQuery]) -> list[dict[str, Any]]:
