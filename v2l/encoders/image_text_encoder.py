@@ -46,11 +46,6 @@ class ImageTextEncoder(ABC):
         """An RGB image of any size as uint8 pixels_HWC for `encode_squares`; `fit` as in `data.images.square_image`."""
         return np.array(square_image(image, self.image_size, fit))
 
-    def moved(self, pixels_NHWC: np.ndarray) -> Tensor:
-        """uint8 pixels on `device`; to a GPU from pinned memory, so that the copy waits for nothing."""
-        pixels = torch.from_numpy(pixels_NHWC)
-        return (pixels.pin_memory() if self.device.type == "cuda" else pixels).to(self.device, non_blocking=True)
-
     def encode_images(self, images: list[Image.Image], fit: str) -> Tensor:
         """Features of RGB images of any size, in one batch."""
         return self.encode_squares(np.stack([self.square(image, fit) for image in images]))

@@ -23,6 +23,7 @@ from v2l.encoders.image_text_encoder import ImageTextEncoder, existing_path
 from v2l.encoders.imagenet_templates import PromptTemplate
 from v2l.encoders.shared_beginnings import SharedBeginnings, pools_causally
 from v2l.errors import UserError
+from v2l.io.overlap import sent
 from v2l.precision import computed_in
 
 
@@ -102,7 +103,7 @@ class OpenClip(ImageTextEncoder):
 
     @torch.no_grad()
     def encode_squares(self, pixels_NHWC: np.ndarray) -> Tensor:
-        image_NCHW = self.moved(pixels_NHWC).permute(0, 3, 1, 2).float() / 255
+        image_NCHW = sent(torch.from_numpy(pixels_NHWC), self.device).permute(0, 3, 1, 2).float() / 255
         image_NCHW = (image_NCHW - self.mean_C11) / self.std_C11
         with computed_in(self._scope):
             feature_ND = self.model.encode_image(image_NCHW.half() if self._halved else image_NCHW)
