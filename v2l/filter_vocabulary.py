@@ -179,8 +179,8 @@ def best_copies(score_BK: Tensor, row_BKC: Tensor, top_k: int) -> Tensor:
         return row_BKC[:, :, 0]
     row_BR, order_BR = row_BKC.flatten(1).sort(dim=1)
     score_BR = score_BK[:, :, None].expand_as(row_BKC).flatten(1).gather(1, order_BR)
-    best_BK = score_BR.masked_fill(row_BR == ABSENT, -torch.inf).sort(dim=1, descending=True, stable=True).indices[:, :top_k]
-    return row_BR.gather(1, best_BK)
+    score_BR = score_BR.masked_fill(row_BR == ABSENT, -torch.inf)
+    return row_BR.gather(1, in_order(score_BR, top_k))
 
 
 def codebook_description(tensors: dict[str, Tensor]) -> dict:

@@ -73,8 +73,8 @@ class FilterVocabulary(Entry):
     batch_size: int | None = Field(
         None,
         ge=1,
-        description="Images of a batch. null: 1,024, fewer of vocabularies beyond 131,072 entries and where memory does "
-        "not suffice.",
+        description="Images of a batch. null: 1,024, fewer of vocabularies beyond 131,072 entries and where memory "
+        "does not suffice.",
     )
 
 

@@ -1,6 +1,7 @@
 """CLIP's tokenizer as open_clip has it, its pairs merged by a compiled library, and prompts as beginnings and tails."""
 
 import re
+from typing import Any
 from unicodedata import category
 
 import torch
@@ -33,7 +34,7 @@ class ClipTokenizer:
         )
 
     @staticmethod
-    def reads_as(tokenizer: object) -> bool:
+    def reads_as(tokenizer: Any) -> bool:
         """Whether `tokenizer` is CLIP's own: lower case, two special tokens, no random choice among a text's tokens."""
         return (
             type(tokenizer) is SimpleTokenizer
@@ -44,12 +45,13 @@ class ClipTokenizer:
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text."""
-        return self._encode_clean([self._clean(text) for text in texts])
+        return self._encode_cleaned(texts, [self._clean(text) for text in texts])
 
     def padded(self, texts: list[str]) -> Tensor:
         """int64 ids_NT with start and end, cut at the context's length as open_clip cuts them, padded with 0."""
         sequences = [[self.start, *ids, self.end] for ids in self.encode(texts)]
-        cut = [ids[: self.context_length - 1] + ids[-1:] if len(ids) > self.context_length else ids for ids in sequences]
+        last = self.context_length - 1
+        cut = [ids if len(ids) <= self.context_length else [*ids[:last], self.end] for ids in sequences]
         return pad_sequence([torch.tensor(ids) for ids in cut], batch_first=True)
 
     def ended(self, tails: list[list[int]]) -> tuple[Tensor, Tensor]:
@@ -64,8 +66,9 @@ class ClipTokenizer:
         Characters are repaired by what surrounds them: at most a letter and a space, which "a " stands for. None where
         the space is repaired, too.
         """
-        cleaned = [self._clean(f"a {text}") for text in texts]
-        ids = self._encode_clean(cleaned)
+        prompts = [f"a {text}" for text in texts]
+        cleaned = [self._clean(prompt) for prompt in prompts]
+        ids = self._encode_cleaned(prompts, cleaned)
         return [
             tail[1:] if clean == "a" or clean.startswith("a ") else None
             for clean, tail in zip(cleaned, ids, strict=True)
@@ -81,11 +84,11 @@ class ClipTokenizer:
             return " ".join(text.split()).lower()
         return self._reference.clean_fn(text)
 
-    def _encode_clean(self, texts: list[str]) -> list[list[int]]:
-        encodings = self._merging.encode_batch_fast(texts, add_special_tokens=False)
+    def _encode_cleaned(self, texts: list[str], cleaned: list[str]) -> list[list[int]]:
+        encodings = self._merging.encode_batch_fast(cleaned, add_special_tokens=False)
         return [
-            self._reference.encode(text) if _read_differently(text) else encoding.ids
-            for text, encoding in zip(texts, encodings, strict=True)
+            self._reference.encode(text) if _read_differently(clean) else encoding.ids
+            for text, clean, encoding in zip(texts, cleaned, encodings, strict=True)
         ]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import open_clip
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import normalize
 
@@ -30,8 +30,8 @@ from v2l.precision import computed_in
 class OpenClip(ImageTextEncoder):
     """A CLIP model with its own pixel normalisation and the tokenizer that open_clip carries along.
 
-    float16 is the released code's: weights and activations in half, layer norms in float32. bfloat16 is autocast, for its
-    sums over layers have too few bits.
+    float16 is the released code's: weights and activations in half, layer norms in float32. bfloat16 is autocast: its
+    few bits would not do for what the layers add up.
     """
 
     def __init__(self, entry: OpenClipEncoder, device: torch.device):
@@ -84,7 +84,10 @@ class OpenClip(ImageTextEncoder):
             if alike := sorted(set(range(len(texts))) - set(apart)):
                 mean_BD[alike] = self.mean_over_templates(templates, [texts[row] for row in alike])
             return mean_BD
-        padded = {ending: [tensor.to(self.device) for tensor in self._ids.ended(tail)] for ending, tail in tails.items()}
+        padded = {
+            ending: [tensor.to(self.device) for tensor in self._ids.ended([ids for ids in tail if ids is not None])]
+            for ending, tail in tails.items()
+        }
         sum_BD = torch.zeros(len(texts), self.dimension, device=self.device)
         for template in templates:
             if not self._ids.is_plain(template.beginning):

@@ -1,5 +1,8 @@
 """CLIP's text transformer on prompts that begin alike: the beginning is computed once, each text only behind it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import open_clip
 import torch
 from open_clip.transformer import ResidualAttentionBlock
@@ -9,7 +12,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 KeysAndValues = tuple[Tensor, Tensor]
 
 
-def pools_causally(model: nn.Module) -> bool:
+def pools_causally(model: Any) -> bool:
     """Whether the text feature is read at the end token (the largest id) behind a causal mask."""
     return isinstance(model, open_clip.CLIP) and model.text_pool_type == "argmax" and model.attn_mask is not None
 
@@ -22,7 +25,7 @@ class SharedBeginnings:
         self._known: dict[tuple[int, ...], list[KeysAndValues]] = {}
 
     @staticmethod
-    def fits(model: nn.Module) -> bool:
+    def fits(model: Any) -> bool:
         """Whether this is the architecture that is computed here."""
         return pools_causally(model) and all(
             type(block) is ResidualAttentionBlock for block in model.transformer.resblocks
@@ -58,7 +61,8 @@ class SharedBeginnings:
     ) -> tuple[Tensor, list[KeysAndValues]]:
         """The last block's output, at `end_B` alone if given (B x 1 x C), and each block's own keys and values."""
         blocks = self._model.transformer.resblocks
-        known, own = past or [None] * len(blocks), []
+        own: list[KeysAndValues] = []
+        known: Sequence[KeysAndValues | None] = past or [None] * len(blocks)
         for number, (block, before) in enumerate(zip(blocks, known, strict=True), start=1):
             hidden_BTC, kept = _attended(block, hidden_BTC, before, end_B if number == len(blocks) else None)
             own.append(kept)

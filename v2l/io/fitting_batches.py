@@ -3,15 +3,14 @@
 from __future__ import annotations  # torch takes two seconds to import
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from v2l.memory_errors import free_memory, is_out_of_memory, out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Items = TypeVar("Items", bound=Sequence)
 GIB = 2**30
 
 
@@ -23,8 +22,8 @@ class FittingBatches:
         self._what, self._items, self._setting, self._chosen = what, items, setting, chosen
         self._most: int | None = None
 
-    def __call__(self, compute: Callable[[Items], Tensor], items: Items) -> Tensor:
-        """`compute(items)`, in parts where memory asks for it. UserError where no smaller batch is left to try."""
+    def __call__(self, compute: Callable[[Any], Tensor], items: Any) -> Tensor:
+        """`compute(items)` of a sequence, in parts where memory asks for it; UserError where no smaller one is left."""
         import torch
 
         parts, start = [], 0
