@@ -140,6 +140,20 @@ def test_shared_beginnings_give_the_features_of_whole_prompts(encoder):
     assert (found[0] - found[2]).abs().max() > 1e-5
 
 
+def test_texts_that_cleaning_joins_to_the_beginning_are_encoded_whole(encoder, monkeypatch):
+    clip, _ = encoder
+    templates, texts = prompt_templates(["a photo of {}", "a {}!"]), ["cat", "dog", "rabbit"]
+    expected = clip.mean_over_templates(templates, texts)
+    tails = ClipTokenizer.tails
+
+    def second_apart(self, texts):
+        return [None if text.startswith("dog") else tail for text, tail in zip(texts, tails(self, texts), strict=True)]
+
+    monkeypatch.setattr(ClipTokenizer, "tails", second_apart)
+    assert (clip.mean_over_templates(templates, texts) - expected).abs().max() < 1e-6
+    assert (clip.mean_over_templates(templates, ["dog"]) - expected[1:2]).abs().max() < 1e-6
+
+
 def test_a_beginning_is_computed_once(encoder, monkeypatch):
     clip, shared = encoder
     if not shared:
