@@ -60,7 +60,9 @@ class EmbedVocabulary(Entry):
 class EmbedImages(Entry):
     """Image features, computed once for every stage that needs them."""
 
-    batch_size: int = Field(256, ge=1, description="Images of a batch.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Images of a batch. null: 256, fewer where memory does not suffice."
+    )
 
 
 class FilterVocabulary(Entry):

@@ -1,15 +1,13 @@
 """Batches that fit into memory: a size of the stage's own choice is halved where it does not, the user's is named."""
 
-from __future__ import annotations  # torch takes two seconds to import
-
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from v2l.memory_errors import free_memory, is_out_of_memory, out_of_memory
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 GIB = 2**30
 
@@ -24,8 +22,6 @@ class FittingBatches:
 
     def __call__(self, compute: Callable[[Any], Tensor], items: Any) -> Tensor:
         """`compute(items)` of a sequence, in parts where memory asks for it; UserError where no smaller one is left."""
-        import torch
-
         parts, start = [], 0
         while start < len(items):
             part = items[start : start + (self._most or len(items))]
