@@ -1,4 +1,4 @@
-"""Device, memory format and random numbers: the same for every stage."""
+"""Device and random numbers: the same for every stage."""
 
 import zlib
 
@@ -9,14 +9,6 @@ import torch
 def device() -> torch.device:
     """The GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def convolution_format() -> torch.memory_format:
-    """How networks of convolutions and GroupNorm lie in memory: channels last on CPUs, several times faster there.
-
-    Not on GPUs: PyTorch's GroupNorm works with channels first there and would turn every activation round twice.
-    """
-    return torch.channels_last if device().type == "cpu" else torch.contiguous_format
 
 
 def rng(seed: int, *keys: str | int) -> np.random.Generator:
