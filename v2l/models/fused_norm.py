@@ -31,9 +31,14 @@ class ActivatedGroupNorm(nn.GroupNorm):
 
 
 @torch.compiler.assume_constant_result
-@cache
 def has_kernels() -> bool:
-    """Whether the kernels run here, found by running them once: Triton may lack a C compiler, or code for the card."""
+    """Whether GPUs have kernels for it here; said once in the log if not."""
+    return _kernels_run()
+
+
+@cache
+def _kernels_run() -> bool:
+    """Found by running them: Triton may be missing, a C compiler that it needs, or code for the card."""
     try:
         from v2l.models.norm_kernels import group_norm, group_norm_backward
 
@@ -41,6 +46,7 @@ def has_kernels() -> bool:
         y_BCHW, *moments_BG = group_norm(x_BCHW, one_C, one_C, 1, 1e-6, True)
         group_norm_backward(y_BCHW, x_BCHW, one_C, one_C, *moments_BG, True)
     except Exception as error:
-        logging.warning("GroupNorm without fused kernels, several times slower: %s", str(error).splitlines()[:1])
+        reason = str(error).partition("\n")[0]
+        logging.warning("GroupNorm without fused kernels, so that a training takes several times longer: %s", reason)
         return False
     return True
