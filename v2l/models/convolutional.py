@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from v2l.configuration.tokenizer_training import Network
 from v2l.data.geometry import network_geometry
-from v2l.models.blocks import codes_as_map
+from v2l.models.blocks import ResidualBlock, codes_as_map
 from v2l.models.decoder import ConvolutionalDecoder
 from v2l.models.encoder import ConvolutionalEncoder
 from v2l.models.quantizers import first_equal_rows, matching_map, nearest_codes
@@ -49,7 +49,7 @@ class ConvolutionalTokenizer(VisionTokenizer):
 
     @property
     def compiled_parts(self) -> list[nn.Module]:
-        return [self.encoder, self.decoder.mid, *self.decoder.up]
+        return [part for part in self.modules() if isinstance(part, ResidualBlock)]
 
 
 class ProjectedCodebook(ConvolutionalTokenizer):
