@@ -29,7 +29,7 @@ LAST = torch.channels_last
 @compiled
 def test_kernels_in_the_interpreter():
     """Triton decides when it is imported whether it interprets, so these run in a process of their own."""
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", __file__]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-o", "addopts=", "-p", "no:cacheprovider", __file__]
     found = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout[-4000:]
     assert " passed" in found.stdout
@@ -65,7 +65,7 @@ def errors(shape, groups: int, swish: bool, mean: float = 0.0, dtype=torch.float
 @pytest.mark.parametrize(
     "shape, groups",
     # a chunk or several, the last one short; groups of 1, 2, 3 and 4 channels; one group; channels of no power of two
-    [((2, 4, 5, 7), 2), ((1, 48, 8, 8), 16), ((2, 12, 9, 9), 4), ((1, 32, 4, 4), 32), ((1, 24, 20, 15), 1)],
+    [((2, 4, 5, 7), 2), ((1, 48, 8, 8), 16), ((2, 12, 9, 9), 4), ((1, 16, 4, 4), 16), ((1, 24, 20, 15), 1)],
 )
 def test_kernels_agree_with_float64(shape, groups, swish, monkeypatch):
     monkeypatch.setattr(norm_kernels, "TILE", 512)  # several a chunk
