@@ -1,4 +1,4 @@
-"""Device, memory format and random numbers: the same for every stage."""
+"""Device and random numbers: the same for every stage."""
 
 import zlib
 from functools import cache
@@ -21,14 +21,6 @@ def device() -> torch.device:
 def _check_card() -> None:
     if torch.version.cuda:
         require_code(torch.cuda.get_arch_list(), torch.cuda.get_device_name(), torch.cuda.get_device_capability())
-
-
-def convolution_format() -> torch.memory_format:
-    """How networks of convolutions and GroupNorm lie in memory: channels last on CPUs, several times faster there.
-
-    Not on GPUs: PyTorch's GroupNorm works with channels first there and would turn every activation round twice.
-    """
-    return torch.channels_last if device().type == "cpu" else torch.contiguous_format
 
 
 def rng(seed: int, *keys: str | int) -> np.random.Generator:
