@@ -16,8 +16,10 @@ def can_pad(model: transformers.PreTrainedModel, longest: int) -> bool:
     config = model.config.get_text_config(decoder=True)
     kinds = {type(layer) for layer in transformers.DynamicCache(config=config).layers}
     rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") == "longrope" and longest > rope.get("original_max_position_embeddings", longest):
-        return False
+    for part in (rope, *rope.values()):  # of the layers' kinds, if each has its own
+        is_long = isinstance(part, dict) and part.get("rope_type") == "longrope"
+        if is_long and longest > part["original_max_position_embeddings"]:
+            return False
     return kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
 
 
