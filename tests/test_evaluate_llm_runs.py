@@ -28,6 +28,7 @@ from v2l.llm.greedy_decoding import GreedyDecoder
 from v2l.llm.journal import Journal
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import RestorationPrompt
+from v2l.llm.token_budget import MOST_TOKENS
 from v2l.metrics.accuracy import measure_accuracy
 from v2l.pipeline.record import provenance, run_key
 from v2l.runtime import rng
@@ -211,6 +212,32 @@ def test_100_predictions_do_not_depend_on_the_batch_size(inputs, tmp_path):  # n
 
     expected = rows(1)
     assert len(expected) == 224 and rows(5) == expected and rows(32) == expected
+
+
+@pytest.mark.parametrize("task", ["classification", "restoration"])
+def test_the_memory_of_the_machine_changes_no_byte_and_repeats_no_prompt(inputs, tmp_path, monkeypatch, task):  # noqa: F811
+    free = {"batch_size": None}
+    config = job(inputs, task, tmp_path / "work", classification=SMALL | free, restoration=free)
+    whole = bytes_of(inputs, tmp_path / "whole.parquet", config)
+    asked, victim, compute = [], None, GreedyDecoder.run
+
+    def run_batch(decoder, batch, meanwhile):
+        if len(asked) == victim:
+            raise Killed
+        asked.append(len(batch.indices))
+        return compute(decoder, batch, meanwhile)
+
+    monkeypatch.setattr(GreedyDecoder, "run", run_batch)
+    monkeypatch.setitem(MOST_TOKENS, "cpu", 1000)  # a few prompts
+    assert bytes_of(inputs, tmp_path / "small.parquet", config) == whole
+    prompts, victim = sum(asked), 2
+    asked.clear()
+    with pytest.raises(Killed):
+        bytes_of(inputs, tmp_path / "resumed.parquet", config)
+    victim = None
+    monkeypatch.setitem(MOST_TOKENS, "cpu", 4096)  # and on another machine
+    assert bytes_of(inputs, tmp_path / "resumed.parquet", config) == whole
+    assert sum(asked) == prompts
 
 
 class TestBatches:
