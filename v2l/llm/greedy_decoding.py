@@ -26,14 +26,15 @@ class PromptBatch(NamedTuple):
     limits: list[int]  # tokens that may follow
     choices: Choices | None
     padding: list[int]
+    width: int  # W: tokens of each row, padding included
     token_BT: torch.Tensor
     position_BT: torch.Tensor
     mask_BW: torch.Tensor | None
 
     @property
     def length(self) -> int:
-        """Tokens of a row at the end."""
-        return int(self.position_BT.shape[1]) + max(self.limits)
+        """Tokens of each row at the end."""
+        return self.width + max(self.limits)
 
 
 class GreedyDecoder:
@@ -68,6 +69,7 @@ class GreedyDecoder:
             limits,
             choices,
             padding,
+            width,
             to_device(token_BW[:, self._shared :], self._device),
             to_device(position_BW[:, self._shared :].clamp(min=0), self._device),
             to_device((position_BW >= 0).long(), self._device) if any(padding) else None,

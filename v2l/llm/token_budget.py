@@ -59,7 +59,7 @@ def bytes_needed(model: transformers.PreTrainedModel) -> tuple[int, int, int]:
     seen = torch.zeros(1, 1, dtype=torch.int64, device=input_device(model))
     model(seen, past_key_values=cache, use_cache=True, logits_to_keep=1)
     states = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
-    head = model.get_output_embeddings()
+    head = model.get_output_embeddings() or model.get_input_embeddings()
     tables = [head, *(module for module in model.modules() if isinstance(module, torch.nn.Embedding))]
     looked_up = {id(table.weight) for table in tables}
     widths = [max(weight.shape) for weight in model.parameters() if id(weight) not in looked_up]
