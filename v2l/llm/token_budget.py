@@ -61,13 +61,13 @@ def bytes_needed(model: transformers.PreTrainedModel) -> tuple[int, int, int]:
     states = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
     head = model.get_output_embeddings() or model.get_input_embeddings()
     tables = [head, *(module for module in model.modules() if isinstance(module, torch.nn.Embedding))]
-    looked_up = {id(table.weight) for table in tables}
+    looked_up = {id(table.get_parameter("weight")) for table in tables}
     widths = [max(weight.shape) for weight in model.parameters() if id(weight) not in looked_up]
     size = model.dtype.itemsize
     return (
         sum(state.numel() * state.element_size() for state in states if state is not None),
         ACTIVATIONS * max(widths) * size,
-        LOGITS * head.weight.shape[0] * size,
+        LOGITS * head.get_parameter("weight").shape[0] * size,
     )
 
 
