@@ -75,7 +75,10 @@ def measure(workload: Workload, model, arguments) -> None:
     prompts = [workload.prompts[index] for index in chosen]
     limits = [workload.limits[index] for index in chosen]
     options = {"stop_ids": workload.stop_ids, "allowed_ids": workload.allowed}
-    run = {f"engine, batch {size}": engine_of(model, prompts, limits, size, options) for size in arguments.batch_sizes}
+    run = {
+        f"engine, batch {size or 'by memory'}": engine_of(model, prompts, limits, size, options)
+        for size in (None, *arguments.batch_sizes)
+    }
     generate(model, prompts[:4], limits[:4], 4, **options)  # warm-up
     times: dict[str, np.ndarray] = {}
     answers: dict[str, list] = {}
@@ -95,7 +98,7 @@ def measure(workload: Workload, model, arguments) -> None:
     )
     for name, seconds in times.items():
         print(
-            f"  {name:<22} {len(prompts) / seconds[0]:6.2f} prompts/s wall, {len(prompts) / seconds[1]:6.2f} processor"
+            f"  {name:<24} {len(prompts) / seconds[0]:6.2f} prompts/s wall, {len(prompts) / seconds[1]:6.2f} processor"
         )
     for kind, place in (("wall clock", 0), ("processor time", 1)):
         engine, limit = (

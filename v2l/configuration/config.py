@@ -40,7 +40,9 @@ class ExpandVocabulary(Entry):
     prompt: str = Field("a photo of", min_length=1, description="Text whose greedy continuation expands a subword.")
     max_subwords: int | None = Field(None, ge=1, description="Only the first so many ordinary subwords; null: all.")
     reserved: bool = Field(False, description="Keep control tokens as subwords.")
-    batch_size: int = Field(256, ge=1, description="Subwords of a batch.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Most subwords of a batch; null: as many as the memory beside the weights holds."
+    )
 
 
 class EmbedVocabulary(Entry):
