@@ -24,6 +24,7 @@ STAGES = {
     "filter_vocabulary": "texts",
     "train_tokenizer": "training",
     "extract_tokens": "images",
+    "finetune_llm": "training",
     "evaluate_llm": "language_models",
     "reconstruct_images": "images",
     "score_predictions": "images",
@@ -117,24 +118,25 @@ def described(where: Any) -> dict[str, Any]:
 
 
 def growth(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Seconds and bytes an item of filter_vocabulary's search, for 1,000 and for 20,000 images."""
+    """Seconds and bytes of filter_vocabulary's search, for 1,000 and for 20,000 images."""
     import statistics
 
     import torch
 
-    from benchmarks.measuring import peak_beyond, timed
+    from benchmarks.measuring import peak_during, processor_seconds
     from benchmarks.sizes import sizes_of
     from benchmarks.texts import filter_case
 
     where, sizes = torch.device(arguments.device), sizes_of(arguments.device, arguments.quick)
-    cases = {images: filter_case(sizes, where, images, 1) for images in (1000, 20_000)}
-    found: dict[int, dict[str, Any]] = {}
-    for images, case in cases.items():
-        peak = peak_beyond(case.own, where)
-        found[images] = {"seconds": [], "peak_bytes": peak}
-    for _ in range(3):
+    few, many = 1000, 20_000
+    cases = {images: filter_case(sizes, where, images, 1) for images in (few, many)}
+    found: dict[int, dict[str, Any]] = {
+        images: {"seconds": [], "peak_bytes": peak_during(case.own, where)} for images, case in cases.items()
+    }
+    for number in range(2 * many // few):
         for images, case in cases.items():
-            found[images]["seconds"].append(timed(case.own, where) / images)
+            if number % (images // few) == 0:
+                found[images]["seconds"].append(processor_seconds(case.own, where) / images)
     for values in found.values():
         values["seconds_per_item"] = statistics.median(values["seconds"])
     return described(where) | {"growth": {"filter_vocabulary": found}}

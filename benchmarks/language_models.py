@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,28 +23,30 @@ from v2l.precision import backward_of, computed_in
 from v2l.runtime import rng
 from v2l.tasks.cells import ShownImages, cells_of
 from v2l.tasks.classification import prompt_of, questions
-from v2l.tasks.restoration import image_blocks
+from v2l.tasks.restoration import image_blocks, majority_predictor
 from v2l.tasks.restoration_sequences import RestorationSequence, TokenMaps
 
-CELL = Grid(ways=[5], tokens=[5], induction=[True], inner_shots=[5])  # prompts of about 430 tokens
+CELL = Grid(ways=[5], tokens=[5], induction=[True], inner_shots=[3])  # prompts of about 450 tokens
 CONTROL = 3  # ids that stand for no word
 SUBWORD_PROMPT = [1, 263, 15373, 310]  # as long as "a photo of" is
 STOP_SHARE = 4  # one id in so many ends an answer
 
 
-def random_llm(sizes: Sizes, where: torch.device) -> transformers.PreTrainedModel:
+def random_llm(sizes: Sizes, where: torch.device, precision: str) -> transformers.PreTrainedModel:
     """A LLaMA with random weights, made on the device in its own precision, that computes as a loaded one does."""
     torch.manual_seed(0)
     config = transformers.LlamaConfig(**sizes.llama)
     with torch.device(where):
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=DTYPES[sizes.llm_precision])
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=DTYPES[precision])
     model = model.eval().requires_grad_(False)
-    model.forward = computed_in(backward_of(sizes.llm_precision))(model.forward)
+    model.forward = computed_in(backward_of(precision))(model.forward)
     return model
 
 
 class Words:
     """In place of a tokenizer: a word, a mark or a line's end is one id, and every text begins with id 1."""
+
+    eos_token_id, unk_token_id = 2, 0
 
     def __init__(self, size: int):
         self.size = size
@@ -68,7 +70,7 @@ class Workload:
 
 def expand_vocabulary(sizes: Sizes, where: torch.device, folder: Path) -> Iterator[Case]:
     """Two greedy tokens for each subword; published: one at a time, every pass over the whole prompt."""
-    model, size = random_llm(sizes, where), ExpandVocabulary(llm="random").batch_size
+    model, size = random_llm(sizes, where, sizes.llm_precision), ExpandVocabulary(llm="random").batch_size
     vocabulary = sizes.llama["vocab_size"]
     prompt = [number % vocabulary for number in SUBWORD_PROMPT]
     subwords = rng(0, "benchmark subwords").permutation(np.arange(CONTROL, vocabulary))[: sizes.subwords.own].tolist()
@@ -95,13 +97,13 @@ def expand_vocabulary(sizes: Sizes, where: torch.device, folder: Path) -> Iterat
         published_items=sizes.subwords.published,
         flop=lambda: counted(lambda: continue_subwords(model, prompt, few, banned, len(few))) / len(few),
         agreement=equal_share,
-        sizes=_described(model, batch=size),
+        sizes=described_llm(model, batch=size),
     )
 
 
 def evaluate_llm(sizes: Sizes, where: torch.device, folder: Path) -> Iterator[Case]:
     """Prompts of restoration and of classification as one block asks them; published: one prompt at a time."""
-    model = random_llm(sizes, where)
+    model = random_llm(sizes, where, sizes.llm_precision)
     words = Words(sizes.llama["vocab_size"])
     for workload in (restorations(sizes, words), classifications(sizes, words)):
         yield _generation(workload, model, sizes, where)
@@ -143,14 +145,14 @@ def _generation(workload: Workload, model: transformers.PreTrainedModel, sizes: 
         items=len(prompts),
         published=published,
         published_items=min(sizes.prompts.published, len(prompts)),
-        flop=lambda: _owed(model, prompts, answers),
+        flop=lambda: owed(model, prompts, answers),
         agreement=equal_share,
-        sizes=_described(model, batch=workload.batch_size, prompt_tokens=float(np.mean(lengths))),
+        sizes=described_llm(model, batch=workload.batch_size, prompt_tokens=float(np.mean(lengths))),
     )
 
 
 def restorations(sizes: Sizes, words: Words) -> Workload:
-    """The first prompts of images with random codes, in every task; a code is the id of the same number."""
+    """The middle prompts of images with random codes, in every task; a code is the id of the same number."""
     section, numbers = Restoration(), rng(0, "benchmark restoration")
     names = [str(number) for number in range(64)]
     codes = words.size - CONTROL
@@ -165,7 +167,10 @@ def restorations(sizes: Sizes, words: Words) -> Workload:
     prompt, found = RestorationPrompt(words, section.instruction), []
     for task in section.tasks:
         for name in image_blocks(section, maps)[0]:
-            question = RestorationSequence(section, maps, task, name, 0).question()
+            sequence = RestorationSequence(section, maps, task, name, 0)
+            for _ in range(len(sequence.steps) // 2):
+                sequence.take(*majority_predictor([sequence.question()]))
+            question = sequence.question()
             shown = zip(question.example_SN + CONTROL, question.answer_SM + CONTROL, strict=True)
             examples = [(example.tolist(), answer.tolist()) for example, answer in shown]
             found.append(prompt.ids(examples, (question.query_N + CONTROL).tolist(), section.predicted_tokens))
@@ -183,16 +188,16 @@ def classifications(sizes: Sizes, words: Words) -> Workload:
         split=np.array(["test"] * count),
         class_name=np.array([f"class{number % classes}" for number in range(count)]),
         code_NK=numbers.integers(4000, size=(count, 21)),
-        text_V=[f"word{number}" for number in range(4000)],
+        text_V=[" ".join(f"{part}{number}" for part in "abc"[: 1 + number % 3]) for number in range(4000)],
     )
     section = Classification(grid=[CELL], episodes=sizes.prompts.own)
     blocks = questions(section, cells_of(section.grid), images, 0)
-    prompts = [words(prompt_of(question, images)).input_ids for block in blocks for question in block]
+    prompts = [words(prompt_of(question, images)).input_ids for question in blocks[0]]
     stops = set(numbers.permutation(words.size)[: words.size // STOP_SHARE].tolist())
     return Workload("classification", prompts, section.max_new_tokens, section.batch_size, stop_ids=stops)
 
 
-def _owed(model: transformers.PreTrainedModel, prompts: list[list[int]], answers: list[list[int]]) -> float:
+def owed(model: transformers.PreTrainedModel, prompts: list[list[int]], answers: list[list[int]]) -> float:
     """Operations for each prompt: its tokens and its answer's but one once, what all share once, no padding.
 
     A forward pass costs a second-degree polynomial of its tokens, known from three lengths, and each position's logits
@@ -208,7 +213,10 @@ def _owed(model: transformers.PreTrainedModel, prompts: list[list[int]], answers
     costs = [passed(length, 1) for length in lengths]
     head = passed(8, 2) - costs[0]
     square, line, rest = np.polyfit(lengths, [cost - head for cost in costs], 2)
-    body: Callable[[int], float] = lambda tokens: square * tokens**2 + line * tokens + rest  # noqa: E731
+
+    def body(tokens: int) -> float:
+        return square * tokens**2 + line * tokens + rest
+
     shared = 0
     while len(prompts) > 1 and all(len(row) > shared + 1 and row[shared] == prompts[0][shared] for row in prompts):
         shared += 1
@@ -226,5 +234,6 @@ def _spread(items: list, count: int) -> list:
     return [items[place] for place in np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]
 
 
-def _described(model: transformers.PreTrainedModel, **others: float | int | None) -> dict:
+def described_llm(model: transformers.PreTrainedModel, **others: float | int | None) -> dict:
+    """What a result says of the model."""
     return {"parameters": sum(part.numel() for part in model.parameters())} | others

@@ -124,6 +124,15 @@ def timed(function: Callable[[], Any], where: torch.device) -> float:
     return time.perf_counter() - started
 
 
+def processor_seconds(function: Callable[[], Any], where: torch.device) -> float:
+    """Seconds of `function` that other programs disturb less: this process's own on CPUs; on a GPU as `timed`."""
+    if where.type == "cuda":
+        return timed(function, where)
+    started = time.process_time()
+    function()
+    return time.process_time() - started
+
+
 def counted(function: Callable[[], Any]) -> float:
     """Floating-point operations of matrix products, convolutions and attention in `function`.
 
@@ -150,7 +159,7 @@ class _WholeFunction(nullcontext):
 def device_rates(where: torch.device, quick: bool = False) -> Rates:
     """The best of several sizes of square matrix products in each precision that the device computes in itself."""
     on_gpu = where.type == "cuda"
-    sides = [2048, 4096, 8192, 16384] if on_gpu else [512] if quick else [512, 1024, 2048]
+    sides = [2048, 4096, 8192, 16384] if on_gpu else [256] if quick else [512, 1024, 2048]
     products = {}
     for precision, dtype in DTYPES.items():
         if precision == "tf32" and not on_gpu:
@@ -201,19 +210,17 @@ def _wait(where: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def peak_beyond(function: Callable[[], Any], where: torch.device) -> int:
-    """Bytes that `function` needs beyond what is held before it; it runs once before that."""
-    function()
+def peak_during(function: Callable[[], Any], where: torch.device) -> int:
+    """Most bytes allocated on the GPU, or the largest resident set of this process, while `function` runs."""
     _reset_peak(where)
-    before = torch.cuda.memory_allocated() if where.type == "cuda" else _peak(where)
     function()
     _wait(where)
-    return _peak(where) - before
+    return _peak(where)
 
 
 def _reset_peak(where: torch.device) -> None:
-    gc.collect()
     if where.type == "cuda":
+        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     elif (marks := Path("/proc/self/clear_refs")).exists():
@@ -221,7 +228,6 @@ def _reset_peak(where: torch.device) -> None:
 
 
 def _peak(where: torch.device) -> int:
-    """Most bytes allocated on the GPU, or the largest resident set of this process."""
     if where.type == "cuda":
         return torch.cuda.max_memory_allocated()
     if (status := Path("/proc/self/status")).exists():

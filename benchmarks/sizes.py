@@ -24,6 +24,7 @@ LLAMA_TINY = LLAMA_SMALL | {
     "intermediate_size": 128,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
+    "vocab_size": 2000,
 }
 CLIP_TINY = {
     "embed_dim": 32,
@@ -55,10 +56,12 @@ class Sizes:
     scored: Asked
     subwords: Asked
     prompts: Asked
+    finetuned: Asked
     train_precisions: tuple[str, ...] = ("float32",)
     encoder_precisions: tuple[str, ...] = ("float32",)
     tokenizer_precisions: tuple[str, ...] = ("float32",)
     llm_precision: str = "float32"
+    finetune_precision: str = "float32"
     network: Network = field(default_factory=Network)
     global_tokens: int = 21
     local_codes: int = 32_000
@@ -80,11 +83,13 @@ GPU = Sizes(
     tokenized=Asked(512, 32),
     scored=Asked(512, 64),
     subwords=Asked(4096, 32),
-    prompts=Asked(64, 8),
+    prompts=Asked(256, 8),
+    finetuned=Asked(32, 32),
     train_precisions=("float32", "tf32", "bfloat16"),
     encoder_precisions=("float32", "tf32", "float16"),
     tokenizer_precisions=("float32", "tf32", "bfloat16"),
     llm_precision="float16",
+    finetune_precision="bfloat16",
 )
 CPU = Sizes(
     llama=LLAMA_SMALL,
@@ -98,6 +103,7 @@ CPU = Sizes(
     scored=Asked(16, 8),
     subwords=Asked(256, 8),
     prompts=Asked(16, 4),
+    finetuned=Asked(4, 4),
 )
 QUICK = Sizes(
     llama=LLAMA_TINY,
@@ -111,6 +117,7 @@ QUICK = Sizes(
     scored=Asked(6, 3),
     subwords=Asked(64, 8),
     prompts=Asked(16, 4),
+    finetuned=Asked(4, 4),
     network=Network(
         image_size=32,
         resize_via=None,
