@@ -171,7 +171,7 @@ def device_rates(where: torch.device, quick: bool = False) -> Rates:
             with computed_in("tf32" if precision == "tf32" else "float32"):
                 seconds = _best(lambda factor=factor, out=out: torch.mm(factor, factor, out=out), where)
             best = max(best, 2 * side**3 / seconds)
-            if seconds > 0.5:
+            if seconds > 0.1:
                 break
         products[precision] = best
     source = torch.empty(2**28 if on_gpu else 2**25, dtype=torch.float32, device=where).fill_(1)

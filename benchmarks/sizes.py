@@ -43,7 +43,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Models, precisions of each stage (the first is what the others' results are near to) and items."""
+    """Models, precisions of each stage and items."""
 
     llama: dict[str, Any]
     train_batch: int
@@ -75,9 +75,9 @@ class Sizes:
 GPU = Sizes(
     llama=LLAMA_7B,
     train_batch=64,
-    images=Asked(1024, 512),
-    squares=Asked(1024, 512),
-    entries=Asked(512, 8),
+    images=Asked(512, 512),
+    squares=Asked(512, 512),
+    entries=Asked(256, 8),
     templates=80,
     filtered=Asked(16_384, 16_384),
     tokenized=Asked(512, 32),
@@ -94,16 +94,16 @@ GPU = Sizes(
 CPU = Sizes(
     llama=LLAMA_SMALL,
     train_batch=2,
-    images=Asked(8, 4),
-    squares=Asked(8, 4),
+    images=Asked(4, 2),
+    squares=Asked(4, 2),
     entries=Asked(32, 2),
     templates=8,
     filtered=Asked(1024, 1024),
     tokenized=Asked(4, 2),
     scored=Asked(16, 8),
     subwords=Asked(256, 8),
-    prompts=Asked(16, 4),
-    finetuned=Asked(4, 4),
+    prompts=Asked(8, 3),
+    finetuned=Asked(2, 2),
 )
 QUICK = Sizes(
     llama=LLAMA_TINY,

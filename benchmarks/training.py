@@ -1,5 +1,6 @@
 """Stages that train: steps of train_tokenizer on batches as its loader gives them, and steps of finetune_llm."""
 
+import copy
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def train_tokenizer(sizes: Sizes, where: torch.device, folder: Path) -> Iterator
             match_until=0,
             precision=precision,
         )
-        trainer = Trainer(config, *networks(), PerceptualLoss(lpips), steps=10 * FIRST)
+        trainer = Trainer(config, *networks(), PerceptualLoss(copy.deepcopy(lpips)), steps=10 * FIRST)
 
         def own(trainer: Trainer = trainer) -> dict[str, float]:
             return trainer.step(FIRST, training_batch(trainer, FIRST, 0, pixels_BCHW, feature_BD))[0]
