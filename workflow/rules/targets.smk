@@ -44,6 +44,11 @@ onstart:
     )
     if missing:
         raise WorkflowError(required_files.missing_text(missing))
+    if workflow.local_exec:
+        try:
+            card_check.check_cards(card_check.local_cards(), {job.params.config for job in jobs})
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
 
 
 onsuccess:
