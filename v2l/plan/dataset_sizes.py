@@ -39,7 +39,9 @@ def dataset_size(config: Config, name: str, results: Path) -> DatasetSize:
     entry, manifest = config.datasets[name], results / "index_images" / f"{name}.parquet"
     _, file_bytes = KNOWN.get(entry.kind, UNKNOWN)
     if manifest.exists():
-        return DatasetSize(dict(Counter(pq.read_table(manifest, columns=["split"])["split"].to_pylist())), file_bytes, False)
+        return DatasetSize(
+            dict(Counter(pq.read_table(manifest, columns=["split"])["split"].to_pylist())), file_bytes, False
+        )
     return DatasetSize(_distributed(entry), file_bytes, True)
 
 

@@ -3,6 +3,7 @@
 from math import ceil
 from typing import NamedTuple
 
+from v2l.llm.memory import BYTES
 from v2l.plan.cards import Card, Machine
 from v2l.plan.efficiencies import Efficiencies
 from v2l.plan.workload import Memory, Workload
@@ -15,7 +16,8 @@ DECODED = 160  # JPEG files of 500 x 375 px that a CPU core decodes and resizes 
 class Estimate(NamedTuple):
     """Hours of one card together, and hours until the machine is done; None for what nobody can tell.
 
-    `memory` in bytes of a job, over `cards` of them. Where it does not fit `fits` is false.
+    `memory` in bytes of a job, over `cards` of them. Where it does not fit `fits` is false. `instead`: the precision
+    that the card computes in where it lacks the configured one.
     """
 
     card_hours: float | None
@@ -23,6 +25,7 @@ class Estimate(NamedTuple):
     memory: float | None
     cards: int
     fits: bool
+    instead: str
     remarks: tuple[str, ...]
 
 
@@ -38,27 +41,32 @@ class Estimator(NamedTuple):
         decoding = work.decoded / (DECODED * self.cores_per_card * machine.count)
         if work.precision is None:
             wall = decoding / HOUR if work.decoded else None
-            return Estimate(None, wall, None, 0, True, tuple(remarks))
+            return Estimate(None, wall, None, 0, True, "", tuple(remarks))
         precision = card.precision_for(work.precision)
-        if precision != work.precision:
+        instead = precision if precision != work.precision else ""
+        if instead:
             remarks.append(f"{machine.name} has no {work.precision}: computed in {precision}")
         share = self.efficiencies.share(work.stage, precision)
         remarks += [share.note] if share.note else []
         seconds = work.flops / (card.peaks[precision] * 1e12 * share.value)
-        memory, cards, problem = _held(work, machine)
+        memory, cards, problem = _held(work, machine, BYTES[precision] / BYTES[work.precision])
         remarks += [problem] if problem else []
         fits = not problem and cards <= machine.count
         if cards > machine.count:
             remarks.append(f"{work.what.partition(',')[0]}: a job needs {cards} {machine.name}")
         wall = max(seconds * cards / max(machine.count, cards), decoding)
-        return Estimate(seconds * cards / HOUR, wall / HOUR, memory, cards, fits, tuple(remarks))
+        return Estimate(seconds * cards / HOUR, wall / HOUR, memory, cards, fits, instead, tuple(remarks))
 
 
-def _held(work: Workload, machine: Machine) -> tuple[float | None, int, str]:
-    """Bytes of a job, the cards that hold them, and what to change where they cannot."""
-    memory = work.memory
-    if memory is None:
+def _held(work: Workload, machine: Machine, growth: float) -> tuple[float | None, int, str]:
+    """Bytes of a job, the cards that hold them, and what to change where they cannot.
+
+    `growth`: how many times as large a number is in the precision that is taken instead.
+    """
+    if work.memory is None:
         return None, 1, ""
+    fixed = work.memory.fixed * (1 if work.memory.is_shared else growth)  # training's weights are float32, whichever
+    memory = work.memory._replace(fixed=fixed, per_item=work.memory.per_item * growth)
     held = memory.fixed + memory.per_item * _at_once(memory, machine.count)
     if (usable := _usable(machine.card)) is None or held <= usable:
         return held, 1, ""

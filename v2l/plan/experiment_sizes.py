@@ -59,7 +59,9 @@ class ExperimentSizes:
         """Sizes of the codebooks; the released one's where they are not filtered yet."""
         made = self.results / "filter_vocabulary" / "codebook.safetensors"
         if made.exists():
-            return CodebookSizes(self.subwords, tensor_metadata(made)["codebooks"]["global_size"], self.encoder.width, False)
+            return CodebookSizes(
+                self.subwords, tensor_metadata(made)["codebooks"]["global_size"], self.encoder.width, False
+            )
         return CodebookSizes(self.subwords, min(PAPER_CODEBOOK, 3 * self.subwords), self.encoder.width)
 
     @cached_property

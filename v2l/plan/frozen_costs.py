@@ -3,6 +3,7 @@
 import logging
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -26,6 +27,9 @@ class EncoderCosts:
 
     `width`: channels of a feature.
     """
+
+    image_model: Any
+    text_model: Any
 
     def __init__(self, entry: Encoder):
         self.entry, self.known = entry, True
@@ -102,7 +106,7 @@ def score_flops(section: ScorePredictions, side: int) -> float:
     return lpips_flops(side) * ("lpips" in section.image_metrics) + 2 * _frechet_flops(section.frechet)
 
 
-def _open_clip(entry: OpenClipEncoder):
+def _open_clip(entry: OpenClipEncoder) -> Any:
     name = entry.model
     if name.endswith(".json"):
         if not Path(name).exists():

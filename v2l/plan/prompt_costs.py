@@ -61,7 +61,9 @@ def tokenizer_of(entry: LLM) -> Any:
     """The model's tokenizer if its folder is there, else a stand-in."""
     folder = Path(entry.path)
     try:
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True) if folder.is_dir() else StandIn()
+        return (
+            transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True) if folder.is_dir() else StandIn()
+        )
     except (OSError, ValueError, KeyError):
         return StandIn()
 
@@ -92,7 +94,7 @@ class PromptCosts:
 
     def _words(self, run: Run, count: int) -> str:
         words = EXPANDED if self.config.tokenizers[run.tokenizer].method == "v2l" else SINGLE
-        return join_words((words[place % len(words)] for place in range(count)))
+        return join_words(words[place % len(words)] for place in range(count))
 
     def _classification(self, run: Run) -> list[Prompts]:
         section, found = self.config.evaluate_llm.classification, []

@@ -1,6 +1,6 @@
 """The plan as a text for the terminal and as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -11,6 +11,10 @@ from v2l.plan.estimates import Estimate
 from v2l.plan.workload import Workload
 
 DASH = "-"
+MARKS = (
+    "!: does not fit the machine as configured; its time counts all the same",
+    "card-h: hours of one card, all together",
+)
 Row = tuple[Workload, list[Estimate]]  # an estimate for each machine
 
 
@@ -18,13 +22,13 @@ def plan_text(title: str, rows: Sequence[Row], machines: Sequence[Machine], caut
     """A table of all rows, the sums of each stage, and the remarks."""
     heads = ["stage", "work", "items", "PFLOP", "GB read", "GB written"]
     for machine in machines:
-        heads += [str(machine), "card-hours", "GB a job"]
+        heads += [str(machine), "card-h", "GB a job"]
     body, stage = [], ""
     for work, estimates in rows:
         line = ["" if work.stage == stage else work.stage, work.what, f"{number(work.items)} {work.unit}"]
         line += [petaflop(work.flops), gigabytes(work.bytes_read), gigabytes(work.bytes_written)]
         for found in estimates:
-            line += [duration(found.wall_hours), hours(found.card_hours), held(found)]
+            line += [taken(found), hours(found.card_hours), held(found)]
         body.append(line)
         stage = work.stage
     total = ["sum", "", "", petaflop(sum(work.flops for work, _ in rows))]
@@ -34,9 +38,11 @@ def plan_text(title: str, rows: Sequence[Row], machines: Sequence[Machine], caut
         total += [duration(_sum(item.wall_hours for item in found)), hours(_sum(item.card_hours for item in found)), ""]
     aligned = ["left", "left"] + ["right"] * (len(heads) - 2)
     table = tabulate([*body, total], heads, tablefmt="simple", colalign=aligned, disable_numparse=True)
-    remarks = dict.fromkeys([*cautions, *(text for _, estimates in rows for found in estimates for text in found.remarks)])
-    notes = "\n".join(f"- {remark}" for remark in remarks)
-    return f"{title}\n\n{table}\n\n" + (f"{notes}\n" if notes else "")
+    remarks = dict.fromkeys(
+        [*cautions, *(text for _, estimates in rows for found in estimates for text in found.remarks)]
+    )
+    notes = "\n".join(f"- {remark}" for remark in [*remarks, *MARKS])
+    return f"{title}\n\n{table}\n\n{notes}\n"
 
 
 def plan_data(rows: Sequence[Row], machines: Sequence[Machine]) -> list[dict[str, Any]]:
@@ -59,9 +65,7 @@ def stage_hours(rows: Sequence[Row], place: int) -> dict[str, float | None]:
     return found
 
 
-def spent_text(
-    rows: Sequence[Row], machines: Sequence[Machine], spent: dict[str, tuple[int, float, float]]
-) -> str:
+def spent_text(rows: Sequence[Row], machines: Sequence[Machine], spent: dict[str, tuple[int, float, float]]) -> str:
     """Planned against spent hours of each stage that has run; '' if none has."""
     if not spent:
         return ""
@@ -83,6 +87,11 @@ def duration(value: float | None) -> str:
         if value < limit:
             return f"{value * size:.1f} {unit}"
     return f"{value / 24:,.1f} days"
+
+
+def taken(found: Estimate) -> str:
+    """Wall time, and the precision that the card has to take instead of the configured one."""
+    return duration(found.wall_hours) + (f" ({found.instead})" if found.instead else "")
 
 
 def hours(value: float | None) -> str:
@@ -115,6 +124,6 @@ def gigabytes(value: float) -> str:
     return DASH if not value else f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
-def _sum(values) -> float | None:
+def _sum(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None

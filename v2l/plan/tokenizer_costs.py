@@ -13,8 +13,8 @@ from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
 from v2l.data.geometry import Geometry
 from v2l.models.convolutional import ProjectedCodebook
 from v2l.models.discriminator import Discriminator
-from v2l.models.lpips_network import empty_lpips
 from v2l.models.losses import PerceptualLoss, discriminator_hinge, generator_hinge
+from v2l.models.lpips_network import empty_lpips
 from v2l.models.lqae import LQAETokenizer
 from v2l.models.masked_lm import FrozenMaskedLM
 from v2l.models.tokenizer_file import tokenizer_class
@@ -54,7 +54,11 @@ class TokenizerCosts:
     @property
     def trained_parameters(self) -> int:
         """Parameters that training moves, of generator and discriminator."""
-        networks = [self.tokenizer, *_critics(self.settings.network.model_dump_json())[1:]] if self.settings.loss.adversarial else []
+        networks = (
+            [self.tokenizer, *_critics(self.settings.network.model_dump_json())[1:]]
+            if self.settings.loss.adversarial
+            else []
+        )
         return sum(_count(network, True) for network in networks or [self.tokenizer])
 
     @property
@@ -130,7 +134,7 @@ def _critic_cost(network: str, weights: str, precision: str) -> LinearCost:
 
     def run(images: int) -> None:
         image_BCHW = torch.zeros(images, 3, side, side)
-        output_BCHW = torch.zeros(images, 3, side, side, requires_grad=True).clone()  # the counter takes no leaf
+        output_BCHW = torch.zeros(images, 3, side, side, requires_grad=True)
         with computed_in(precision):
             if loss.perceptual:
                 torch.autograd.grad(perceptual(output_BCHW, image_BCHW), output_BCHW)
@@ -166,4 +170,6 @@ def _lqae(name: str, entry: LQAEEntry, settings: TrainTokenizer) -> LQAETokenize
     geometry = Geometry(image_size=network.image_size, resize_via=network.resize_via, grid=grid)
     with torch.device("meta"):
         language_model = FrozenMaskedLM(kind.from_config(config), has_head, mask_id=0)
-        return LQAETokenizer(name, geometry, entry, language_model).to_empty(device="cpu")
+        tokenizer = LQAETokenizer(name, geometry, entry, language_model)
+    tokenizer.to_empty(device="cpu").language_model.model.tie_weights()
+    return tokenizer

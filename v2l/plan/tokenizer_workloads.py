@@ -45,7 +45,7 @@ def _training(sizes: ExperimentSizes, name: str) -> Workload:
         OPTIMIZED * costs.trained_parameters + FROZEN * costs.frozen_parameters + 8 * DISTANCES_AT_ONCE,
         generator.per_image.kept_bytes + critics.per_image.kept_bytes,
         micro,
-        is_shared=True,
+        is_shared=settings.micro_batch_size is None,
     )
     file_bytes = sizes.dataset(settings.dataset).file_bytes
     return Workload(
@@ -121,9 +121,7 @@ def decoding_workloads(sizes: ExperimentSizes) -> Iterator[Workload]:
         written = images * PNG_BYTES * costs.tokenizer.geometry.image_size**2
         read = images * 4.0 * (costs.positions + costs.tokenizer.global_tokens)
         memory = _inference_memory(sizes, name, section.batch_size)
-        yield Workload(
-            "reconstruct_images", name, images, "images", flops, section.precision, read, written, memory
-        )
+        yield Workload("reconstruct_images", name, images, "images", flops, section.precision, read, written, memory)
 
 
 def scoring_workloads(sizes: ExperimentSizes) -> Iterator[Workload]:

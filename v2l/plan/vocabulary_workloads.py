@@ -80,7 +80,11 @@ def _embed_vocabulary(sizes: ExperimentSizes) -> Workload:
 
 def _filter(sizes: ExperimentSizes) -> Workload:
     section = sizes.config.filter_vocabulary
-    images, entries, width = sizes.dataset(section.dataset).images([section.split]), 3 * sizes.subwords, sizes.encoder.width
+    images, entries, width = (
+        sizes.dataset(section.dataset).images([section.split]),
+        3 * sizes.subwords,
+        sizes.encoder.width,
+    )
     memory = Memory(4.0 * entries * width, 8.0 * entries, section.batch_size)
     return Workload(
         "filter_vocabulary",

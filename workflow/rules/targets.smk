@@ -38,7 +38,7 @@ rule plan:
     conda:
         ENVIRONMENT
     params:
-        experiment=CONFIG.model_dump_json(),  # not `config`: no path needs to be there
+        experiment=lambda wildcards: CONFIG.model_dump_json(),  # not `config`: no path needs to be there
     message:
         f"plan: what experiment {CONFIG.experiment} costs on {', '.join(CONFIG.plan.machines)}"
     shell:
