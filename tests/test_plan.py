@@ -151,7 +151,7 @@ def test_restoration_asks_the_prompts_that_the_task_counts():
     run = Run("v2l", Source("restoration", "llama2-7b"))
     found = costs.prompts(run, (16, 16), 5000)
     maps = SimpleNamespace(grid=(16, 16), image_ids=range(5000))
-    assert sum(part.count for part in found) == prompts_in(PAPER.evaluate_llm.restoration, maps) == 2_400_000
+    assert sum(part.asked for part in found) == prompts_in(PAPER.evaluate_llm.restoration, maps) == 2_400_000
     assert all(part.new == 2 and part.cached < part.length for part in found)
     assert found[2].length > found[0].length  # n + m tokens are shown, not n
 
@@ -159,7 +159,7 @@ def test_restoration_asks_the_prompts_that_the_task_counts():
 def test_questions_of_a_context_share_its_examples():
     costs = PromptCosts(PAPER, PAPER.llms["llama2-7b"])
     (found,) = costs.prompts(Run("v2l", Source("captioning", "llama2-7b")), (16, 16), 5010)
-    assert found.count == 5000 and 0.8 * found.length < found.cached < found.length
+    assert found.asked == 5000 and 0.8 * found.length < found.cached < found.length
 
 
 def test_time_is_flops_over_the_share_of_the_peak():

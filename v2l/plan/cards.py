@@ -35,9 +35,9 @@ class Card(Entry):
 
 
 class Machine(NamedTuple):
-    """`count` cards of one kind."""
+    """`number` cards of one kind."""
 
-    count: int
+    number: int
     name: str
     card: Card
 
@@ -51,7 +51,7 @@ class Machine(NamedTuple):
         return cls(int(count), name, cards[name])
 
     def __str__(self) -> str:
-        return f"{self.count} {self.name}"
+        return f"{self.number} {self.name}"
 
 
 def read_cards(path: Path = CARDS) -> dict[str, Card]:

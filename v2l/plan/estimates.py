@@ -9,6 +9,7 @@ from v2l.plan.efficiencies import Efficiencies
 from v2l.plan.workload import Memory, Workload
 
 HOUR = 3600
+ONE_PROCESS = ("expand_vocabulary", "finetune_llm")  # more cards do not shorten them
 USABLE = 0.92  # of a card's memory: the driver, the context and gaps have the rest
 DECODED = 160  # JPEG files of 500 x 375 px that a CPU core decodes and resizes in a second (measured on one core)
 
@@ -38,7 +39,7 @@ class Estimator(NamedTuple):
     def estimate(self, work: Workload, machine: Machine) -> Estimate:
         """The estimate of one row. Cards share a stage's work evenly: its jobs, shards or ranks."""
         card, remarks = machine.card, list(work.notes)
-        decoding = work.decoded / (DECODED * self.cores_per_card * machine.count)
+        decoding = work.decoded / (DECODED * self.cores_per_card * machine.number)
         if work.precision is None:
             wall = decoding / HOUR if work.decoded else None
             return Estimate(None, wall, None, 0, True, "", tuple(remarks))
@@ -51,10 +52,11 @@ class Estimator(NamedTuple):
         seconds = work.flops / (card.peaks[precision] * 1e12 * share.value)
         memory, cards, problem = _held(work, machine, BYTES[precision] / BYTES[work.precision])
         remarks += [problem] if problem else []
-        fits = not problem and cards <= machine.count
-        if cards > machine.count:
+        fits = not problem and cards <= machine.number
+        if cards > machine.number:
             remarks.append(f"{work.what.partition(',')[0]}: a job needs {cards} {machine.name}")
-        wall = max(seconds * cards / max(machine.count, cards), decoding)
+        at_once = cards if work.stage in ONE_PROCESS else max(machine.number, cards)
+        wall = max(seconds * cards / at_once, decoding)
         return Estimate(seconds * cards / HOUR, wall / HOUR, memory, cards, fits, instead, tuple(remarks))
 
 
@@ -67,7 +69,7 @@ def _held(work: Workload, machine: Machine, growth: float) -> tuple[float | None
         return None, 1, ""
     fixed = work.memory.fixed * (1 if work.memory.is_shared else growth)  # training's weights are float32, whichever
     memory = work.memory._replace(fixed=fixed, per_item=work.memory.per_item * growth)
-    held = memory.fixed + memory.per_item * _at_once(memory, machine.count)
+    held = memory.fixed + memory.per_item * _at_once(memory, machine.number)
     if (usable := _usable(machine.card)) is None or held <= usable:
         return held, 1, ""
     if memory.is_divisible:

@@ -34,8 +34,8 @@ class ExperimentSizes:
     @cached_property
     def runs(self) -> list[Run]:
         """Everything that tables and figures show, each once."""
-        things = [*TABLES.values(), *FIGURES.values()]
-        return list(dict.fromkeys(run for thing in things for run in thing.runs(self.config)))
+        shown = [thing.runs for thing in TABLES.values()] + [thing.runs for thing in FIGURES.values()]
+        return list(dict.fromkeys(run for runs in shown for run in runs(self.config)))
 
     def dataset(self, name: str) -> DatasetSize:
         """Pictures of a data set."""
@@ -58,11 +58,10 @@ class ExperimentSizes:
     def codebooks(self) -> CodebookSizes:
         """Sizes of the codebooks; the released one's where they are not filtered yet."""
         made = self.results / "filter_vocabulary" / "codebook.safetensors"
+        shared = min(PAPER_CODEBOOK, 3 * self.subwords)
         if made.exists():
-            return CodebookSizes(
-                self.subwords, tensor_metadata(made)["codebooks"]["global_size"], self.encoder.width, False
-            )
-        return CodebookSizes(self.subwords, min(PAPER_CODEBOOK, 3 * self.subwords), self.encoder.width)
+            shared = tensor_metadata(made)["codebooks"]["global_size"]
+        return CodebookSizes(self.subwords, shared, self.encoder.width)
 
     @cached_property
     def templates(self) -> list[str]:

@@ -19,7 +19,12 @@ from v2l.models.lpips_network import empty_lpips
 from v2l.plan.pretended import meta_flops
 
 INCEPTION_SIDE = 299
-MINI_LM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+MINI_LM: dict[str, Any] = {
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}
 
 
 class EncoderCosts:

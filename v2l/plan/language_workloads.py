@@ -57,9 +57,9 @@ def _evaluated(sizes: ExperimentSizes, name: str, task: str, runs: list[Run]) ->
     asked: list[Prompts] = []
     for run in runs:
         asked += sizes.prompts(name).prompts(run, _grid(sizes, run.tokenizer), sizes.sample(task))
-    count = sum(prompts.count for prompts in asked)
-    mean = sum(prompts.count * prompts.length for prompts in asked) / count
-    flops = sum(part.count * shape.answer(part.length, part.cached, part.new) for part in asked)
+    count = sum(prompts.asked for prompts in asked)
+    mean = sum(prompts.asked * prompts.length for prompts in asked) / count
+    flops = sum(part.asked * shape.answer(part.length, part.cached, part.new) for part in asked)
     longest = max(part.length + part.new for part in asked)
     per_prompt = shape.cache_bytes(longest, entry.dtype) + 4 * shape.vocabulary
     batch = getattr(sizes.config.evaluate_llm, task).batch_size

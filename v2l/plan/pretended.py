@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -79,7 +80,7 @@ def _convolution_backward(*shapes: Any, out_shape: Any, **settings: Any) -> int:
 
 def linear_cost(run: Callable[[int], Any], *networks: nn.Module, few: int = 2, more: int = 4) -> LinearCost:
     """The cost of `run(images)` as a line through two sizes of a batch."""
-    first, second = (pass_cost(lambda size=size: run(size), *networks) for size in (few, more))
+    first, second = (pass_cost(partial(run, size), *networks) for size in (few, more))
     slopes = [(high - low) / (more - few) for low, high in zip(first, second, strict=True)]
     constants = [low - few * slope for low, slope in zip(first, slopes, strict=True)]
     return LinearCost(PassCost(*slopes), PassCost(*constants))

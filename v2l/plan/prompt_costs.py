@@ -39,9 +39,9 @@ MASKS = 32  # random masks behind the mean length of a gap
 
 
 class Prompts(NamedTuple):
-    """`count` prompts of a mean length in tokens, of which `cached` are computed once for many; `new` are generated."""
+    """`asked` prompts of a mean length in tokens, of which `cached` are computed once for many; `new` are generated."""
 
-    count: int
+    asked: int
     length: float
     cached: float
     new: float

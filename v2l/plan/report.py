@@ -34,8 +34,12 @@ def plan_text(title: str, rows: Sequence[Row], machines: Sequence[Machine], caut
     total = ["sum", "", "", petaflop(sum(work.flops for work, _ in rows))]
     total += [gigabytes(sum(getattr(work, key) for work, _ in rows)) for key in ("bytes_read", "bytes_written")]
     for place in range(len(machines)):
-        found = [estimates[place] for _, estimates in rows]
-        total += [duration(_sum(item.wall_hours for item in found)), hours(_sum(item.card_hours for item in found)), ""]
+        column = [estimates[place] for _, estimates in rows]
+        total += [
+            duration(_sum(item.wall_hours for item in column)),
+            hours(_sum(item.card_hours for item in column)),
+            "",
+        ]
     aligned = ["left", "left"] + ["right"] * (len(heads) - 2)
     table = tabulate([*body, total], heads, tablefmt="simple", colalign=aligned, disable_numparse=True)
     remarks = dict.fromkeys(

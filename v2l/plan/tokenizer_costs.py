@@ -24,12 +24,11 @@ from v2l.precision import backward_of, computed_in
 
 
 class CodebookSizes(NamedTuple):
-    """Codes of stage filter_vocabulary and their width; `assumed` while it has not run."""
+    """Codes of stage filter_vocabulary and their width."""
 
     subwords: int
     shared: int
     width: int
-    assumed: bool = True
 
     def tables(self) -> dict[str, Tensor]:
         """Codebooks of these sizes, all zero."""
@@ -54,17 +53,17 @@ class TokenizerCosts:
     @property
     def trained_parameters(self) -> int:
         """Parameters that training moves, of generator and discriminator."""
-        networks = (
-            [self.tokenizer, *_critics(self.settings.network.model_dump_json())[1:]]
-            if self.settings.loss.adversarial
-            else []
-        )
-        return sum(_count(network, True) for network in networks or [self.tokenizer])
+        networks: list[nn.Module] = [self.tokenizer]
+        if self.settings.loss.adversarial:
+            networks.append(_critics(self.settings.network.model_dump_json())[1])
+        return sum(_count(network, True) for network in networks)
 
     @property
     def frozen_parameters(self) -> int:
         """Codebooks, a language model's weights, and VGG16's for LPIPS."""
-        perceptual = [_critics(self.settings.network.model_dump_json())[0]] if self.settings.loss.perceptual else []
+        perceptual: list[nn.Module] = (
+            [_critics(self.settings.network.model_dump_json())[0]] if self.settings.loss.perceptual else []
+        )
         return sum(_count(network, False) for network in [self.tokenizer, *perceptual])
 
     @property
