@@ -9,7 +9,7 @@ from v2l.errors import UserError
 ASSUMED = 0.2  # of the peak, for a stage that nobody measured
 
 
-class Share(NamedTuple):
+class PeakShare(NamedTuple):
     """A share of the peak, and what to say of it."""
 
     value: float
@@ -40,12 +40,12 @@ class Efficiencies(NamedTuple):
             )
         return found
 
-    def share(self, stage: str, precision: str) -> Share:
+    def share(self, stage: str, precision: str) -> PeakShare:
         """The share of a stage: as measured, of its slowest other precision, or ASSUMED."""
         rows = self.stages.get(stage, {})
         if precision in rows:
-            return Share(float(rows[precision]["share_of_limit"]))
+            return PeakShare(float(rows[precision]["share_of_limit"]))
         if rows:
             lowest = min(float(row["share_of_limit"]) for row in rows.values())
-            return Share(lowest, f"{stage} was not measured in {precision}: its lowest share of others")
-        return Share(ASSUMED, f"{stage} was not measured: {ASSUMED:.0%} of the peak assumed")
+            return PeakShare(lowest, f"{stage} was not measured in {precision}: its lowest share of others")
+        return PeakShare(ASSUMED, f"{stage} was not measured: {ASSUMED:.0%} of the peak assumed")
