@@ -14,6 +14,7 @@ from v2l.configuration.evaluation import VQA, Captioning, Classification, Masked
 from v2l.configuration.llm_finetuning import FinetuneLLM
 from v2l.configuration.metrics import IMAGE_METRICS
 from v2l.configuration.model_entries import LLM, AnyEncoder
+from v2l.configuration.planning import Plan
 from v2l.configuration.registry import NameOf
 from v2l.configuration.tokenizer_entries import AnyTokenizer
 from v2l.configuration.tokenizer_training import TrainTokenizer
@@ -184,6 +185,7 @@ class Config(Entry):
     score_predictions: ScorePredictions
     make_tables: MakeTables = MakeTables()
     make_figures: MakeFigures = MakeFigures()
+    plan: Plan = Plan()
 
     @field_validator("llms", "encoders", "datasets", "tokenizers")
     @classmethod
