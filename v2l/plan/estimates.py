@@ -85,7 +85,8 @@ def _held(work: Workload, machine: Machine, growth: float) -> tuple[float | None
 
 
 def _at_once(memory: Memory, cards: int) -> int:
-    return ceil(memory.items / cards) if memory.is_shared else memory.items
+    items = 1 if memory.items is None else memory.items
+    return ceil(items / cards) if memory.is_shared else items
 
 
 def _usable(card: Card) -> float | None:

@@ -14,7 +14,7 @@ from v2l.configuration.evaluation import TextTask
 from v2l.configuration.model_entries import LLM
 from v2l.configuration.runs import Run
 from v2l.configuration.sources import RELEASED
-from v2l.llm.batches import BLOCK
+from v2l.llm.batches import BLOCK, LEAST
 from v2l.llm.prompts import (
     MaskedPrompt,
     RestorationPrompt,
@@ -124,7 +124,7 @@ class PromptCosts:
             }
             mean = fmean(lengths[shape] for shape in shapes)
             new = fmean(count for _, count in shapes)
-            found.append(Prompts(len(shapes) * images, mean, head * (1 - 1 / section.batch_size), new))
+            found.append(Prompts(len(shapes) * images, mean, head * (1 - 1 / (section.batch_size or LEAST)), new))
         return found
 
     def _masked(self, grid: tuple[int, int], images: int) -> list[Prompts]:
@@ -148,5 +148,5 @@ class PromptCosts:
         whole = text_prompt(instruction, [(heading, answer)] * section.in_context_examples, heading)
         shared = self._tokens(whole) - self._tokens(heading)
         count = min(most, max(1, asked - section.contexts * section.in_context_examples))
-        cached = shared * (1 - 1 / (BLOCK * section.batch_size))
+        cached = shared * (1 - 1 / (BLOCK * section.batch_size if section.batch_size else LEAST))
         return Prompts(count, self._tokens(whole), cached, min(self._tokens(answer), section.max_new_tokens))

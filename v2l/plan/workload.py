@@ -7,12 +7,12 @@ class Memory(NamedTuple):
     """Bytes that a job holds on its cards: `fixed`, and `per_item` for each of the `items` that it computes at once.
 
     `is_shared`: whether the cards share these items, each with all that is fixed (training), or the layers of one
-    network (language models, `is_divisible`); else a job takes one card.
+    network (language models, `is_divisible`); else a job takes one card. None items: as many as fit, at least one.
     """
 
     fixed: float
     per_item: float = 0
-    items: int = 0
+    items: int | None = 0
     is_shared: bool = False
     is_divisible: bool = False
 
