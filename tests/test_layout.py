@@ -18,7 +18,7 @@ FLOORS = [
     {"errors"},
     {"gpu_support"},
     {"runtime"},
-    {"precision"},
+    {"precision", "memory_errors"},
     {"io"},
     {"configuration"},
     {"data"},
