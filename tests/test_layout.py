@@ -16,7 +16,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init_
 # From the ground up: a room imports what stands in rows below its own, never what stands beside or above it.
 FLOORS = [
     {"errors"},
-    {"gpu_support"},
+    {"gpu_support", "memory_errors"},
     {"runtime"},
     {"precision", "memory_errors"},
     {"io"},
@@ -27,7 +27,7 @@ FLOORS = [
     {"training", "metrics"},
     {"tables", "figures", "assets"},
     {"pipeline"},
-    {"cluster"},
+    {"cluster", "plan"},
     set(STAGES),
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -22,6 +22,7 @@ from v2l.errors import UserError
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.overlap import fetched, sent
 from v2l.io.storage import ROWS_PER_GROUP, parquet_metadata, parquet_writer, regrouped, vectors
+from v2l.memory_errors import out_of_memory
 from v2l.models.tokenizer_file import load_tokenizer
 from v2l.models.vision_tokenizer import Codes, VisionTokenizer
 from v2l.pipeline.record import provenance
@@ -120,13 +121,14 @@ class Extractor:
 
     @torch.inference_mode()
     def _ids(self, rows: np.ndarray, images: list[Image.Image], corruption: str) -> Codes:
-        feature_BD = None
-        if self.encoder and corruption != "none":
-            feature_BD = self.encoder.encode_images(images, self.manifest.fit).to(device())
-        elif self.tokenizer.needs_features:
-            feature_BD = sent(self.feature_ND[rows], device())
-        with computed_in(self.settings.precision):
-            return self.tokenizer.encode(sent(to_tensor(images), device()), feature_BD)
+        with out_of_memory("extract_tokens", "extract_tokens.batch_size", f"{len(rows)} images"):
+            feature_BD = None
+            if self.encoder and corruption != "none":
+                feature_BD = self.encoder.encode_images(images, self.manifest.fit).to(device())
+            elif self.tokenizer.needs_features:
+                feature_BD = sent(self.feature_ND[rows], device())
+            with computed_in(self.settings.precision):
+                return self.tokenizer.encode(sent(to_tensor(images), device()), feature_BD)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.overlap import BATCHES_AHEAD, ahead, mapped, sent
 from v2l.io.storage import matrix, vectors
+from v2l.memory_errors import out_of_memory
 from v2l.metrics.frechet import load_feature_network
 from v2l.metrics.manifest_rows import known_rows
 from v2l.metrics.pair_metric import PairMetric, measured_pairs
@@ -32,6 +33,7 @@ from v2l.metrics.share import Share
 from v2l.runtime import device
 
 IMAGE, ORIGINAL = "image", "original"
+BATCH_SIZE = "score_predictions.batch_size"
 Block = tuple[str, slice]  # images of an images file, or distinct originals
 
 
@@ -96,10 +98,12 @@ def _measured(
             for original_BCHW, image_BCHW in ahead((_stack(originals), image) for (_, originals), image in both):
                 shown_BCHW = original_BCHW if image_BCHW is None else image_BCHW
                 columns = {metric: pa.nulls(len(original_BCHW), pa.float64()) for metric in metrics}
-                if image_BCHW is not None:
-                    pairs = measured_pairs(metrics, _unit(image_BCHW), _unit(original_BCHW))
-                    columns |= {metric: value.double().cpu().numpy() for metric, value in pairs.items()}
-                yield pa.table(columns | {"feature": vectors(features(shown_BCHW))})
+                with out_of_memory("score_predictions", BATCH_SIZE, f"{len(original_BCHW)} images"):
+                    if image_BCHW is not None:
+                        pairs = measured_pairs(metrics, _unit(image_BCHW), _unit(original_BCHW))
+                        columns |= {metric: value.double().cpu().numpy() for metric, value in pairs.items()}
+                    feature = vectors(features(shown_BCHW))
+                yield pa.table(columns | {"feature": feature})
                 progress.update(len(original_BCHW))
 
 

@@ -17,6 +17,7 @@ from v2l.data.token_table import Tokens
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.overlap import BATCHES_AHEAD, fetched, mapped, sent
+from v2l.memory_errors import out_of_memory
 from v2l.models.tokenizer_file import load_tokenizer
 from v2l.precision import computed_in
 from v2l.runtime import device
@@ -69,7 +70,8 @@ def _decoded_batches(config: StageConfig, inputs: Inputs) -> Iterator[tuple[Batc
             if tokenizer.has_global and given.global_NK is not None:
                 global_BK = sent(torch.from_numpy(given.global_NK[rows[batch]]), device())
             local_BL, visible_BL = (sent(torch.from_numpy(part[batch]), device()) for part in (local_NL, visible_NL))
-            with torch.inference_mode(), computed_in(config.reconstruct_images.precision):
+            memory = out_of_memory("reconstruct_images", "reconstruct_images.batch_size", f"{len(batch)} images")
+            with memory, torch.inference_mode(), computed_in(config.reconstruct_images.precision):
                 image_BHWC = to_uint8(tokenizer.decode(local_BL, global_BK, visible_BL))
             yield (tokens.image_id[rows[batch]], tasks), [image_BHWC]
 
