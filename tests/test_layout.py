@@ -18,7 +18,7 @@ FLOORS = [
     {"errors"},
     {"gpu_support", "memory_errors"},
     {"runtime"},
-    {"precision"},
+    {"precision", "memory_errors"},
     {"io"},
     {"configuration"},
     {"data"},
@@ -27,7 +27,7 @@ FLOORS = [
     {"training", "metrics"},
     {"tables", "figures", "assets"},
     {"pipeline"},
-    {"cluster"},
+    {"cluster", "plan"},
     set(STAGES),
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

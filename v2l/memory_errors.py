@@ -1,35 +1,45 @@
-"""What users are told where memory does not suffice."""
+"""What a stage says when memory runs out: how much it needed at once, what is free, and the setting that helps."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from v2l.errors import UserError
+import torch
 
-GIB = 2**30
-SIGNS = ("out of memory", "not enough memory", "can't allocate memory")  # of torch's errors on GPUs and CPUs
+from v2l.errors import UserError
+from v2l.runtime import device
+
+CPU_REFUSALS = ("DefaultCPUAllocator", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation on the GPU or the CPU failed."""
+    refused = isinstance(error, RuntimeError) and any(words in str(error) for words in CPU_REFUSALS)
+    return refused or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
+def free_memory() -> tuple[int, int]:
+    """Bytes of this stage's device that are free now, and all it has; the CPU's are the machine's."""
+    if device().type == "cuda":
+        return torch.cuda.mem_get_info()
+    page = os.sysconf("SC_PAGE_SIZE")
+    return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
 
 
 @contextmanager
 def out_of_memory(what: str, setting: str, items: str) -> Iterator[None]:
-    """Turn want of memory into a UserError that names `what` was done to which `items`, what is free, and `setting`."""
+    """Turns running out of memory into a UserError.
+
+    `what` was computed (`training of v2l`), `items` at once (`32 images`); `setting` is the key that makes them fewer.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in SIGNS):
+        if not is_out_of_memory(error):
             raise
+        free, total = (f"{size / 2**30:.1f} GiB" for size in free_memory())
         raise UserError(
-            f"{what}: not enough memory for {items} at once ({_free()})",
-            f"a batch that fits; `{setting}` says how large it is",
-            f"lower `{setting}`, or use a device with more memory",
-        ) from None
-
-
-def _free() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        return f"{free / GIB:.1f} of the GPU's {total / GIB:.1f} GiB are free"
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return f"{free / GIB:.1f} GiB of this machine are free"
+            f"{what}: no memory left for {items} at once, with {free} of {total} free",
+            f"as many as the {'GPU' if device().type == 'cuda' else 'CPU'} has memory for",
+            f"lower `{setting}`",
+        ) from error

@@ -1,4 +1,4 @@
-"""Device, memory format and random numbers: the same for every stage."""
+"""Device and random numbers: the same for every stage."""
 
 from __future__ import annotations  # torch takes two seconds to import, and many a job needs random numbers alone
 
@@ -30,16 +30,6 @@ def _check_card() -> None:
 
     if torch.version.cuda:
         require_code(torch.cuda.get_arch_list(), torch.cuda.get_device_name(), torch.cuda.get_device_capability())
-
-
-def convolution_format() -> torch.memory_format:
-    """How networks of convolutions and GroupNorm lie in memory: channels last on CPUs, several times faster there.
-
-    Not on GPUs: PyTorch's GroupNorm works with channels first there and would turn every activation round twice.
-    """
-    import torch
-
-    return torch.channels_last if device().type == "cpu" else torch.contiguous_format
 
 
 def rng(seed: int, *keys: str | int) -> np.random.Generator:

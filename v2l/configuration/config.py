@@ -14,6 +14,7 @@ from v2l.configuration.evaluation import VQA, Captioning, Classification, Masked
 from v2l.configuration.llm_finetuning import FinetuneLLM
 from v2l.configuration.metrics import IMAGE_METRICS
 from v2l.configuration.model_entries import LLM, AnyEncoder
+from v2l.configuration.planning import Plan
 from v2l.configuration.registry import NameOf
 from v2l.configuration.tokenizer_entries import AnyTokenizer
 from v2l.configuration.tokenizer_training import TrainTokenizer
@@ -40,7 +41,9 @@ class ExpandVocabulary(Entry):
     prompt: str = Field("a photo of", min_length=1, description="Text whose greedy continuation expands a subword.")
     max_subwords: int | None = Field(None, ge=1, description="Only the first so many ordinary subwords; null: all.")
     reserved: bool = Field(False, description="Keep control tokens as subwords.")
-    batch_size: int = Field(256, ge=1, description="Subwords of a batch.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Most subwords of a batch; null: as many as the memory beside the weights holds."
+    )
 
 
 class EmbedVocabulary(Entry):
@@ -50,7 +53,11 @@ class EmbedVocabulary(Entry):
         "imagenet-80",
         description="Prompt templates with one {}; an entry's embedding is the mean over them.",
     )
-    batch_size: int = Field(1024, ge=1, description="Entries of a batch, each in one template.")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Entries of a batch, each in one template. null: 1,024, fewer where memory does not suffice.",
+    )
 
 
 class EmbedImages(Entry):
@@ -66,7 +73,12 @@ class FilterVocabulary(Entry):
     split: str = Field("train", description="Split of the data set.")
     top_k: int = Field(5, ge=1, description="Entries that each image chooses: those most similar to it.")
     min_count: int = Field(1, ge=1, description="An entry is kept if so many images or more choose it.")
-    batch_size: int = Field(256, ge=1, description="Images of a batch.")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Images of a batch. null: 1,024, fewer of vocabularies beyond 131,072 entries and where memory "
+        "does not suffice.",
+    )
 
 
 class Corruption(Entry):
@@ -182,6 +194,7 @@ class Config(Entry):
     score_predictions: ScorePredictions
     make_tables: MakeTables = MakeTables()
     make_figures: MakeFigures = MakeFigures()
+    plan: Plan = Plan()
 
     @field_validator("llms", "encoders", "datasets", "tokenizers")
     @classmethod

@@ -138,7 +138,9 @@ class TrainTokenizer(Entry):
         description="Of the networks; codes are searched and losses computed in float32, whichever. No float16: small "
         "gradients would be zero in it.",
     )
-    compile: bool = Field(False, description="torch.compile the networks: faster on GPUs, minutes to start.")
+    compile: bool = Field(
+        False, description="torch.compile the networks. A first start takes minutes; what it makes stays in work/."
+    )
     augmentation: Literal["none", "flip", "random-resized-crop"] = Field(
         "none", description="flip: half of them; random-resized-crop: scale 0.2 to 1 and flip, as LQAE trains."
     )

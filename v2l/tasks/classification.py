@@ -17,7 +17,7 @@ from v2l.data.token_table import Tokens, read_words
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import read_tensors
-from v2l.llm.batches import split_blocks
+from v2l.llm.batches import BLOCK, split_blocks
 from v2l.llm.journal import Journal
 from v2l.llm.prompts import answer_of, classification_prompt, released_name
 from v2l.tasks.cells import Cell, ShownImages, cells_of, further_columns, row
@@ -125,9 +125,11 @@ class ClassificationTask(EvaluationTask[list[EpisodeQuestion]]):
         """
         from v2l.llm.engine import generate  # seconds to import, which the baselines need not pay
         from v2l.llm.language_model import llm_of
+        from v2l.llm.token_budget import TokenBudget
 
         released, most = self.source.protocol == RELEASED, self.section.max_new_tokens
         model, tokenizer, words = llm_of(self.config, self.inputs)
+        budget = TokenBudget(model)
 
         def predict(block: list[EpisodeQuestion]) -> list[Prediction]:
             prompts = [tokenizer(prompt_of(question, self.images, released)).input_ids for question in block]
@@ -142,6 +144,7 @@ class ClassificationTask(EvaluationTask[list[EpisodeQuestion]]):
                 names=[str(question) for question in block],
                 remedy="lower ways, tokens, inner_shots or repeats in `evaluate_llm.classification.grid` or `grid_of`",
                 journal=journal,
+                budget=budget,
             )
             texts = [words.answer_text(ids) for ids in outputs]
             return [
@@ -187,7 +190,7 @@ def questions(
     found: list[list[EpisodeQuestion]] = []
     for cell in cells:
         asked = [EpisodeQuestion(cell, episode) for episode in _episodes(section, images, cell, seed)]
-        found += map(list, split_blocks(asked, section.batch_size))
+        found += split_blocks(asked, section.batch_size and BLOCK * section.batch_size)
     return found
 
 

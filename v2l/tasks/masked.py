@@ -10,6 +10,7 @@ import pyarrow as pa
 from v2l.configuration.slices import StageConfig
 from v2l.data.token_table import Tokens
 from v2l.io.job_files import Inputs
+from v2l.llm.batches import split_blocks
 from v2l.llm.code_ids import all_code_ids
 from v2l.llm.journal import Journal
 from v2l.llm.prompts import MaskedPrompt
@@ -40,8 +41,8 @@ class MaskedPrediction(EvaluationTask[range]):
         self.section, self.tokens = config.evaluate_llm.masked, Tokens.read(inputs["tokens"])
         images, length = self.tokens.local_NL.shape
         masks = [image_mask(length, self.section.mask_share, config.seed, name) for name in self.tokens.image_id]
-        self.masked_NL, size = np.stack(masks), self.section.batch_size
-        self.blocks = [range(start, min(start + size, images)) for start in range(0, images, size)]
+        self.masked_NL = np.stack(masks)
+        self.blocks = split_blocks(range(images), self.section.batch_size)
         self.prompts = sum(len(gaps_of(masked_L)) for masked_L in self.masked_NL)
 
     def answering(self, journal: Journal) -> Callable[[range], pa.Table]:
@@ -53,11 +54,12 @@ class MaskedPrediction(EvaluationTask[range]):
         """A predictor that shows codes to the language model as ids of its vocabulary and takes ids back as codes."""
         from v2l.llm.engine import generate  # seconds to import, which the baselines need not pay
         from v2l.llm.language_model import llm_of
+        from v2l.llm.token_budget import TokenBudget
 
         model, tokenizer, words = llm_of(self.config, self.inputs)
         ids = all_code_ids(self.tokens.tokenizer, words, self.inputs["vocabulary"])
         code_of = {number: code for code, number in enumerate(ids.tolist())}
-        prompt = MaskedPrompt(tokenizer)
+        prompt, budget = MaskedPrompt(tokenizer), TokenBudget(model)
 
         def predict(asked: list[GapQuestion]) -> list[CodeAnswer]:
             prompts = [prompt.ids(ids[q.seen_L], q.masked_L, int(q.positions[0])) for q in asked]
@@ -70,6 +72,7 @@ class MaskedPrediction(EvaluationTask[range]):
                 names=[q.name for q in asked],
                 remedy=MaskedPrompt.REMEDY,
                 journal=journal,
+                budget=budget,
             )
             return [CodeAnswer.of_ids(*found, code_of) for found in zip(prompts, outputs, strict=True)]
 

@@ -14,7 +14,7 @@ from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens, read_words
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
-from v2l.llm.batches import split_blocks
+from v2l.llm.batches import BLOCK, split_blocks
 from v2l.llm.journal import Journal
 from v2l.llm.prompts import answer_of, join_words, text_prompt
 from v2l.runtime import rng
@@ -85,7 +85,8 @@ class TextAnswering(EvaluationTask[list[TextQuery]]):
         self.blocks = []
         for context in range(self.section.contexts):
             of_context = [query for query in queries if query.context == context]
-            self.blocks += map(list, split_blocks(of_context, self.section.batch_size))
+            size = self.section.batch_size and BLOCK * self.section.batch_size
+            self.blocks += split_blocks(of_context, size)
         self.prompts = len(queries)
 
     @abstractmethod
@@ -130,8 +131,10 @@ class TextAnswering(EvaluationTask[list[TextQuery]]):
     def _language_model(self, journal: Journal) -> TextPredictor:
         from v2l.llm.engine import generate  # seconds to import, which the baselines need not pay
         from v2l.llm.language_model import llm_of
+        from v2l.llm.token_budget import TokenBudget
 
         model, tokenizer, words = llm_of(self.config, self.inputs)
+        budget = TokenBudget(model)
 
         def predict(queries: list[TextQuery]) -> list[dict[str, Any]]:
             prompts = []
@@ -147,6 +150,7 @@ class TextAnswering(EvaluationTask[list[TextQuery]]):
                 names=[f"{query.item.name} (with {len(query.examples)} examples)" for query in queries],
                 remedy=f"lower `tokens` or `in_context_examples` in `evaluate_llm.{self.name}`",
                 journal=journal,
+                budget=budget,
             )
             texts = [words.answer_text(ids) for ids in outputs]
             return [

@@ -8,6 +8,7 @@ localrules:
     index_images_rejected,
     make_tables_show,
     make_figures_show,
+    plan,
     all,
     all_tables,
     all_figures,
@@ -29,6 +30,19 @@ rule all:
     input:
         rules.all_tables.input,
         rules.all_figures.input,
+
+
+rule plan:
+    log:
+        f"{LOGS}/plan/plan.log",
+    conda:
+        ENVIRONMENT
+    params:
+        experiment=lambda wildcards: CONFIG.model_dump_json(),  # not `config`: no path needs to be there
+    message:
+        f"plan: what experiment {CONFIG.experiment} costs on {', '.join(CONFIG.plan.machines)}"
+    shell:
+        "python -m v2l.plan --config {params.experiment:q} --log {log:q}"
 
 
 if {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
