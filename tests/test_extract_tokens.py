@@ -173,6 +173,6 @@ def test_want_of_memory_names_the_batch_and_its_key(files, tmp_path, monkeypatch
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(V2LTokenizer, "encode", encode)
-    with pytest.raises(UserError, match=r"2 images at once .*GiB.* free.*\n*.*`extract_tokens.batch_size`"):
+    with pytest.raises(UserError, match=r"2 images at once.*GiB.* free.*\n*.*`extract_tokens.batch_size`"):
         extract(files, tmp_path / "t.parquet", extract_tokens={"batch_size": 2})
     assert not list(tmp_path.iterdir())
