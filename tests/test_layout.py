@@ -16,7 +16,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init_
 # From the ground up: a room imports what stands in rows below its own, never what stands beside or above it.
 FLOORS = [
     {"errors", "runtime"},
-    {"precision"},
+    {"precision", "memory_errors"},
     {"io"},
     {"configuration"},
     {"data"},
