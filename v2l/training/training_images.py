@@ -1,6 +1,5 @@
 """Training images as tensors; how one is augmented depends on seed, epoch and image alone."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -97,7 +96,7 @@ def _tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def loader(images: TrainingImages, order: BatchOrder) -> DataLoader:
-    """Batches (uint8 image_BCHW, indices_B) in `order`; worker processes decode or crop what must be."""
-    workers = 0 if images.tensors else len(os.sched_getaffinity(0))
+def loader(images: TrainingImages, order: BatchOrder, cores: int) -> DataLoader:
+    """Batches (uint8 image_BCHW, indices_B) in `order`; a worker process a core decodes or crops what must be."""
+    workers = 0 if images.tensors else cores
     return DataLoader(images, batch_sampler=order, num_workers=workers, pin_memory=torch.cuda.is_available())
