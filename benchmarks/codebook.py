@@ -59,8 +59,8 @@ def changed(config: Config, name: str, change: dict, steps: int, batch: int, pre
     return TrainTokenizer.model_validate(merge(merge(section, shared), change))
 
 
-def train_changed(config: Config, name: str, section: TrainTokenizer) -> tuple[VisionTokenizer, dict]:
-    """The tokenizer `name` of the experiment, trained as `section` says, and the last line of its metrics."""
+def train_changed(config: Config, name: str, section: TrainTokenizer) -> tuple[VisionTokenizer, list[dict]]:
+    """The tokenizer `name` of the experiment, trained as `section` says, and the lines of its metrics."""
     inputs = {
         "manifest": RESULTS / f"index_images/{section.dataset}.parquet",
         "features": RESULTS / f"embed_images/{section.dataset}.safetensors",
@@ -73,7 +73,7 @@ def train_changed(config: Config, name: str, section: TrainTokenizer) -> tuple[V
         data = project(config.model_copy(update={"train_tokenizer": section}), keys, job)
         files = Inputs({key: [path] for key, path in inputs.items()})
         tokenizer, log, _ = trained(StageConfig("train_tokenizer", data), files, Path(folder) / "run", Ranks())
-    return tokenizer.eval(), json.loads(log.lines[-1])
+    return tokenizer.eval(), [json.loads(line) for line in log.lines]
 
 
 def main() -> None:
@@ -89,7 +89,7 @@ def main() -> None:
     for name in arguments.changes or CHANGES:
         method, change = CHANGES[name]
         section = changed(config, method, change, arguments.steps, arguments.batch, arguments.precision)
-        tokenizer, line = train_changed(config, method, section)
+        tokenizer, (*_, line) = train_changed(config, method, section)
         found, costs = pictures.scores(tokenizer)
         scores = f"{found['psnr'].mean():.2f} | {found['lpips'].mean():.3f} | {costs.get('psnr', float('nan')):.3f}"
         print(f"| {name} | {line['codes_used']} | {line['codes_perplexity']:.0f} | {scores} |", flush=True)

@@ -1,5 +1,6 @@
 """Runs of evaluate_llm: interrupted and continued, shared out among processes, under every protocol."""
 
+import itertools
 import json
 import os
 import shutil
@@ -22,11 +23,12 @@ from v2l.configuration.sources import Source
 from v2l.errors import UserError
 from v2l.evaluate_llm import run
 from v2l.io.job_files import Inputs
-from v2l.llm import engine
-from v2l.llm.batches import BATCH_COST, plan_batches
+from v2l.llm.batches import BATCH_COST, plan_batches, split_blocks
+from v2l.llm.greedy_decoding import GreedyDecoder
 from v2l.llm.journal import Journal
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import RestorationPrompt
+from v2l.llm.token_budget import MOST_TOKENS
 from v2l.metrics.accuracy import measure_accuracy
 from v2l.pipeline.record import provenance, run_key
 from v2l.runtime import rng
@@ -59,8 +61,8 @@ def test_a_run_killed_at_any_batch_goes_on_to_the_same_bytes(inputs, tmp_path, m
     config = job(inputs, task, tmp_path / "work", classification=SMALL, restoration={"batch_size": 2})
     whole = bytes_of(inputs, tmp_path / "whole.parquet", config)
     counted = []
-    compute = engine._Batches.run
-    monkeypatch.setattr(engine._Batches, "run", lambda *a: counted.append(1) or compute(*a))
+    compute = GreedyDecoder.run
+    monkeypatch.setattr(GreedyDecoder, "run", lambda *a: counted.append(1) or compute(*a))
     bytes_of(inputs, tmp_path / "again.parquet", config)
     total = len(counted)
     killed = victim = int(np.random.default_rng().integers(1, total))  # a different batch in every run of the tests
@@ -72,7 +74,7 @@ def test_a_run_killed_at_any_batch_goes_on_to_the_same_bytes(inputs, tmp_path, m
         return compute(*arguments)
 
     counted.clear()
-    monkeypatch.setattr(engine._Batches, "run", dies)
+    monkeypatch.setattr(GreedyDecoder, "run", dies)
     with pytest.raises(Killed):
         bytes_of(inputs, tmp_path / "resumed.parquet", config)
     assert not (tmp_path / "resumed.parquet").exists()
@@ -109,7 +111,7 @@ def test_another_configuration_never_continues_an_old_run(inputs, tmp_path, monk
 
     config = job(inputs, "classification", tmp_path, classification=SMALL)
     with monkeypatch.context() as patch:
-        patch.setattr(engine._Batches, "run", dies)
+        patch.setattr(GreedyDecoder, "run", dies)
         for changes in (SMALL, SMALL | {"max_new_tokens": 3}):
             with pytest.raises(Killed):
                 bytes_of(
@@ -160,7 +162,7 @@ def test_a_failed_shard_goes_on_and_the_others_are_kept(inputs, tmp_path, monkey
     folder = tmp_path / "work" / run_key(merging, provenance(merging, given))
     parts = [folder / f"shard-{shard}-of-3.parquet" for shard in range(3)]
     counted, victim = [], -1
-    compute = engine._Batches.run
+    compute = GreedyDecoder.run
 
     def dies(*arguments):
         if len(counted) == victim:
@@ -176,7 +178,7 @@ def test_a_failed_shard_goes_on_and_the_others_are_kept(inputs, tmp_path, monkey
             run(job(inputs, task, tmp_path / "work", machine, **changes), given, {"part": parts[shard]})
         return len(counted)
 
-    monkeypatch.setattr(engine._Batches, "run", dies)
+    monkeypatch.setattr(GreedyDecoder, "run", dies)
     total = make(1)
     shutil.rmtree(folder)
     make(0), make(2)
@@ -212,6 +214,32 @@ def test_100_predictions_do_not_depend_on_the_batch_size(inputs, tmp_path):  # n
     assert len(expected) == 224 and rows(5) == expected and rows(32) == expected
 
 
+@pytest.mark.parametrize("task", ["classification", "restoration"])
+def test_the_memory_of_the_machine_changes_no_byte_and_repeats_no_prompt(inputs, tmp_path, monkeypatch, task):  # noqa: F811
+    free = {"batch_size": None}
+    config = job(inputs, task, tmp_path / "work", classification=SMALL | free, restoration=free)
+    whole = bytes_of(inputs, tmp_path / "whole.parquet", config)
+    asked, victim, compute = [], None, GreedyDecoder.run
+
+    def run_batch(decoder, batch, meanwhile):
+        if len(asked) == victim:
+            raise Killed
+        asked.append(len(batch.indices))
+        return compute(decoder, batch, meanwhile)
+
+    monkeypatch.setattr(GreedyDecoder, "run", run_batch)
+    monkeypatch.setitem(MOST_TOKENS, "cpu", 1000)  # a few prompts
+    assert bytes_of(inputs, tmp_path / "small.parquet", config) == whole
+    prompts, victim = sum(asked), 2
+    asked.clear()
+    with pytest.raises(Killed):
+        bytes_of(inputs, tmp_path / "resumed.parquet", config)
+    victim = None
+    monkeypatch.setitem(MOST_TOKENS, "cpu", 4096)  # and on another machine
+    assert bytes_of(inputs, tmp_path / "resumed.parquet", config) == whole
+    assert sum(asked) == prompts
+
+
 class TestBatches:
     def test_every_prompt_once_longest_first(self):
         lengths = [5, 300, 7, 299, 6, 40, 301, 8]
@@ -226,15 +254,51 @@ class TestBatches:
         assert plan_batches(lengths, 4) == [[3], [0, 1, 2]]
         assert plan_batches([10, 10, 10, 11], 4) == [[3, 0, 1, 2]]
 
+    def test_a_batch_holds_the_tokens_of_the_budget_and_a_longer_prompt_stands_alone(self):
+        lengths = [5, 9, 9, 30, 6, 4, 9]
+        batches = plan_batches(lengths, tokens=24, held=3)
+        assert batches[0] == [3]
+        assert all(len(batch) * (3 + max(lengths[index] for index in batch)) <= 24 for batch in batches[1:])
+        assert sorted(index for batch in batches for index in batch) == list(range(7))
+
+    def test_without_padding_lengths_are_never_mixed(self):
+        assert plan_batches([4, 6, 4, 6, 4], padded=False) == [[1, 3], [0, 2, 4]]
+
+    def test_the_cheapest_split_is_that_of_all_splits(self):
+        numbers = np.random.default_rng(0)
+        for _ in range(20):
+            lengths = sorted(numbers.integers(1, 60, size=7).tolist(), reverse=True)
+            cuts = [[c for c in range(1, 7) if mask >> c - 1 & 1] for mask in range(64)]
+            splits = [[lengths[a:b] for a, b in itertools.pairwise([0, *cut, 7])] for cut in cuts]
+            costs = [
+                sum(BATCH_COST + len(part) * part[0] for part in split) for split in splits if max(map(len, split)) < 5
+            ]
+            made = plan_batches(lengths, 4)
+            assert sum(BATCH_COST + len(batch) * lengths[batch[0]] for batch in made) == min(costs)
+
+    @pytest.mark.parametrize(
+        ("items", "size", "prompts", "expected"),
+        [
+            (7, 2, 5, 2),
+            (10, None, 1, 64),
+            (5000, None, 1, 157),
+            (10**6, None, 1, 512),
+            (4, None, 5, 12),
+            (5000, None, 5, 102),
+        ],
+    )
+    def test_blocks_depend_on_the_work_alone(self, items, size, prompts, expected):
+        blocks = split_blocks(range(items), size, prompts)
+        assert len(blocks[0]) == min(items, expected) and [n for block in blocks for n in block] == list(range(items))
+
 
 class TestJournal:
     def test_the_journal_survives_and_serves_other_shards(self, tmp_path):
         with Journal("t", 4, tmp_path, shard=0) as progress:
-            progress.add("a", [[1], [2, 3]])
-        (tmp_path / "batches.1.jsonl").write_text('["b",[[4]]]\n["c",[[')
+            progress.add(["a", "b"], [[1], [2, 3]])
+        (tmp_path / "batches.1.jsonl").write_text('[["c"],[[4]]]\n[["d"],[[')
         with Journal("t", 4, tmp_path) as progress:
-            assert progress.known("a") == [[1], [2, 3]] and progress.known("b") == [[4]]
-            assert progress.known("c") is None
+            assert [progress.known(key) for key in "abcd"] == [[1], [2, 3], [4], None]
 
 
 class TestProtocols:

@@ -15,7 +15,9 @@ PACKAGE = Path("v2l").resolve()
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 # From the ground up: a room imports what stands in rows below its own, never what stands beside or above it.
 FLOORS = [
-    {"errors", "runtime"},
+    {"errors"},
+    {"gpu_support"},
+    {"runtime"},
     {"precision", "memory_errors"},
     {"io"},
     {"configuration"},
@@ -25,7 +27,7 @@ FLOORS = [
     {"training", "metrics"},
     {"tables", "figures", "assets"},
     {"pipeline"},
-    {"cluster"},
+    {"cluster", "plan"},
     set(STAGES),
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -11,9 +11,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from tests.tiny_gguf import write_gguf
 from v2l.configuration.model_entries import LLM
 from v2l.errors import UserError
+from v2l.llm import batches
 from v2l.llm.engine import generate
+from v2l.llm.greedy_decoding import GreedyDecoder
 from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import RestorationPrompt, answer_of, classification_prompt, join_words
+from v2l.llm.token_budget import TokenBudget
 from v2l.llm.vocabulary import Vocabulary
 
 
@@ -74,6 +77,14 @@ def naive(model, prompt: list[int], count: int, allowed: list[int] | None = None
             logits_V = torch.full_like(logits_V, -torch.inf).index_copy(0, torch.tensor(allowed), logits_V[allowed])
         ids.append(int(logits_V.argmax()))
     return ids[len(prompt) :]
+
+
+def numbers_read(model, prompts: list[list[int]], limit: int, options: dict) -> int:
+    """How often generation turned a tensor into a Python number."""
+    budget = TokenBudget(model)
+    with torch.profiler.profile() as profile:
+        generate(model, prompts, limit, budget=budget, **options)
+    return sum(event.count for event in profile.key_averages() if event.key == "aten::_local_scalar_dense")
 
 
 def random_prompts(shared: int = 0) -> list[list[int]]:
@@ -259,11 +270,98 @@ class TestGenerate:
         logits_V = model(torch.tensor([prompts[0]])).logits[0, -1].detach()
         assert made[0][0] == max((7, 9), key=lambda number: float(logits_V[number])) and made[0][2] == 299
 
+    def test_equal_logits_go_to_the_lowest_id(self, model):
+        with torch.no_grad():
+            before = model.lm_head.weight.clone()
+            model.lm_head.weight.zero_()
+        prompts = random_prompts()
+        choices = [[{90, 20}], None, [{7}], *[[{250, 33, 40}]] * 4]
+        try:
+            assert generate(model, prompts, 1) == [[0]] * 7
+            assert generate(model, prompts, 1, allowed_ids={60, 50}) == [[50]] * 7
+            assert generate(model, prompts, 1, choices=choices) == [[20], [0], [7], *[[33]] * 4]
+        finally:
+            with torch.no_grad():
+                model.lm_head.weight.copy_(before)
+
+    @pytest.mark.parametrize("limit", [2, 5])
+    def test_no_number_is_read_for_each_row(self, model, monkeypatch, limit):
+        """Reading waits for the device. Without stop ids answers are read at the end, as whole tensors."""
+        monkeypatch.setattr(batches, "BATCH_COST", 10**6)  # all in one
+        prompts, choices = random_prompts(shared=5), [[{7, 9}, {50, 60, 70}], *[None] * 6]
+        for options in ({}, {"allowed_ids": range(200)}, {"choices": choices}):
+            assert numbers_read(model, prompts, limit, options) == limit - 1  # transformers: is anything masked?
+            assert numbers_read(model, [prompts[1]] * 7, limit, options) == 0
+
+    def test_the_next_batch_is_prepared_before_the_last_is_read(self, model, monkeypatch):
+        said, prepare, choose = [], GreedyDecoder.prepare, GreedyDecoder._choose
+        made, made_of = GreedyDecoder._made, "read"
+        monkeypatch.setattr(GreedyDecoder, "prepare", lambda *a: said.append("prepared") or prepare(*a))
+        monkeypatch.setattr(GreedyDecoder, "_choose", lambda *a: said.append("computed") or choose(*a))
+        monkeypatch.setattr(GreedyDecoder, "_made", lambda *a: said.append(made_of) or made(*a))
+        generate(model, [[5, 6, 7]] * 6, 2, 2)
+        once = ["computed", "prepared", "computed", "read"]
+        assert said == ["prepared", *once, *once, "computed", "computed", "read"]
+
     def test_a_prompt_beyond_the_context_is_named_and_never_cut(self, model):
         prompts = [[1, 2], [3] * 60]
         with pytest.raises(UserError, match="episode 4 has 60 tokens and 5 more may follow.*at most 64.*lower repeats"):
             generate(model, prompts, 5, 2, names=["episode 3", "episode 4"], remedy="lower repeats")
         assert len(generate(model, prompts, 4, 2)[1]) == 4
+
+
+class TestMemory:
+    """Batches that do not fit: rows of a card with room for some tokens only."""
+
+    @pytest.fixture
+    def room(self, monkeypatch):
+        """Computed batches as (rows, tokens of a row); those of more than `tokens` in all run out of memory."""
+        computed, run = [], GreedyDecoder.run
+        monkeypatch.setattr(batches, "BATCH_COST", 10**6)
+
+        def limit(tokens: int) -> list[tuple[int, int]]:
+            def within(decoder, batch, meanwhile):
+                rows = len(batch.indices)
+                if rows * batch.length > tokens:
+                    if rows % 2:  # before or after the next batch is prepared
+                        meanwhile()
+                    raise torch.OutOfMemoryError
+                computed.append((rows, batch.length))
+                return run(decoder, batch, meanwhile)
+
+            monkeypatch.setattr(GreedyDecoder, "run", within)
+            return computed
+
+        return limit
+
+    @pytest.mark.parametrize("tokens", [40, 64, 100, 200])
+    def test_batches_are_halved_until_they_fit_and_the_answers_stay(self, model, room, caplog, tokens):
+        prompts = random_prompts(shared=5)
+        expected, budget = [naive(model, prompt, 3) for prompt in prompts], TokenBudget(model)
+        computed = room(tokens)
+        assert generate(model, prompts, 3, budget=budget) == expected
+        assert sum(rows for rows, _ in computed) == 7 and len(computed) > 1
+        assert max(rows * length for rows, length in computed) <= tokens
+        said = [record.message for record in caplog.records]
+        assert said and all("out of memory: a batch of" in line and "MB on cpu" in line for line in said)
+        caplog.clear()
+        assert generate(model, prompts, 3, budget=budget) == expected
+        assert not caplog.records, "later calls keep to the smaller budget"
+
+    def test_a_prompt_that_does_not_fit_alone_is_named(self, model, room):
+        room(25)
+        with pytest.raises(
+            UserError, match=r"episode 5, 31 tokens .* not fit in memory.* MB on cpu.*device_map.*lower"
+        ):
+            names = [f"episode {number}" for number in range(7)]
+            generate(model, random_prompts(shared=2), 3, names=names, remedy="lower repeats")
+
+    def test_a_small_budget_makes_small_batches(self, model, room):
+        budget, computed = TokenBudget(model), room(10**6)
+        budget.tokens = 60
+        generate(model, [[number] * 9 for number in range(1, 20)], 1, budget=budget)
+        rows = 60 // (10 + budget.overhead)
+        assert computed[-1] == (rows, 10) and max(computed) == (rows, 10)
 
 
 class TestPrompts:

@@ -82,7 +82,7 @@ def test_the_setting_rerun_is_the_published_step(pair):
 def test_compiled_networks_train_alike(pair, monkeypatch):
     """Graphs are captured and differentiated as on a GPU; only generating code, which takes minutes, is left out."""
     compile_with = torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda part: compile_with(part, backend="aot_eager"))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda part, **how: compile_with(part, backend="aot_eager", **how))
     plain, _, batch, _ = pair()
     compiled = pair(compile=True)[0]
     for step in range(20, 22):

@@ -1,20 +1,20 @@
 """Stage expand_vocabulary: subwords, bigrams and trigrams of the language model (paper section 3.2).
 
 A subword is continued twice by greedy decoding after the prompt "a photo of": the first new token makes its bigram, the
-second its trigram. The prompt's keys and values are computed once and repeated over each batch of subwords.
+second its trigram. The prompt's keys and values are computed once for all subwords.
 """
 
-import copy
 import logging
 
 import pyarrow as pa
 import torch
-from tqdm import tqdm
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from v2l.configuration.slices import StageConfig
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.storage import write_parquet
+from v2l.llm.engine import generate
+from v2l.llm.journal import Journal
 from v2l.llm.language_model import load_llm
 from v2l.llm.vocabulary import Vocabulary
 from v2l.pipeline.record import provenance
@@ -25,31 +25,22 @@ SCHEMA = pa.schema([("kind", pa.string()), ("token_ids", pa.list_(pa.int32())), 
 KINDS = ("subword", "bigram", "trigram")
 
 
-@torch.inference_mode()
 def continue_subwords(
-    model: PreTrainedModel, prompt_ids: list[int], subword_ids: list[int], banned_ids: list[int], batch_size: int
+    model: PreTrainedModel,
+    prompt_ids: list[int],
+    subword_ids: list[int],
+    banned_ids: list[int],
+    batch_size: int | None = None,
 ) -> torch.Tensor:
     """The two greedy tokens after prompt + subword for V subwords, as int64 (V, 2); `banned_ids` are never chosen.
 
     The subword's own id stands after the prompt's ids, without tokenising the joined text again (released: tokenised
-    again, which splits some subwords).
+    again, which splits some subwords). Batches are as large as the memory allows, and at most `batch_size`.
     """
-    prefix = DynamicCache(config=model.config)
-    prompt_1P = torch.tensor([prompt_ids], device=model.device)
-    model(prompt_1P, past_key_values=prefix, use_cache=True, logits_to_keep=1)
-    banned = torch.tensor(sorted(banned_ids), dtype=torch.int64, device=model.device)
-    batches = torch.tensor(subword_ids, device=model.device).split(batch_size)
-    continuations = []
-    for token_B in tqdm(batches, desc="expanding the vocabulary", unit="batch", disable=None):
-        cache = copy.deepcopy(prefix)
-        cache.batch_repeat_interleave(len(token_B))
-        chosen = []
-        for _ in range(2):
-            logits_BV = model(token_B[:, None], past_key_values=cache, use_cache=True).logits[:, -1]
-            token_B = logits_BV.index_fill(1, banned, -torch.inf).argmax(dim=-1)
-            chosen.append(token_B)
-        continuations.append(torch.stack(chosen, dim=1))
-    return torch.cat(continuations).cpu()
+    allowed = sorted(set(range(model.get_output_embeddings().weight.shape[0])) - set(banned_ids))
+    with Journal("expanding the vocabulary", len(subword_ids)) as journal:
+        prompts = [[*prompt_ids, subword] for subword in subword_ids]
+        return torch.tensor(generate(model, prompts, 2, batch_size, allowed_ids=allowed, journal=journal))
 
 
 def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:

@@ -1,22 +1,26 @@
-"""Device, memory format and random numbers: the same for every stage."""
+"""Device and random numbers: the same for every stage."""
 
 import zlib
+from functools import cache
 
 import numpy as np
 import torch
 
+from v2l.gpu_support import require_code
+
 
 def device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU if there is one, else the CPU. Raises UserError for a GPU that the installed torch has no code for."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    _check_card()
+    return torch.device("cuda")
 
 
-def convolution_format() -> torch.memory_format:
-    """How networks of convolutions and GroupNorm lie in memory: channels last on CPUs, several times faster there.
-
-    Not on GPUs: PyTorch's GroupNorm works with channels first there and would turn every activation round twice.
-    """
-    return torch.channels_last if device().type == "cpu" else torch.contiguous_format
+@cache
+def _check_card() -> None:
+    if torch.version.cuda:
+        require_code(torch.cuda.get_arch_list(), torch.cuda.get_device_name(), torch.cuda.get_device_capability())
 
 
 def rng(seed: int, *keys: str | int) -> np.random.Generator:

@@ -38,6 +38,7 @@ from v2l.models.weights_file import weights_metadata
 from v2l.pipeline.record import provenance, run_key
 from v2l.pipeline.stage import run_stage
 from v2l.runtime import device, rng
+from v2l.training.compilation import keep_compiled
 from v2l.training.log import TrainingLog
 from v2l.training.ranks import Ranks
 from v2l.training.stopped_run import require_changes
@@ -124,6 +125,8 @@ def trained(
     if section.loss.perceptual:
         network = load_lpips("vgg", Path(section.loss.perceptual_weights))
         perceptual = PerceptualLoss(network, section.loss.perceptual_dropout).to(device())
+    if section.compile:
+        keep_compiled(Path(config.job["work"]) / "compiled")
     trainer = Trainer(section, tokenizer, discriminator, perceptual, steps, ranks, matches=not started_from)
     images = TrainingImages(manifest, rows, tokenizer.geometry, section.augmentation, config.seed)
     log = TrainingLog(folder, Path(config.job["logs"]), Window(tokenizer.local_size), steps, ranks.first)

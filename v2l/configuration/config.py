@@ -14,6 +14,7 @@ from v2l.configuration.evaluation import VQA, Captioning, Classification, Masked
 from v2l.configuration.llm_finetuning import FinetuneLLM
 from v2l.configuration.metrics import IMAGE_METRICS
 from v2l.configuration.model_entries import LLM, AnyEncoder
+from v2l.configuration.planning import Plan
 from v2l.configuration.registry import NameOf
 from v2l.configuration.tokenizer_entries import AnyTokenizer
 from v2l.configuration.tokenizer_training import TrainTokenizer
@@ -40,7 +41,9 @@ class ExpandVocabulary(Entry):
     prompt: str = Field("a photo of", min_length=1, description="Text whose greedy continuation expands a subword.")
     max_subwords: int | None = Field(None, ge=1, description="Only the first so many ordinary subwords; null: all.")
     reserved: bool = Field(False, description="Keep control tokens as subwords.")
-    batch_size: int = Field(256, ge=1, description="Subwords of a batch.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Most subwords of a batch; null: as many as the memory beside the weights holds."
+    )
 
 
 class EmbedVocabulary(Entry):
@@ -182,6 +185,7 @@ class Config(Entry):
     score_predictions: ScorePredictions
     make_tables: MakeTables = MakeTables()
     make_figures: MakeFigures = MakeFigures()
+    plan: Plan = Plan()
 
     @field_validator("llms", "encoders", "datasets", "tokenizers")
     @classmethod

@@ -31,7 +31,9 @@ class TaskSection(Entry):
     tokenizers: Annotated[list[str], SELECTION] = Field([], description="Tokenizers whose tokens are shown.")
     llms: Annotated[list[str], SELECTION] = Field([], description="Language models that answer.")
     baselines: Annotated[list[str], SELECTION] = Field([], description="Predictors without a language model.")
-    batch_size: int = Field(8, ge=1, description="Prompts of a batch.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Most prompts of a batch; null: as many as the memory beside the weights holds."
+    )
 
 
 class Grid(Entry):

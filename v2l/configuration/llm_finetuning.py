@@ -1,10 +1,8 @@
 """Configuration of stage finetune_llm; part of v2l/configuration/config.py."""
 
-from typing import Literal
-
 from pydantic import Field
 
-from v2l.configuration.entry import Entry
+from v2l.configuration.entry import Entry, TrainedPrecision
 
 
 class LoRA(Entry):
@@ -31,7 +29,7 @@ class FinetuneLLM(Entry):
     betas: tuple[float, float] = Field((0.9, 0.999), description="Of AdamW.")
     weight_decay: float = Field(0.01, ge=0, description="Of AdamW.")
     max_gradient_norm: float = Field(1.0, gt=0, description="Gradients of a step are scaled down to this norm.")
-    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+    precision: TrainedPrecision = Field(
         "bfloat16", description="Of the frozen weights and activations; adapters and optimizer are float32."
     )
     held_out_images: int = Field(

@@ -3,12 +3,13 @@
 A stage that reads a key which its rule did not pass fails at once, so the rerun triggers can be trusted.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import TypeAdapter
 
 from v2l.configuration.config import Config
-from v2l.configuration.entry import SELECTION, Entry, Mark
+from v2l.configuration.entry import SELECTION, Entry, Mark, NeededWith
 from v2l.configuration.registry import EntryOf
 from v2l.io.canonical import canonical_json
 
@@ -105,6 +106,26 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Entry):
         return without(SELECTION, type(value), value.model_dump(mode="json"))
     return TypeAdapter(Any).dump_python(value, mode="json")
+
+
+def marked(mark: Mark, model: type[Entry], data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every key that bears `mark`, in the JSON value of a `model` or a part of it.
+
+    A key that is marked as needed with others counts only where these are set.
+    """
+    for key, value in data.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            continue
+        conditions = [note.key for note in field.metadata if isinstance(note, NeededWith)]
+        if mark in field.metadata and value and all(data.get(condition) for condition in conditions):
+            yield prefix + key, value
+        if isinstance(value, dict):
+            if found := entry_class(field.annotation, value):
+                yield from marked(mark, found, value, f"{prefix}{key}.")
+            for name, item in value.items():
+                if found := entry_class(value_kind(field.annotation), item):
+                    yield from marked(mark, found, item, f"{prefix}{key}.{name}.")
 
 
 def without(mark: Mark, model: type[Entry], data: dict[str, Any]) -> dict[str, Any]:

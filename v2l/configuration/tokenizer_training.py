@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from v2l.configuration.entry import SELECTION, WATCHES, Entry, NeededWith, UserFile
+from v2l.configuration.entry import SELECTION, WATCHES, Entry, NeededWith, TrainedPrecision, UserFile
 
 
 class Network(Entry):
@@ -133,12 +133,14 @@ class TrainTokenizer(Entry):
     betas: tuple[float, float] = Field((0.5, 0.9), description="Of Adam.")
     epsilon: float = Field(1e-7, gt=0, description="Of Adam.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled (AdamW).")
-    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+    precision: TrainedPrecision = Field(
         "float32",
         description="Of the networks; codes are searched and losses computed in float32, whichever. No float16: small "
         "gradients would be zero in it.",
     )
-    compile: bool = Field(False, description="torch.compile the networks: faster on GPUs, minutes to start.")
+    compile: bool = Field(
+        False, description="torch.compile the networks. A first start takes minutes; what it makes stays in work/."
+    )
     augmentation: Literal["none", "flip", "random-resized-crop"] = Field(
         "none", description="flip: half of them; random-resized-crop: scale 0.2 to 1 and flip, as LQAE trains."
     )

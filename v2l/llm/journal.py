@@ -14,15 +14,15 @@ Rows = list[list[int]]
 class Journal:
     """The part of a run that one process does, as a context manager.
 
-    Finished batches are lines of `<folder>/batches.<shard>.jsonl`, named by a hash of everything they depend on. Those
-    of every file there count, so that a run may go on with another number of shards. A line that a kill cut short is
-    passed over.
+    Finished batches are lines of `<folder>/batches.<shard>.jsonl`, each prompt named by a hash of everything its answer
+    depends on. Those of every file there count, so that a run may go on with another number of shards, and with batches
+    of another size. A line that a kill cut short is passed over.
     """
 
     def __init__(self, title: str, total: int, folder: Path | None = None, shard: int = 0):
         self.shard = shard
         self._title, self._total, self._folder = title, total, folder
-        self._known: dict[str, Rows] = {}
+        self._known: dict[str, list[int]] = {}
         self._journal: TextIO | None = None
 
     def __enter__(self) -> "Journal":
@@ -40,19 +40,18 @@ class Journal:
         if self._journal:
             self._journal.close()
 
-    def known(self, key: str) -> Rows | None:
-        """What an earlier run answered in batch `key`, or None."""
-        rows = self._known.get(key)
-        if rows is not None:
-            self._bar.update(len(rows))
-        return rows
+    def known(self, key: str) -> list[int] | None:
+        """What an earlier run answered to prompt `key`, or None."""
+        answer = self._known.get(key)
+        if answer is not None:
+            self._bar.update()
+        return answer
 
-    def add(self, key: str, rows: Rows) -> None:
-        """Keep the answers of batch `key`; after this call no kill loses them."""
+    def add(self, keys: list[str], rows: Rows) -> None:
+        """Keep the answers to the prompts `keys` of a batch; after this call no kill loses them."""
         self._bar.update(len(rows))
         if self._journal:
-            self._known[key] = rows
-            self._journal.write(json.dumps([key, rows], separators=(",", ":")) + "\n")
+            self._journal.write(json.dumps([keys, rows], separators=(",", ":")) + "\n")
             self._journal.flush()
             os.fsync(self._journal.fileno())
 
@@ -61,10 +60,11 @@ class Journal:
         self._bar.update(self._bar.total - self._bar.n)
 
 
-def _lines(text: str) -> Iterator[tuple[str, Rows]]:
+def _lines(text: str) -> Iterator[tuple[str, list[int]]]:
     for line in text.splitlines():
         try:
-            key, rows = json.loads(line)
+            keys, rows = json.loads(line)
+            answers = list(zip(keys, rows, strict=True))
         except ValueError:
             continue
-        yield key, rows
+        yield from answers

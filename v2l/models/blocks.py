@@ -3,16 +3,11 @@
 Shape suffixes: B images, C channels, H and W positions, L = H * W, K context vectors, D their width.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def group_norm(channels: int, groups: int) -> nn.GroupNorm:
-    """GroupNorm with `groups` groups (fewer when `channels` is not a multiple of them) and epsilon 1e-6."""
-    return nn.GroupNorm(math.gcd(groups, channels), channels, eps=1e-6)
+from v2l.models.fused_norm import ActivatedGroupNorm
 
 
 class ResidualBlock(nn.Module):
@@ -20,16 +15,15 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, groups: int):
         super().__init__()
-        self.norm1 = group_norm(channels_in, groups)
+        self.norm1 = ActivatedGroupNorm(channels_in, groups)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.norm2 = group_norm(channels_out, groups)
+        self.norm2 = ActivatedGroupNorm(channels_out, groups)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         if channels_in != channels_out:
             self.nin_shortcut = nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        hidden = self.conv1(F.silu(self.norm1(x_BCHW)))
-        hidden = self.conv2(F.silu(self.norm2(hidden)))
+        hidden = self.conv2(self.norm2(self.conv1(self.norm1(x_BCHW))))
         shortcut = self.nin_shortcut(x_BCHW) if hasattr(self, "nin_shortcut") else x_BCHW
         return shortcut + hidden
 
@@ -39,7 +33,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, groups: int):
         super().__init__()
-        self.norm = group_norm(channels, groups)
+        self.norm = ActivatedGroupNorm(channels, groups, swish=False)
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -138,11 +132,6 @@ class Level(nn.Module):
             if self.attn:
                 x_BCHW = self.attn[index](x_BCHW)
         return x_BCHW
-
-
-def output_head(norm: nn.GroupNorm, convolution: nn.Conv2d, x_BCHW: Tensor) -> Tensor:
-    """GroupNorm, swish and the last convolution of an encoder or decoder."""
-    return convolution(F.silu(norm(x_BCHW)))
 
 
 def codes_as_map(vector_BLD: Tensor, grid: int) -> Tensor:

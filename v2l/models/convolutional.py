@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from v2l.configuration.tokenizer_training import Network
 from v2l.data.geometry import network_geometry
-from v2l.models.blocks import codes_as_map
+from v2l.models.blocks import ResidualBlock, codes_as_map
 from v2l.models.decoder import ConvolutionalDecoder
 from v2l.models.encoder import ConvolutionalEncoder
 from v2l.models.quantizers import RowsOfProjection, first_equal_rows, matching_map, nearest_codes
@@ -21,7 +21,10 @@ LOCAL_TABLE, GLOBAL_TABLE = "tok_embeddings.weight", "tok_embeddings_global.weig
 
 
 class ConvolutionalTokenizer(VisionTokenizer):
-    """Encoder and decoder of `network` around codes of width `width`; key names are those of VQ-GAN checkpoints."""
+    """Encoder and decoder of `network` around codes of width `width`; key names are those of VQ-GAN checkpoints.
+
+    Weights and activations lie channels last on every device.
+    """
 
     def __init__(self, name: str, method: str, network: Network, width: int, context_width: int | None = None):
         super().__init__(name, method, network_geometry(network))
@@ -30,6 +33,7 @@ class ConvolutionalTokenizer(VisionTokenizer):
         self.quant_conv = nn.Conv2d(network.latent_channels, width, 1)
         self.post_quant_conv = nn.Conv2d(width, network.latent_channels, 1)
         self.decoder = ConvolutionalDecoder(network, context_width)
+        self.to(memory_format=torch.channels_last)
 
     def vectors(self, image_BCHW: Tensor) -> Tensor:
         """What is quantized: float32 vector_BLD of images in [-1, 1]."""
@@ -46,7 +50,7 @@ class ConvolutionalTokenizer(VisionTokenizer):
 
     @property
     def compiled_parts(self) -> list[nn.Module]:
-        return [self.encoder, self.decoder.mid, *self.decoder.up]
+        return [part for part in self.modules() if isinstance(part, ResidualBlock)]
 
 
 class ProjectedCodebook(ConvolutionalTokenizer):

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 
 from v2l.configuration.tokenizer_training import Network
-from v2l.models.blocks import CrossAttention, Level, Middle, Upsample, group_norm, output_head
+from v2l.models.blocks import CrossAttention, Level, Middle, Upsample
+from v2l.models.fused_norm import ActivatedGroupNorm
 
 
 class ConvolutionalDecoder(nn.Module):
@@ -35,7 +36,7 @@ class ConvolutionalDecoder(nn.Module):
             if level > 0:
                 stage.upsample = Upsample(channels_out)
             self.up.append(stage)
-        self.norm_out = group_norm(widths[0], groups)
+        self.norm_out = ActivatedGroupNorm(widths[0], groups)
         self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
 
     def forward(self, latent_BCHW: Tensor, context_BKD: Tensor | None) -> Tensor:
@@ -44,4 +45,4 @@ class ConvolutionalDecoder(nn.Module):
             hidden = stage(hidden)
             if upsample := getattr(stage, "upsample", None):
                 hidden = upsample(hidden)
-        return output_head(self.norm_out, self.conv_out, hidden)
+        return self.conv_out(self.norm_out(hidden))

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 
 from v2l.configuration.tokenizer_training import Network
-from v2l.models.blocks import Downsample, Level, Middle, group_norm, output_head
+from v2l.models.blocks import Downsample, Level, Middle
+from v2l.models.fused_norm import ActivatedGroupNorm
 
 
 class ConvolutionalEncoder(nn.Module):
@@ -22,7 +23,7 @@ class ConvolutionalEncoder(nn.Module):
                 stage.downsample = Downsample(channels_out)
             self.down.append(stage)
         self.mid = Middle(widths[-1], groups)
-        self.norm_out = group_norm(widths[-1], groups)
+        self.norm_out = ActivatedGroupNorm(widths[-1], groups)
         self.conv_out = nn.Conv2d(widths[-1], network.latent_channels, 3, padding=1)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
@@ -31,4 +32,4 @@ class ConvolutionalEncoder(nn.Module):
             hidden = stage(hidden)
             if downsample := getattr(stage, "downsample", None):
                 hidden = downsample(hidden)
-        return output_head(self.norm_out, self.conv_out, self.mid(hidden))
+        return self.conv_out(self.norm_out(self.mid(hidden)))

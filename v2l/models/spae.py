@@ -19,7 +19,6 @@ from v2l.models import quantizers
 from v2l.models.convolutional import ConvolutionalTokenizer, ProjectedCodebook
 from v2l.models.vision_tokenizer import Batch, Codes, CodeWords, TrainingPass
 from v2l.precision import computed_in
-from v2l.runtime import convolution_format
 
 
 class Layer(NamedTuple):
@@ -74,7 +73,6 @@ class SPAETokenizer(ProjectedCodebook):
         layers = [layer_positions(side, grid) for side in entry.pyramid]
         self.register_buffer("position_N", torch.cat(layers), persistent=False)
         self.register_buffer("codes_L", self.position_N.bincount(minlength=grid**2), persistent=False)
-        self.to(memory_format=convolution_format())
 
     @classmethod
     def create(cls, name: str, entry: SPAEEntry, settings: TrainTokenizer, codebook: dict[str, Tensor]) -> Self:

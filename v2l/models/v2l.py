@@ -11,7 +11,6 @@ from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
 from v2l.models import quantizers
 from v2l.models.convolutional import ProjectedCodebook
 from v2l.models.vision_tokenizer import Batch, Codes, CodeWords, TrainingPass
-from v2l.runtime import convolution_format
 
 # Which codes of stage filter_vocabulary the decoder attends to, by method.
 GLOBAL_CODEBOOKS = {"v2l": "global", "v2l-subword": "subword_global", "v2l-local": None}
@@ -41,7 +40,6 @@ class V2LTokenizer(ProjectedCodebook):
         if global_VD is not None:
             self.worded_ids, self.needs_features, self.global_tokens = "global", True, global_tokens
             self.tok_embeddings_global = nn.Embedding.from_pretrained(global_VD.float(), freeze=True)
-        self.to(memory_format=convolution_format())
 
     @classmethod
     def create(cls, name: str, entry: V2LEntry, settings: TrainTokenizer, codebook: dict[str, Tensor]) -> Self:

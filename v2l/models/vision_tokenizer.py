@@ -181,7 +181,10 @@ class VisionTokenizer(nn.Module, ABC):
     @property
     @abstractmethod
     def compiled_parts(self) -> list[nn.Module]:
-        """The parts that `train_tokenizer.compile` compiles, each alone; the last layer is in none of them."""
+        """The parts that `train_tokenizer.compile` compiles, each alone; the last layer is in none of them.
+
+        Small ones that come again with other weights: parts of equal code and shapes are compiled once.
+        """
 
     @property
     @abstractmethod

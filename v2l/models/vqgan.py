@@ -13,7 +13,6 @@ from v2l.models import quantizers
 from v2l.models.convolutional import ConvolutionalTokenizer
 from v2l.models.vision_tokenizer import Batch, Codes, TrainingPass
 from v2l.precision import computed_in
-from v2l.runtime import convolution_format
 
 
 class LearnedCodebook(nn.Module):
@@ -33,7 +32,6 @@ class VQGANTokenizer(ConvolutionalTokenizer):
     def __init__(self, name: str, network: Network):
         super().__init__(name, "vqgan", network, network.learned_codebook_channels)
         self.quantize = LearnedCodebook(network.learned_codebook_size, network.learned_codebook_channels)
-        self.to(memory_format=convolution_format())
 
     @classmethod
     def create(cls, name: str, entry: VQGANEntry, settings: TrainTokenizer, codebook: dict[str, Tensor]) -> Self:

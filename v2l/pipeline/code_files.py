@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1]
 # Modules of `configuration` that hold declarations alone: a new key or thing must not rerun the jobs of the others.
 DECLARATIONS = (
     *("baselines", "cell_settings", "config", "dataset_entries", "evaluation", "llm_finetuning", "measures"),
-    *("metrics", "model_entries", "restoration_tasks", "tokenizer_entries", "tokenizer_training"),
+    *("metrics", "model_entries", "planning", "restoration_tasks", "tokenizer_entries", "tokenizer_training"),
 )
 
 

@@ -1,7 +1,7 @@
 """The files that jobs read besides each other's outputs: the user's own, and those of downloaded assets."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -9,36 +9,19 @@ from typing import Any
 import yaml
 
 from v2l.configuration.config import Config
-from v2l.configuration.entry import USER_FILE, Entry, NeededWith
+from v2l.configuration.entry import USER_FILE
 from v2l.configuration.imported_weights import how_to_make, imported_files
-from v2l.configuration.slices import entry_class, project, value_kind
+from v2l.configuration.slices import marked, project
 from v2l.errors import UserError
 
 
 def paths_in(data: dict[str, Any]) -> dict[str, str]:
     """Every model and data path that a slice of the configuration (plain JSON) names, by dotted key."""
-    paths = dict(_marked(Config, data, ""))
+    paths = dict(marked(USER_FILE, Config, data))
     few_shot = data.get("evaluate_llm", {}).get("classification", {})
     for (ways, shots), path in episode_files(few_shot).items():
         paths[f"evaluate_llm.classification.episode_files ({ways}-way, {shots} shots)"] = path
     return paths
-
-
-def _marked(model: type[Entry], data: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
-    """Values of keys that are marked as files, and of those of the entries and sections below."""
-    for key, value in data.items():
-        field = model.model_fields.get(key)
-        if field is None or not value:
-            continue
-        conditions = [mark.key for mark in field.metadata if isinstance(mark, NeededWith)]
-        if USER_FILE in field.metadata and all(data.get(condition) for condition in conditions):
-            yield prefix + key, value
-        if isinstance(value, dict):
-            if found := entry_class(field.annotation, value):
-                yield from _marked(found, value, f"{prefix}{key}.")
-            for name, item in value.items():
-                if found := entry_class(value_kind(field.annotation), item):
-                    yield from _marked(found, item, f"{prefix}{key}.{name}.")
 
 
 def episode_files(section: dict[str, Any]) -> dict[tuple[int, int], str]:

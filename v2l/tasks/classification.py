@@ -18,11 +18,12 @@ from v2l.data.token_table import Tokens, read_words
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import read_tensors
-from v2l.llm.batches import split_blocks
+from v2l.llm.batches import BLOCK, split_blocks
 from v2l.llm.engine import generate
 from v2l.llm.journal import Journal
 from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import answer_of, classification_prompt, released_name
+from v2l.llm.token_budget import TokenBudget
 from v2l.tasks.cells import Cell, ShownImages, cells_of, further_columns, row
 from v2l.tasks.episode_files import read_episodes
 from v2l.tasks.episodes import Episode, sample_episodes
@@ -125,6 +126,7 @@ class ClassificationTask(EvaluationTask[list[EpisodeQuestion]]):
         """
         released, most = self.source.protocol == RELEASED, self.section.max_new_tokens
         model, tokenizer, words = llm_of(self.config, self.inputs)
+        budget = TokenBudget(model)
 
         def predict(block: list[EpisodeQuestion]) -> list[Prediction]:
             prompts = [tokenizer(prompt_of(question, self.images, released)).input_ids for question in block]
@@ -139,6 +141,7 @@ class ClassificationTask(EvaluationTask[list[EpisodeQuestion]]):
                 names=[str(question) for question in block],
                 remedy="lower ways, tokens, inner_shots or repeats in `evaluate_llm.classification.grid` or `grid_of`",
                 journal=journal,
+                budget=budget,
             )
             texts = [words.answer_text(ids) for ids in outputs]
             return [
@@ -184,7 +187,7 @@ def questions(
     found: list[list[EpisodeQuestion]] = []
     for cell in cells:
         asked = [EpisodeQuestion(cell, episode) for episode in _episodes(section, images, cell, seed)]
-        found += map(list, split_blocks(asked, section.batch_size))
+        found += split_blocks(asked, section.batch_size and BLOCK * section.batch_size)
     return found
 
 

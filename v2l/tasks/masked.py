@@ -10,11 +10,13 @@ import pyarrow as pa
 from v2l.configuration.slices import StageConfig
 from v2l.data.token_table import Tokens
 from v2l.io.job_files import Inputs
+from v2l.llm.batches import split_blocks
 from v2l.llm.code_ids import all_code_ids
 from v2l.llm.engine import generate
 from v2l.llm.journal import Journal
 from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import MaskedPrompt
+from v2l.llm.token_budget import TokenBudget
 from v2l.tasks.evaluation_task import EvaluationTask
 from v2l.tasks.restoration_sequences import STEP_SCHEMA, CodeAnswer, step_row
 from v2l.tasks.token_maps import image_mask, steps
@@ -42,8 +44,8 @@ class MaskedPrediction(EvaluationTask[range]):
         self.section, self.tokens = config.evaluate_llm.masked, Tokens.read(inputs["tokens"])
         images, length = self.tokens.local_NL.shape
         masks = [image_mask(length, self.section.mask_share, config.seed, name) for name in self.tokens.image_id]
-        self.masked_NL, size = np.stack(masks), self.section.batch_size
-        self.blocks = [range(start, min(start + size, images)) for start in range(0, images, size)]
+        self.masked_NL = np.stack(masks)
+        self.blocks = split_blocks(range(images), self.section.batch_size)
         self.prompts = sum(len(gaps_of(masked_L)) for masked_L in self.masked_NL)
 
     def answering(self, journal: Journal) -> Callable[[range], pa.Table]:
@@ -56,7 +58,7 @@ class MaskedPrediction(EvaluationTask[range]):
         model, tokenizer, words = llm_of(self.config, self.inputs)
         ids = all_code_ids(self.tokens.tokenizer, words, self.inputs["vocabulary"])
         code_of = {number: code for code, number in enumerate(ids.tolist())}
-        prompt = MaskedPrompt(tokenizer)
+        prompt, budget = MaskedPrompt(tokenizer), TokenBudget(model)
 
         def predict(asked: list[GapQuestion]) -> list[CodeAnswer]:
             prompts = [prompt.ids(ids[q.seen_L], q.masked_L, int(q.positions[0])) for q in asked]
@@ -69,6 +71,7 @@ class MaskedPrediction(EvaluationTask[range]):
                 names=[q.name for q in asked],
                 remedy=MaskedPrompt.REMEDY,
                 journal=journal,
+                budget=budget,
             )
             return [CodeAnswer.of_ids(*found, code_of) for found in zip(prompts, outputs, strict=True)]
 

@@ -12,11 +12,13 @@ from v2l.data.token_table import Tokens
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_metadata
+from v2l.llm.batches import split_blocks
 from v2l.llm.code_ids import code_ids, shown_codes, with_codes
 from v2l.llm.engine import generate
 from v2l.llm.journal import Journal
 from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import RestorationPrompt
+from v2l.llm.token_budget import TokenBudget
 from v2l.tasks.evaluation_task import EvaluationTask
 from v2l.tasks.image_corruption import corruption_class, mask_positions
 from v2l.tasks.restoration_sequences import (
@@ -84,7 +86,7 @@ class RestorationPrediction(EvaluationTask[list[str]]):
                 "set `evaluate_llm.restoration.restrict_to_codebook` to true",
             )
         code_of = {number: code for code, number in enumerate(ids.tolist())}
-        prompt = RestorationPrompt(tokenizer, section.instruction)
+        prompt, budget = RestorationPrompt(tokenizer, section.instruction), TokenBudget(model)
 
         def predict(asked: list[RestorationQuestion]) -> list[CodeAnswer]:
             counts = [question.answer_SM.shape[1] for question in asked]
@@ -105,6 +107,7 @@ class RestorationPrediction(EvaluationTask[list[str]]):
                 names=[question.name for question in asked],
                 remedy="lower `context_tokens` or shorten `replacement_shares` in `evaluate_llm.restoration`",
                 journal=journal,
+                budget=budget,
             )
             return [CodeAnswer.of_ids(*found, code_of) for found in zip(prompts, outputs, strict=True)]
 
@@ -117,7 +120,7 @@ def reads_corrupted(task: str, protocol: str) -> bool:
 
 
 def image_blocks(section: Restoration, maps: TokenMaps) -> list[list[str]]:
-    """Image ids that are restored together, `batch_size` of them. Raises UserError for a task without tokens."""
+    """Image ids that are restored together. Raises UserError for a task without tokens."""
     needed = {task for task in section.tasks if reads_corrupted(task, maps.protocol)}
     missing = sorted(needed - {task for task, _ in maps.codes})
     if missing:
@@ -126,8 +129,7 @@ def image_blocks(section: Restoration, maps: TokenMaps) -> list[list[str]]:
             "each task of `evaluate_llm.restoration.tasks`",
             "add it to `samples.restoration.corruptions` or leave the task out",
         )
-    starts = range(0, len(maps.image_ids), section.batch_size)
-    return [maps.image_ids[start : start + section.batch_size] for start in starts]
+    return split_blocks(maps.image_ids, section.batch_size, len(section.tasks))
 
 
 def restored(section: Restoration, maps: TokenMaps, block: list[str], predict: CodePredictor, seed: int) -> pa.Table:

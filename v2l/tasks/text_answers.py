@@ -14,11 +14,12 @@ from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens, read_words
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
-from v2l.llm.batches import split_blocks
+from v2l.llm.batches import BLOCK, split_blocks
 from v2l.llm.engine import generate
 from v2l.llm.journal import Journal
 from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import answer_of, join_words, text_prompt
+from v2l.llm.token_budget import TokenBudget
 from v2l.runtime import rng
 from v2l.tasks.evaluation_task import EvaluationTask
 from v2l.tasks.simple_predictors import majority_vote, token_overlap
@@ -87,7 +88,8 @@ class TextAnswering(EvaluationTask[list[TextQuery]]):
         self.blocks = []
         for context in range(self.section.contexts):
             of_context = [query for query in queries if query.context == context]
-            self.blocks += map(list, split_blocks(of_context, self.section.batch_size))
+            size = self.section.batch_size and BLOCK * self.section.batch_size
+            self.blocks += split_blocks(of_context, size)
         self.prompts = len(queries)
 
     @abstractmethod
@@ -131,6 +133,7 @@ class TextAnswering(EvaluationTask[list[TextQuery]]):
 
     def _language_model(self, journal: Journal) -> TextPredictor:
         model, tokenizer, words = llm_of(self.config, self.inputs)
+        budget = TokenBudget(model)
 
         def predict(queries: list[TextQuery]) -> list[dict[str, Any]]:
             prompts = []
@@ -146,6 +149,7 @@ class TextAnswering(EvaluationTask[list[TextQuery]]):
                 names=[f"{query.item.name} (with {len(query.examples)} examples)" for query in queries],
                 remedy=f"lower `tokens` or `in_context_examples` in `evaluate_llm.{self.name}`",
                 journal=journal,
+                budget=budget,
             )
             texts = [words.answer_text(ids) for ids in outputs]
             return [

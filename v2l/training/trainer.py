@@ -15,6 +15,7 @@ from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight, discriminator_hinge, generator_hinge
 from v2l.models.vision_tokenizer import Batch, VisionTokenizer
 from v2l.precision import backward_of, computed_in
+from v2l.training.compilation import compile_parts
 from v2l.training.ranks import Ranks, share_statistics
 from v2l.training.schedule import learning_rate, set_learning_rate
 from v2l.training.unread_losses import Losses
@@ -62,8 +63,7 @@ class Trainer:
         self.generator: VisionTokenizer | DistributedDataParallel = tokenizer
         if config.compile:
             # not as a whole: the adaptive weight's gradients, at the last layer, would take two more passes through it
-            for part in [*tokenizer.compiled_parts, *filter(None, (perceptual, discriminator))]:
-                part.compile()
+            compile_parts([*tokenizer.compiled_parts, *filter(None, (perceptual, discriminator))])
         if self.ranks.size > 1:
             where = [torch.cuda.current_device()] if torch.cuda.is_available() else None
             self.generator = DistributedDataParallel(self.generator, device_ids=where, broadcast_buffers=False)

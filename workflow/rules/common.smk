@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir).parent))
 
-from v2l.cluster import executor
+from v2l.cluster import card_check, executor
 from v2l.cluster.request import Request
 from v2l.cluster.site import Site
 from v2l.configuration.baselines import BASELINES

@@ -8,6 +8,7 @@ localrules:
     index_images_rejected,
     make_tables_show,
     make_figures_show,
+    plan,
     all,
     all_tables,
     all_figures,
@@ -31,6 +32,19 @@ rule all:
         rules.all_figures.input,
 
 
+rule plan:
+    log:
+        f"{LOGS}/plan/plan.log",
+    conda:
+        ENVIRONMENT
+    params:
+        experiment=lambda wildcards: CONFIG.model_dump_json(),  # not `config`: no path needs to be there
+    message:
+        f"plan: what experiment {CONFIG.experiment} costs on {', '.join(CONFIG.plan.machines)}"
+    shell:
+        "python -m v2l.plan --config {params.experiment:q} --log {log:q}"
+
+
 if {"-n", "--dry-run", "--dryrun"} & set(sys.argv):
     missing = required_files.missing_paths([CONFIG.model_dump_json()], required_files.trained_files(CONFIG))
     if missing:
@@ -44,6 +58,11 @@ onstart:
     )
     if missing:
         raise WorkflowError(required_files.missing_text(missing))
+    if workflow.local_exec:
+        try:
+            card_check.check_cards(card_check.local_cards(), {job.params.config for job in jobs})
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
 
 
 onsuccess:

@@ -1,0 +1,72 @@
+"""GPUs that cannot run a job are named before the first one starts."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from v2l.cluster import card_check
+from v2l.cluster.card_check import Card, check_precisions, local_cards
+from v2l.errors import UserError
+from v2l.gpu_support import precisions_of, require_code
+
+V100, A100, B300 = Card("V100", (7, 0)), Card("A100", (8, 0)), Card("B300", (10, 3))
+LOCKED = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
+
+
+def write_driver_tool(folder: Path, *lines: str) -> None:
+    tool = folder / "nvidia-smi"
+    tool.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
+    tool.chmod(0o755)
+
+
+@pytest.mark.parametrize("card", [A100, B300, Card("L40S", (8, 9)), Card("T4", (7, 5))])
+def test_cards_that_torch_has_code_for(card):
+    require_code(LOCKED, *card)
+
+
+@pytest.mark.parametrize("card", [V100, Card("next", (13, 0)), Card("P100", (6, 0))])
+def test_cards_that_torch_has_no_code_for(card):
+    with pytest.raises(UserError, match=rf"no code for {card.name} .*7.5, 8.0, .*requirements-volta.lock"):
+        require_code(LOCKED, *card)
+
+
+def test_portable_code_runs_on_every_later_card():
+    require_code([*LOCKED, "compute_120"], "next", (13, 0))
+
+
+def test_precisions_of_cards():
+    assert precisions_of((7, 0)) == ["float32", "float16"]
+    assert precisions_of((8, 0)) == ["float32", "float16", "tf32", "bfloat16"]
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"llms": {"big": {"path": "x", "dtype": "bfloat16"}}}, "llms.big.dtype"),
+        ({"train_tokenizer": {"precision": "tf32"}}, "train_tokenizer.precision"),
+        ({"encoders": {"clip": {"kind": "open_clip", "precision": "bfloat16"}}}, "encoders.clip.precision"),
+    ],
+)
+def test_a_precision_that_the_card_lacks_is_refused(section, key):
+    check_precisions(A100, [json.dumps(section)])
+    with pytest.raises(UserError, match=rf"`{key}` is .*, which V100 \(compute capability 7.0\).*float32, float16"):
+        check_precisions(V100, ["{}", json.dumps(section)])
+
+
+def test_cards_are_read_from_the_driver(tmp_path, monkeypatch):
+    write_driver_tool(tmp_path, "NVIDIA A100-SXM4-80GB, 8.0", "NVIDIA A100-SXM4-80GB, 8.0", "Old, [N/A]")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert local_cards() == [Card("NVIDIA A100-SXM4-80GB", (8, 0))]
+    monkeypatch.setattr(card_check, "QUERY", ("no-such-tool",))
+    assert local_cards() == []
+
+
+def test_a_run_stops_before_its_first_job(tmp_path, new_project):
+    project = new_project()
+    write_driver_tool(tmp_path, "Tesla V100-SXM2-16GB, 7.0")
+    target = "results/tiny/index_images/imagenet.parquet"
+    result = project.snakemake(target, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert "no code for Tesla V100-SXM2-16GB (compute capability 7.0)" in result.stdout, result.stdout
+    assert result.returncode != 0 and not (project.folder / "results").exists()

@@ -1,0 +1,52 @@
+"""GroupNorm with the activation behind it in one operation where the device has kernels for that."""
+
+import logging
+import math
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from v2l.runtime import device
+
+
+class ActivatedGroupNorm(nn.GroupNorm):
+    """x_BCHW -> x_BCHW: GroupNorm, and swish if `swish`.
+
+    At most `groups` groups, fewer when `channels` is not a multiple of them; epsilon 1e-6. On GPUs the output has the
+    input's type and lies channels last, moments are float32 whatever the autocast, and the normalised values are not
+    kept for the backward pass; elsewhere both are PyTorch's own operations.
+    """
+
+    def __init__(self, channels: int, groups: int, swish: bool = True):
+        super().__init__(math.gcd(groups, channels), channels, eps=1e-6)
+        self.swish = swish
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        if x_BCHW.is_cuda and has_kernels():
+            return torch.ops.v2l.group_norm(x_BCHW, self.weight, self.bias, self.num_groups, self.eps, self.swish)[0]
+        normed = super().forward(x_BCHW)
+        return F.silu(normed) if self.swish else normed
+
+
+@torch.compiler.assume_constant_result
+def has_kernels() -> bool:
+    """Whether GPUs have kernels for it here; said once in the log if not."""
+    return _kernels_run()
+
+
+@cache
+def _kernels_run() -> bool:
+    """Found by running them: Triton may be missing, a C compiler that it needs, or code for the card."""
+    try:
+        from v2l.models.norm_kernels import group_norm, group_norm_backward
+
+        x_BCHW, one_C = torch.zeros(1, 2, 2, 2, device=device()), torch.ones(2, device=device())
+        y_BCHW, *moments_BG = group_norm(x_BCHW, one_C, one_C, 1, 1e-6, True)
+        group_norm_backward(y_BCHW, x_BCHW, one_C, one_C, *moments_BG, True)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        logging.warning("GroupNorm without fused kernels, so that a training takes several times longer: %s", reason)
+        return False
+    return True
