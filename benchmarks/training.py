@@ -24,8 +24,9 @@ from v2l.models.lpips_network import empty_lpips
 from v2l.models.v2l import V2LTokenizer
 from v2l.training.adapter_tuner import AdapterTuner
 from v2l.training.lora import with_adapter
-from v2l.training.tokenizer_loop import training_batch
 from v2l.training.trainer import Trainer
+from v2l.training.training_batches import TrainingBatches
+from v2l.training.unread_losses import UnreadLosses
 
 FIRST = 20_000  # a step after the discriminator's start; the projector is matched before the first step alone
 COMPARED = ("pixel", "perceptual", "quantizer", "adversarial")
@@ -69,8 +70,12 @@ def train_tokenizer(sizes: Sizes, where: torch.device, folder: Path) -> Iterator
         )
         trainer = Trainer(config, *networks(), PerceptualLoss(copy.deepcopy(lpips)), steps=10 * FIRST)
 
-        def own(trainer: Trainer = trainer) -> dict[str, float]:
-            return trainer.step(FIRST, training_batch(trainer, FIRST, 0, pixels_BCHW, feature_BD))[0]
+        batches = TrainingBatches(trainer, feature_BD, seed=0)
+
+        def own(trainer: Trainer = trainer, batches: TrainingBatches = batches) -> dict[str, float]:
+            unread = UnreadLosses()
+            unread.add(FIRST, trainer.step(FIRST, batches.batch(FIRST, pixels_BCHW, torch.arange(count)))[0])
+            return next(unread.read())[1]
 
         @functools.cache
         def step(config: TrainTokenizer = config) -> PublishedTraining:

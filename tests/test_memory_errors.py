@@ -1,24 +1,26 @@
+"""Running out of memory is told as the setting that needs less, and nothing else is."""
+
 import pytest
 import torch
 
 from v2l.errors import UserError
-from v2l.memory_errors import out_of_memory
+from v2l.memory_errors import is_out_of_memory, out_of_memory
+
+TOO_LARGE = 2**50
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to"),
-        MemoryError(),
-    ],
-)
-def test_want_of_memory_is_named_with_its_setting(error):
-    with pytest.raises(UserError) as told, out_of_memory("embed_images", "embed_images.batch_size", "256 images"):
-        raise error
-    assert all(part in str(told.value) for part in ("256 images", "`embed_images.batch_size`", "GiB", "free"))
+def test_a_refused_allocation_names_what_was_computed_and_the_setting():
+    with (
+        pytest.raises(UserError) as caught,
+        out_of_memory("training of v2l", "train_tokenizer.micro_batch_size", "32 images"),
+    ):
+        torch.empty(TOO_LARGE)
+    text = str(caught.value)
+    assert text.startswith("training of v2l: no memory left for 32 images at once, with ") and " GiB free" in text
+    assert "lower `train_tokenizer.micro_batch_size`" in text
 
 
-def test_other_errors_stay_what_they_are():
-    with pytest.raises(RuntimeError, match="shapes"), out_of_memory("embed_images", "embed_images.batch_size", "1"):
-        raise RuntimeError("shapes do not fit")
+def test_what_a_gpu_refuses_counts_and_other_errors_pass():
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory")) and is_out_of_memory(MemoryError())
+    with pytest.raises(RuntimeError, match="shapes"), out_of_memory("a", "b", "c"):
+        raise RuntimeError("shapes differ")

@@ -79,6 +79,7 @@ def test_a_training_step_counts_as_the_trainers_own(name, tiny_parts):
         torch.rand(images, 3, side, side) * 2 - 1,
         torch.rand(images, SIZES.width),
         torch.rand(images, tokenizer.geometry.grid**2),
+        torch.zeros(images, tokenizer.global_tokens, dtype=torch.int64),
     )
     with flop_counter() as counter:
         trainer.step(settings.loss.discriminator_start + 1, batch)

@@ -107,9 +107,9 @@ def test_half_of_the_images_are_flipped_by_seed_epoch_and_image(tmp_path):
 
 def test_workers_and_ranks_see_the_same_images(tmp_path):
     images = TrainingImages(manifest(tmp_path, "crop"), np.arange(IMAGES), GEOMETRY, "random-resized-crop", seed=1)
-    whole = [pixels for pixels, _ in loader(images, BatchOrder(0, IMAGES, 4, 0, 4))]
-    resumed = [pixels for pixels, _ in loader(images, BatchOrder(0, IMAGES, 4, 2, 4))]
+    whole = [pixels for pixels, _ in loader(images, BatchOrder(0, IMAGES, 4, 0, 4), 2)]
+    resumed = [pixels for pixels, _ in loader(images, BatchOrder(0, IMAGES, 4, 2, 4), 2)]
     assert all(torch.equal(*pair) for pair in zip(whole[2:], resumed, strict=True))
-    ranks = [[pixels for pixels, _ in loader(images, BatchOrder(0, IMAGES, 4, 0, 4, rank, 2))] for rank in (0, 1)]
+    ranks = [[pixels for pixels, _ in loader(images, BatchOrder(0, IMAGES, 4, 0, 4, rank, 2), 2)] for rank in (0, 1)]
     for batch, *parts in zip(whole, *ranks, strict=True):
         assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), batch)

@@ -47,10 +47,16 @@ def counts(used: int, positions: int = 4 * CODES) -> Tensor:
     return counts_V
 
 
+def observe(guard: TrainingGuard, step: int, losses: dict[str, float], counts_V: Tensor) -> dict[str, float]:
+    guard.count(counts_V, int(counts_V.sum()))
+    guard.add(losses)
+    return guard.judge(step)
+
+
 def stopped_at(guard: TrainingGuard, used: list[int], losses: dict[str, float] | None = None) -> int | None:
     """The step that gives the guard a reason when step i uses `used[i]` codes; None: no step does."""
     for step, number in enumerate(used):
-        guard.observe(step, losses or {}, counts(number))
+        observe(guard, step, losses or {}, counts(number))
         if guard.reason:
             return step
     return None
@@ -59,8 +65,8 @@ def stopped_at(guard: TrainingGuard, used: list[int], losses: dict[str, float] |
 def test_a_window_is_so_many_positions_whatever_the_batch():
     whole, parts = guard_of(), guard_of()
     expected = {"guard_codes_share": 0.5, "guard_codes_perplexity": pytest.approx(50)}
-    assert whole.observe(0, {}, counts(50)) == expected
-    found = [parts.observe(step, {}, counts(50, 2 * CODES)) for step in range(4)]
+    assert observe(whole, 0, {}, counts(50)) == expected
+    found = [observe(parts, step, {}, counts(50, 2 * CODES)) for step in range(4)]
     assert found == [{}, expected, {}, expected]
 
 
@@ -83,7 +89,7 @@ def test_few_effective_codes_are_low_even_if_many_are_touched():
     counts_V = torch.ones(CODES, dtype=torch.int64)
     counts_V[0] = 100 * CODES
     for step in range(2):
-        guard.observe(step, {}, counts_V)
+        observe(guard, step, {}, counts_V)
     assert "100.00% of 100 codes in use, perplexity 1.1" in str(guard.reason)
     assert "perplexity 10.0 (`guard.min_perplexity_share` 0.1)" in str(guard.reason)
 
@@ -135,7 +141,7 @@ def test_warnings_come_once_for_each_collapse(caplog):
 def test_off_judges_nothing_and_measures_all_the_same(caplog):
     guard = guard_of(action="off")
     assert stopped_at(guard, [10] * 5) is None and not caplog.records
-    assert guard.observe(5, {}, counts(10))["guard_codes_share"] == 0.1
+    assert observe(guard, 5, {}, counts(10))["guard_codes_share"] == 0.1
 
 
 def test_the_last_step_warns_for_there_is_nothing_left_to_save(caplog):
@@ -157,7 +163,7 @@ def test_resuming_keeps_the_count(used, data, action):
         part = first if step < cut else second
         if step == cut:
             second.load_state_dict(first.state_dict())
-        values = [guard.observe(step, {}, counts(number)) for guard in (whole, part)]
+        values = [observe(guard, step, {}, counts(number)) for guard in (whole, part)]
         assert values[0] == values[1] and str(whole.reason) == str(part.reason)
         assert (whole.low, whole.first_step, whole.judged) == (part.low, part.first_step, part.judged)
         if whole.reason:
@@ -263,7 +269,8 @@ def test_usage_is_in_the_log_line_and_on_the_board_by_group(tmp_path, monkeypatc
     log = TrainingLog(tmp_path, tmp_path, Window(CODES), steps=40, writes=True)
     scalars = []
     log.board = type("Board", (), {"add_scalar": lambda self, *what: scalars.append(what)})()
-    log.add({"pixel": 0.25, "learning_rate": 0.1, "guard_codes_share": 0.5}, counts(50), 8)
+    log.window.add({"pixel": 0.25, "learning_rate": 0.1, "guard_codes_share": 0.5})
+    log.count(counts(50), 8)
     log.close_window(19, 0)
     assert log.shown_line == "pixel 0.25, 50.0% of the codes (perplexity 50)"
     assert f"step 20 of 40, {log.shown_line}, " in caplog.text and " images/s, 0:00:0" in caplog.text

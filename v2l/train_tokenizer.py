@@ -59,7 +59,8 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     finite, and (`train_tokenizer.guard`) a codebook or a discriminator that has collapsed.
 
     A tokenizer with a `checkpoint` is imported instead: inputs vocabulary, and codebook if its words are needed; one
-    with `weights` too: inputs vocabulary and embedding. Input start_from: the file that training starts with, if any.
+    with `weights` too: inputs vocabulary and embedding. Input start_from: the file that training starts with, if any;
+    decoded: the images as stage decode_images has them, if they are not to be decoded here.
     """
     entry = config.tokenizers[config.job["tokenizer"]]
     if is_imported(entry):
@@ -128,7 +129,8 @@ def trained(
     if section.compile:
         keep_compiled(Path(config.job["work"]) / "compiled")
     trainer = Trainer(section, tokenizer, discriminator, perceptual, steps, ranks, matches=not started_from)
-    images = TrainingImages(manifest, rows, tokenizer.geometry, section.augmentation, config.seed)
+    copy = inputs.get("decoded")
+    images = TrainingImages(manifest, rows, tokenizer.geometry, section.augmentation, config.seed, copy)
     log = TrainingLog(folder, Path(config.job["logs"]), Window(tokenizer.local_size), steps, ranks.first)
     started = time.monotonic()
     train(trainer, images, feature_ND[rows], config.seed, folder, log)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from v2l.configuration.config import Config
-from v2l.configuration.imported_weights import imported_files
+from v2l.configuration.imported_weights import imported_files, is_imported
 from v2l.configuration.messages import describe
 from v2l.configuration.tokenizer_entries import SPAEEntry
 from v2l.configuration.variants import map_side, pyramid_problem, variant_settings
@@ -66,5 +66,10 @@ def wrong_variants(config: Config) -> Iterator[str]:
         except ValidationError as error:
             yield from (describe(item, entry.train_tokenizer, "TrainTokenizer", f"{key}.") for item in error.errors())
             continue
+        if settings.decoded_images and settings.augmentation == "random-resized-crop" and not is_imported(entry):
+            yield (
+                f"`{key}.decoded_images`: true, but augmentation random-resized-crop takes crops of whole "
+                "pictures; set it to false there"
+            )
         if isinstance(entry, SPAEEntry) and (problem := pyramid_problem(entry, map_side(settings.network))):
             yield f"`tokenizers.{name}.pyramid`: {problem}, got {entry.pyramid}"

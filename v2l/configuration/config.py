@@ -68,6 +68,12 @@ class EmbedImages(Entry):
     )
 
 
+class DecodeImages(Entry):
+    """Decoded training images, where `train_tokenizer.decoded_images` asks for them."""
+
+    batch_size: int = Field(256, ge=1, description="Images that are decoded and written together.")
+
+
 class FilterVocabulary(Entry):
     """Global codebook: entries among the top-k of some training image (paper section 3.2)."""
 
@@ -187,6 +193,7 @@ class Config(Entry):
     expand_vocabulary: ExpandVocabulary
     embed_vocabulary: EmbedVocabulary = EmbedVocabulary()
     embed_images: EmbedImages = EmbedImages()
+    decode_images: DecodeImages = DecodeImages()
     filter_vocabulary: FilterVocabulary
     train_tokenizer: TrainTokenizer
     extract_tokens: ExtractTokens = ExtractTokens()

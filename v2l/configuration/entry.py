@@ -26,7 +26,7 @@ class NeededWith(Mark):
 USER_FILE = Mark("a file or folder that must be there before a job reads it")
 SELECTION = Mark("which things an experiment runs: a further one must not rerun the others, so no job gets it")
 PRECISION = Mark("what a network computes in (v2l.precision), which a GPU may lack")
-WATCHES = Mark("whether a run goes on, and nothing of its result: a checkpoint does not depend on it")
+WATCHES = Mark("whether or how fast a run goes on, and nothing of its result: a checkpoint does not depend on it")
 
 UserFile = Annotated[str, USER_FILE]
 OptionalUserFile = Annotated[str | None, USER_FILE]

@@ -144,6 +144,11 @@ class TrainTokenizer(Entry):
     augmentation: Literal["none", "flip", "random-resized-crop"] = Field(
         "none", description="flip: half of them; random-resized-crop: scale 0.2 to 1 and flip, as LQAE trains."
     )
+    decoded_images: Annotated[bool, WATCHES] = Field(
+        False,
+        description="Read the pictures from a file that stage decode_images makes once: 3 bytes a pixel, 63 GB for "
+        "ImageNet at 128 pixels. Same weights; a GPU then needs no dozen cores. Not with random-resized-crop.",
+    )
     discriminator_step: Literal["reuse", "rerun"] = Field(
         "reuse",
         description="What the discriminator sees as fake. reuse: the generator step's output; rerun: the updated "

@@ -1,6 +1,7 @@
 """The convolutional skeleton that V2L, VQ-GAN and SPAE share: encoder, 1x1 convolutions, decoder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from v2l.data.geometry import network_geometry
 from v2l.models.blocks import ResidualBlock, codes_as_map
 from v2l.models.decoder import ConvolutionalDecoder
 from v2l.models.encoder import ConvolutionalEncoder
-from v2l.models.quantizers import first_equal_rows, matching_map, nearest_codes
+from v2l.models.quantizers import RowsOfProjection, first_equal_rows, matching_map, nearest_codes
 from v2l.models.vision_tokenizer import VisionTokenizer
 from v2l.precision import computed_in
 
@@ -62,6 +63,7 @@ class ProjectedCodebook(ConvolutionalTokenizer):
     tok_embeddings: nn.Embedding
     codebook_projection: nn.Linear
     first_equal_V: Tensor
+    _projected_VD: Tensor | None = None  # while `codes_fixed` lasts
 
     def add_codebook(self, local_VD: Tensor) -> None:
         """Create the frozen table and the projector, drawn from N(0, d^-1/2) (released)."""
@@ -75,16 +77,28 @@ class ProjectedCodebook(ConvolutionalTokenizer):
         """What is quantized: unit vectors vector_BLD of images in [-1, 1] (released)."""
         return F.normalize(super().vectors(image_BCHW), dim=2)
 
-    def codes(self, ids: Tensor) -> Tensor:
-        """Projected vectors (..., D) of local ids (...)."""
+    def codes(self, ids: Tensor | None = None) -> Tensor:
+        """Projected vectors (..., D) of local ids (...), or of all codes (VD)."""
+        projector, table_VD = self.codebook_projection, self.tok_embeddings.weight
         with computed_in("float32"):
-            return self.codebook_projection(self.tok_embeddings(ids))
+            if self._projected_VD is not None:
+                return RowsOfProjection.apply(projector.weight, projector.bias, self._projected_VD, table_VD, ids)
+            return projector(table_VD if ids is None else self.tok_embeddings(ids))
+
+    @contextmanager
+    def codes_fixed(self) -> Iterator[None]:
+        with torch.no_grad():
+            self._projected_VD = self.codes()
+        try:
+            yield
+        finally:
+            self._projected_VD = None
 
     def nearest(self, vector_BLD: Tensor, codebook_VD: Tensor | None = None) -> Tensor:
         """Local ids_BL of vectors; of codes with the same embedding the lowest. `codebook_VD`: all codes projected."""
-        with torch.no_grad(), computed_in("float32"):
+        with torch.no_grad():
             if codebook_VD is None:
-                codebook_VD = self.codebook_projection(self.tok_embeddings.weight)
+                codebook_VD = self._projected_VD if self._projected_VD is not None else self.codes()
             ids = nearest_codes(vector_BLD.flatten(0, 1), codebook_VD).view(vector_BLD.shape[:2])
         return self.first_equal_V[ids]
 

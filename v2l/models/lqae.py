@@ -70,7 +70,7 @@ class LQAETokenizer(VisionTokenizer):
         ids_BL = self.nearest(vector_BLD)
         code_BLD = self.codes(ids_BL)
         losses = {"quantizer": 2 * quantizers.quantizer_loss(vector_BLD, code_BLD, loss.codebook, loss.commitment)}
-        is_masked_BL = batch.noise_BL < self.entry.mask_share
+        is_masked_BL = batch.required("noise_BL") < self.entry.mask_share
         mask_D = self.language_model.embedding_VD[self.language_model.mask_id]
         seen_BLD = torch.where(
             is_masked_BL[..., None], mask_D, quantizers.estimated(vector_BLD, code_BLD, loss.estimator)
@@ -80,6 +80,9 @@ class LQAETokenizer(VisionTokenizer):
         if predict:
             losses["masked_lm"] = masked_cross_entropy(logits_BLV, ids_BL, is_masked_BL)
         return TrainingPass(self.decode_hidden(hidden_BLD), losses, ids_BL)
+
+    def reads(self, loss: Loss) -> frozenset[str]:
+        return frozenset({"noise_BL"})
 
     def vectors(self, image_BCHW: Tensor) -> Tensor:
         """What is quantized: float32 vector_BLD of images in [-1, 1], which the encoder sees in [0, 1] (released)."""

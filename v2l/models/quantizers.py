@@ -4,9 +4,12 @@ Shape suffixes: N vectors, V codes, D their width, K nearest codes. Searches and
 in float32 or more, whichever scope they stand in.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from v2l.precision import computed_in
 
@@ -58,6 +61,28 @@ def first_equal_rows(codebook_VD: Tensor) -> Tensor:
     first: dict[bytes, int] = {}
     rows = codebook_VD.detach().cpu().numpy()
     return torch.tensor([first.setdefault(row.tobytes(), index) for index, row in enumerate(rows)], dtype=torch.int64)
+
+
+class RowsOfProjection(torch.autograd.Function):
+    """Rows of a table whose projection is known already; weight and bias get the gradient of projecting these rows.
+
+    So no row is projected twice, and the backward pass costs a product with the rows that were taken, not with all.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight_DE: Tensor, bias_D: Tensor, projected_VD: Tensor, table_VE: Tensor, ids: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(table_VE, ids)
+        return projected_VD.clone() if ids is None else F.embedding(ids, projected_VD)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        table_VE, ids = ctx.saved_tensors
+        gradient_ND = gradient.flatten(0, -2)
+        row_NE = table_VE if ids is None else F.embedding(ids.flatten(), table_VE)
+        return gradient_ND.T @ row_NE, gradient_ND.sum(0), None, None, None
 
 
 def hide(code_BLD: Tensor, visible_BL: Tensor | None) -> Tensor:

@@ -92,18 +92,21 @@ class SPAETokenizer(ProjectedCodebook):
     def forward(self, batch: Batch, loss: Loss) -> TrainingPass:
         vector_BLD = self.vectors(batch.image_BCHW)
         with computed_in("float32"):
-            codebook_VD = self.codebook_projection(self.tok_embeddings.weight)
+            codebook_VD = self.codes()
             layers = self.quantize(vector_BLD, codebook_VD)
             weights = loss.codebook, loss.commitment
             terms = [
                 quantizers.quantizer_loss(vector_BLD[:, layer.position_P], layer.mean_BPD, *weights) for layer in layers
             ]
             losses = {"quantizer": torch.stack(terms).mean()}
-            if loss.semantic and self.entry.semantic_layers:
+            if "feature_BD" in self.reads(loss):
                 upper = torch.cat([layer.target_BPD for layer in layers[: self.entry.semantic_layers]], dim=1)
-                losses["semantic"] = self.semantic_loss(upper, batch.feature_BD, codebook_VD)
+                losses["semantic"] = self.semantic_loss(upper, batch.required("feature_BD"), codebook_VD)
         image_BCHW = self.decode_vectors(quantizers.estimated(vector_BLD, layers[-1].mean_BPD, loss.estimator))
         return TrainingPass(image_BCHW, losses, layers[-1].ids_BP)
+
+    def reads(self, loss: Loss) -> frozenset[str]:
+        return frozenset({"feature_BD"} if loss.semantic and self.entry.semantic_layers else ())
 
     def vectors(self, image_BCHW: Tensor) -> Tensor:
         """What is quantized: normalised vector_BLD of length about 1 of images in [-1, 1]."""
@@ -153,7 +156,7 @@ class SPAETokenizer(ProjectedCodebook):
     def encode(self, image_BCHW: Tensor, feature_BD: Tensor | None = None) -> Codes:
         vector_BLD = self.vectors(image_BCHW)
         with computed_in("float32"):
-            codebook_VD = self.codebook_projection(self.tok_embeddings.weight)
+            codebook_VD = self.codes()
             *upper, last = [layer.ids_BP for layer in self.quantize(vector_BLD, codebook_VD)]
         return Codes(last, torch.cat(upper, dim=1))
 

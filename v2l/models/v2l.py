@@ -66,11 +66,17 @@ class V2LTokenizer(ProjectedCodebook):
         ids_BL = self.nearest(vector_BLD)
         code_BLD = self.codes(ids_BL)
         quantizer = quantizers.quantizer_loss(vector_BLD, code_BLD, loss.codebook, loss.commitment)
-        global_ids_BK = self.global_ids(batch.feature_BD) if self.has_global else None
-        visible_BL = batch.noise_BL >= loss.hidden_codes if loss.hidden_codes else None
+        global_ids_BK = batch.global_ids_BK
+        if self.has_global and global_ids_BK is None:
+            global_ids_BK = self.global_ids(batch.required("feature_BD"))
+        visible_BL = batch.required("noise_BL") >= loss.hidden_codes if loss.hidden_codes else None
         passed_BLD = quantizers.hide(quantizers.estimated(vector_BLD, code_BLD, loss.estimator), visible_BL)
         image_BCHW = self._decode(passed_BLD, global_ids_BK)
         return TrainingPass(image_BCHW, {"quantizer": quantizer}, ids_BL)
+
+    def reads(self, loss: Loss) -> frozenset[str]:
+        found = {"global_ids_BK": self.has_global, "noise_BL": loss.hidden_codes > 0}
+        return frozenset(name for name, is_read in found.items() if is_read)
 
     @torch.no_grad()
     def encode(self, image_BCHW: Tensor, feature_BD: Tensor | None = None) -> Codes:

@@ -7,6 +7,7 @@ V codes, D their width.
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -20,11 +21,26 @@ from v2l.io.storage import hash_tensor, write_tensors
 
 
 class Batch(NamedTuple):
-    """A training batch: images in [-1, 1], their image features, and uniform numbers in [0, 1) for random masks."""
+    """A training batch: images in [-1, 1], and what of the rest `VisionTokenizer.reads`.
+
+    Image features, uniform numbers in [0, 1) for random masks, and the global ids that `encode` finds by the features.
+    """
 
     image_BCHW: Tensor
-    feature_BD: Tensor
-    noise_BL: Tensor
+    feature_BD: Tensor | None = None
+    noise_BL: Tensor | None = None
+    global_ids_BK: Tensor | None = None
+
+    def required(self, name: str) -> Tensor:
+        """One of the tensors that can be missing. Raises ValueError if it is."""
+        if (found := getattr(self, name)) is None:
+            raise ValueError(f"the training pass reads `{name}`, which the batch does not have")
+        return found
+
+    def part(self, rows: slice) -> "Batch":
+        """The batch of some of the images."""
+        image_BCHW, *others = self
+        return Batch(image_BCHW[rows], *(None if tensor is None else tensor[rows] for tensor in others))
 
 
 class Codes(NamedTuple):
@@ -134,6 +150,18 @@ class VisionTokenizer(nn.Module, ABC):
         `gather` brings the vectors of all ranks together. A tokenizer whose codes cannot be matched replaces none.
         """
         return []
+
+    def reads(self, loss: Loss) -> frozenset[str]:
+        """What the training pass reads of a batch beside its images, by the names in `Batch`."""
+        return frozenset({"feature_BD", "noise_BL"})
+
+    def global_ids(self, feature_BD: Tensor) -> Tensor:
+        """Global ids_BK of image features, where they depend on nothing else."""
+        raise NotImplementedError
+
+    def codes_fixed(self) -> AbstractContextManager[None]:
+        """While it lasts no parameter changes: what is computed of the codes alone is computed once."""
+        return nullcontext()
 
     @property
     def projector_parameters(self) -> list[nn.Parameter]:

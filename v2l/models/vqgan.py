@@ -49,6 +49,9 @@ class VQGANTokenizer(ConvolutionalTokenizer):
         image_BCHW = self.decode_vectors(quantizers.estimated(vector_BLD, code_BLD, loss.estimator))
         return TrainingPass(image_BCHW, {"quantizer": quantizer}, ids_BL)
 
+    def reads(self, loss: Loss) -> frozenset[str]:
+        return frozenset()
+
     def nearest(self, vector_BLD: Tensor) -> Tensor:
         """Local ids_BL of vectors."""
         with computed_in("float32"):

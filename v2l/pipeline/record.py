@@ -13,15 +13,17 @@ from v2l.io.job_files import Inputs
 from v2l.io.provenance import commit, hash_path, versions
 
 PACKAGE = Path(__file__).parents[1]
+COPIES = ("decoded",)  # inputs that follow from the others and are too big to be read for a record
 
 
 def provenance(config: StageConfig, inputs: Inputs) -> dict:
     """The record of one output: stage, resolved config slice, git commit, package versions, hashes of inputs.
 
-    With extensions also their paths, from the folder that the package lies in, and hashes.
+    `COPIES` are left out. With extensions also their paths, from the folder that the package lies in, and hashes.
     """
     files = {
-        name: [{"path": str(path), "sha256": hash_path(path)} for path in inputs.files(name)] for name in sorted(inputs)
+        name: [{"path": str(path), "sha256": hash_path(path)} for path in inputs.files(name)]
+        for name in sorted(set(inputs) - set(COPIES))
     }
     record = {"stage": config.stage, "config": config.data, "commit": commit(), "versions": versions(), "inputs": files}
     extensions = [

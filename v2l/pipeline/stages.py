@@ -6,6 +6,7 @@ STAGES = (
     "expand_vocabulary",
     "embed_vocabulary",
     "embed_images",
+    "decode_images",
     "filter_vocabulary",
     "train_tokenizer",
     "extract_tokens",

@@ -114,8 +114,10 @@ class TokenizerCosts:
         return torch.zeros(images, 3, side, side)
 
     def _forward(self, images: int) -> tuple[Tensor, list[Tensor]]:
-        batch = Batch(self._images(images), torch.zeros(images, self.width), torch.zeros(images, self.positions))
-        with computed_in(self.settings.precision):
+        feature_BD, noise_BL = torch.zeros(images, self.width), torch.zeros(images, self.positions)
+        global_BK = torch.zeros(images, self.tokenizer.global_tokens, dtype=torch.int64)
+        batch = Batch(self._images(images), feature_BD, noise_BL, global_BK)
+        with computed_in(self.settings.precision), self.tokenizer.codes_fixed():
             output_BCHW, losses, _ = self.tokenizer.train()(batch, self.settings.loss)
         return output_BCHW, [loss for loss in losses.values() if loss.requires_grad]
 

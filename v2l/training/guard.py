@@ -96,22 +96,35 @@ class TrainingGuard:
         self.judged_from = {"codebook": after, "discriminator": section.loss.discriminator_start + 1 + after}
         self.low = {thing: LowWindows() for thing in self.judged_from}
         self.window, self.first_step, self.judged = Window(codes), 0, 0
+        self.positions = 0  # in the open window
 
-    def observe(self, step: int, losses: dict[str, float], counts_V: Tensor) -> dict[str, float]:
-        """Take in a step's losses and how often all ranks used each code.
-
-        Returns the usage in the window that the step fills, `guard_codes_share` and `guard_codes_perplexity`.
-        """
+    def count(self, counts_V: Tensor, positions: int) -> None:
+        """Take in how often all ranks used each code in a step of so many token positions; nothing is read of it."""
         self.window.count(counts_V)
+        self.positions += positions
+
+    def add(self, losses: dict[str, float]) -> None:
+        """Take in a step's losses."""
         self.window.add({name: loss for name, loss in losses.items() if name == "discriminator"})
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `judge` needs counts and losses of every step up to now."""
+        return self.positions >= self.config.positions_per_code * self.codes
+
+    def judge(self, step: int) -> dict[str, float]:
+        """Judge the window if `step` fills it.
+
+        Returns its usage, `guard_codes_share` and `guard_codes_perplexity`; nothing while it is open.
+        """
         usage = {}
-        if self.window.counts.sum() >= self.config.positions_per_code * self.codes:
+        if self.is_full:
             values = self.window.close()
             usage = {f"guard_{name}": values[name] for name in ("codes_share", "codes_perplexity")}
             if self.config.action != "off":
                 self._judge("codebook", step, codes_symptom(self.config, self.codes, values))
                 self._judge("discriminator", step, discriminator_symptom(self.config, values))
-            self.first_step = step + 1
+            self.first_step, self.positions = step + 1, 0
         if step + 1 == self.steps and not self.judged and self.config.action != "off" and self.ranks.first:
             logging.info("%s: too short for the guard, which judged no window", self.name)
         return usage
@@ -161,5 +174,6 @@ class TrainingGuard:
     def load_state_dict(self, state: dict) -> None:
         """Continue exactly where `state_dict` was taken."""
         self.window.load_state_dict(state["window"])
+        self.positions = int(state["window"]["counts"].sum())
         self.first_step, self.judged = state["first_step"], state["judged"]
         self.low = {thing: LowWindows(*low) for thing, low in state["low"].items()}

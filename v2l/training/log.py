@@ -38,9 +38,8 @@ class TrainingLog(MetricsLines):
 
             self.board = SummaryWriter(str(shown / "tensorboard"))
 
-    def add(self, losses: dict[str, float], counts_V: Tensor, images: int) -> None:
-        """Take in one step: its losses, how often each code was used, and its number of images."""
-        self.window.add(losses)
+    def count(self, counts_V: Tensor, images: int) -> None:
+        """Take in of one step how often each code was used, and its number of images."""
         self.window.count(counts_V)
         self.seen, self.batch_size = self.seen + images, images
 

@@ -57,9 +57,15 @@ class Loop:
         """
         self._reason = reason
 
-    def run(self, batches: Iterable[Loaded], advance: Callable[[int, Loaded], None]) -> None:
+    def run(
+        self,
+        batches: Iterable[Loaded],
+        advance: Callable[[int, Loaded], None],
+        settle: Callable[[], None] = lambda: None,
+    ) -> None:
         """`advance(step, batch)` for each step from `first_step` on, of which `batches` has one each.
 
+        `settle()` comes before every checkpoint: what the parts still wait for; if it raises, none is written.
         SIGTERM and SIGUSR2, on any rank, end the process after the step under way, with a checkpoint and exit status
         INTERRUPTED.
         """
@@ -72,6 +78,7 @@ class Loop:
                 interrupted = self.ranks.any(stop.received)
                 ends = interrupted or self._reason is not None
                 if ((step + 1) % self.checkpoint_every == 0 or ends) and step + 1 < self.steps:
+                    settle()
                     if self.ranks.first:
                         state = {key: part.state_dict() for key, part in self.parts.items()}
                         save_checkpoint(self.folder, step + 1, state | {"step": step + 1})

@@ -22,19 +22,27 @@ class Ranks:
 
     @classmethod
     def connect(cls) -> "Ranks":
-        """Join the others, by NCCL where there are GPUs, else by gloo. `close` leaves them."""
+        """Join the others: tensors of GPUs travel by NCCL, those of CPUs by gloo. `close` leaves them."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         return cls(dist.get_rank(), size)
 
     def close(self) -> None:
         """Leave the group."""
         if self.size > 1:
             dist.destroy_process_group()
+
+    @property
+    def cores(self) -> int:
+        """CPU cores for this rank alone: its own where SLURM started it, else its share of this process's."""
+        cores = len(os.sched_getaffinity(0))
+        if self.size > 1 and os.environ.get("SLURM_NTASKS") == str(self.size):
+            return min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK", cores)))
+        return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
     @property
     def first(self) -> bool:
@@ -60,13 +68,12 @@ class Ranks:
         return torch.stack(parts, dim=1).flatten(0, 1)
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` is set on any rank."""
-        return bool(self.sum(torch.tensor(float(flag), device=_where()))) if self.size > 1 else flag
+        """Whether `flag` is set on any rank. It waits for the other processes, for no GPU's work."""
+        return bool(self.sum(torch.tensor(float(flag)))) if self.size > 1 else flag
 
     def wait(self) -> None:
         """Until every rank is here."""
-        if self.size > 1:
-            dist.barrier()
+        self.any(False)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its mean over the ranks, in one exchange."""
@@ -76,10 +83,6 @@ class Ranks:
         flat = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
         for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
-
-
-def _where() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class RankBatchNorm(_BatchNorm):

@@ -18,6 +18,7 @@ from v2l.precision import backward_of, computed_in
 from v2l.training.compilation import compile_parts
 from v2l.training.ranks import Ranks, share_statistics
 from v2l.training.schedule import learning_rate, set_learning_rate
+from v2l.training.unread_losses import Losses
 
 
 class Adversary(NamedTuple):
@@ -48,8 +49,10 @@ class Trainer:
         self.tokenizer, self.perceptual = tokenizer.train(), perceptual
         self.generator_optimizer = self._optimizer(self._generator_groups())
         self.average: AveragedModel | None = None
+        self.has_average = False  # of a step
         if config.average_decay:
-            self.average = AveragedModel(tokenizer, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay))
+            self.average = AveragedModel(tokenizer)
+            self.add_to_average = get_ema_multi_avg_fn(config.average_decay)
         self.adversary: Adversary | None = None
         if discriminator is not None:
             groups = [{"params": list(discriminator.parameters()), "multiple": config.discriminator_learning_rate}]
@@ -65,15 +68,16 @@ class Trainer:
             where = [torch.cuda.current_device()] if torch.cuda.is_available() else None
             self.generator = DistributedDataParallel(self.generator, device_ids=where, broadcast_buffers=False)
 
-    def step(self, step: int, batch: Batch) -> tuple[dict[str, float], Tensor]:
+    def step(self, step: int, batch: Batch) -> tuple[Losses, Tensor]:
         """Update the tokenizer, then (once it has started) the discriminator.
 
-        `step` counts from 0. Returns the losses of this step over all ranks and this rank's local ids_BL.
+        `step` counts from 0. Returns the losses of this step over all ranks and this rank's local ids_BL, which stay
+        on the device: only a match of the codebook waits for it.
         """
         with computed_in(backward_of(self.config.precision)):
             return self._step(step, batch)
 
-    def _step(self, step: int, batch: Batch) -> tuple[dict[str, float], Tensor]:
+    def _step(self, step: int, batch: Batch) -> tuple[Losses, Tensor]:
         rate = learning_rate(self.config, step, self.steps)
         set_learning_rate(self.generator_optimizer, rate)
         if self.adversary:
@@ -88,9 +92,9 @@ class Trainer:
                     reconstruction_BCHW = self.tokenizer(batch, self.config.loss).image_BCHW
             losses["discriminator"] = self._step_discriminator(adversary, batch.image_BCHW, reconstruction_BCHW)
         if self.average:
-            self.average.update_parameters(self.tokenizer)
+            self._update_average(self.average)
         values = self.ranks.mean(torch.stack([value.detach().float() for value in losses.values()]))
-        return dict(zip(losses, values.tolist(), strict=True)) | {"learning_rate": rate}, ids_BL
+        return dict(zip(losses, values.unbind(), strict=True)) | {"learning_rate": rate}, ids_BL
 
     def is_matched(self, step: int) -> bool:
         """Whether the codebook is matched to the encoder's outputs before `step`."""
@@ -112,7 +116,8 @@ class Trainer:
 
     def _step_generator(self, batch: Batch, adversary: Adversary | None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         self.generator_optimizer.zero_grad(set_to_none=True)
-        parts = [self._backward(part, share, adversary) for part, share in self._micro_batches(batch)]
+        with self.tokenizer.codes_fixed():
+            parts = [self._backward(part, share, adversary) for part, share in self._micro_batches(batch)]
         self.generator_optimizer.step()
         losses = {name: reduce(torch.add, [found[name] for _, _, found in parts]) for name in parts[0][2]}
         return torch.cat([image for image, _, _ in parts]), torch.cat([ids for _, ids, _ in parts]), losses
@@ -175,11 +180,25 @@ class Trainer:
         images = len(batch.image_BCHW)
         size = self.config.micro_batch_size or images
         for start in range(0, images, size):
-            part = Batch(*(tensor[start : start + size] for tensor in batch))
+            part = batch.part(slice(start, start + size))
             is_last = start + size >= images
             whole = self.generator
             with nullcontext() if is_last or not isinstance(whole, DistributedDataParallel) else whole.no_sync():
                 yield part, len(part.image_BCHW) / images
+
+    @torch.no_grad()
+    def _update_average(self, average: AveragedModel) -> None:
+        """As `AveragedModel.update_parameters`, which asks the device at every step whether it is the first."""
+        kept: list[Tensor] = list(average.module.parameters())
+        newest: list[Tensor] = list(self.tokenizer.parameters())
+        if self.has_average:
+            self.add_to_average(kept, newest, average.n_averaged)
+        else:
+            torch._foreach_copy_(kept, newest)
+        for buffer, source in zip(average.module.buffers(), self.tokenizer.buffers(), strict=True):
+            buffer.copy_(source)
+        average.n_averaged += 1
+        self.has_average = True
 
     def _generator_groups(self) -> list[dict[str, Any]]:
         projector = self.tokenizer.projector_parameters
@@ -218,3 +237,4 @@ class Trainer:
         """Continue exactly where `state_dict` was taken, also with another number of ranks."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
+        self.has_average = bool(self.average and self.average.n_averaged)

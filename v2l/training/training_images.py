@@ -1,8 +1,9 @@
 """Training images as tensors; how one is augmented depends on seed, epoch and image alone."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from v2l.data.geometry import Geometry
 from v2l.data.image_loading import load_image
 from v2l.data.images import padded_image, tokenizer_image
 from v2l.data.manifest import Manifest
+from v2l.errors import UserError
 from v2l.runtime import rng
 from v2l.training.batch_order import BatchOrder
 
@@ -26,18 +28,33 @@ CACHE_BYTES = 2 * 2**30
 CROP_SCALE = (0.2, 1.0)  # share of the area
 
 
+@cache
+def decoded_file(path: Path) -> np.ndarray:
+    """The output of stage decode_images (uint8 NHWC), mapped into the memory of each process that asks for it."""
+    return np.load(path, mmap_mode="r")
+
+
 class TrainingImages(Dataset):
     """The images of some manifest rows as uint8 tensors CHW; decoded once and kept when they need less than 2 GB.
 
-    `augmentation` is that of `train_tokenizer`; with it, images differ from epoch to epoch. Crops are drawn from the
-    images as they were decoded, so that these are what is kept then.
+    `copy`: a file of stage decode_images that they are read from instead; not with crops. `augmentation` is that of
+    `train_tokenizer`; with it, images differ from epoch to epoch. Crops are drawn from the images as they were decoded,
+    so that these are what is kept then.
     """
 
     def __init__(
-        self, manifest: Manifest, rows: np.ndarray, geometry: Geometry, augmentation: str = "none", seed: int = 0
+        self,
+        manifest: Manifest,
+        rows: np.ndarray,
+        geometry: Geometry,
+        augmentation: str = "none",
+        seed: int = 0,
+        copy: Path | None = None,
     ):
         self.manifest, self.rows, self.geometry, self.seed = manifest, rows, geometry, seed
-        self.augmentation = augmentation
+        self.augmentation, self.copy = augmentation, copy
+        if copy:
+            require_images(copy, len(manifest.image_id), geometry.image_size)
         self.crops = augmentation == "random-resized-crop"
         self.squares: list[Image.Image] = []
         self.tensors: list[Tensor] = []
@@ -69,6 +86,8 @@ class TrainingImages(Dataset):
 
     def plain(self, index: int) -> Tensor:
         """An image as the tokenizers see it, not augmented."""
+        if self.copy:
+            return _tensor(decoded_file(self.copy)[self.rows[index]])
         image = load_image(self.manifest, self.rows[index])
         return _tensor(tokenizer_image(image, self.geometry, self.manifest.fit))
 
@@ -93,11 +112,23 @@ def random_resized_crop(image: Image.Image, size: int, seed: int, epoch: int, in
         return transforms.Compose(parts)(image)
 
 
-def _tensor(image: Image.Image) -> Tensor:
+def require_images(path: Path, images: int, side: int) -> None:
+    """Raise UserError unless `path` holds so many images of that side."""
+    try:
+        found = str(decoded_file(path).shape)
+    except (OSError, ValueError) as error:
+        found = str(error)
+    if found != (expected := str((images, side, side, 3))):
+        raise UserError(
+            f"{path} does not hold the images ({found})", f"shape {expected}", "delete it: decode_images makes it anew"
+        )
+
+
+def _tensor(image: Image.Image | np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def loader(images: TrainingImages, order: BatchOrder) -> DataLoader:
-    """Batches (uint8 image_BCHW, indices_B) in `order`; worker processes decode or crop what must be."""
-    workers = 0 if images.tensors else len(os.sched_getaffinity(0))
+def loader(images: TrainingImages, order: BatchOrder, cores: int) -> DataLoader:
+    """Batches (uint8 image_BCHW, indices_B) in `order`; a worker process a core decodes or crops what must be."""
+    workers = 0 if images.tensors else cores
     return DataLoader(images, batch_sampler=order, num_workers=workers, pin_memory=torch.cuda.is_available())

@@ -44,22 +44,27 @@ class Window(Means):
 
     def _clear(self) -> None:
         super()._clear()
-        self.counts = torch.zeros(self.codes, dtype=torch.int64)
+        self.counts: Tensor | None = None
 
     def count(self, counts_V: Tensor) -> None:
-        """Take in how often each code was used in one step."""
-        self.counts += counts_V.cpu()
+        """Take in how often each code was used in one step; they stay on their device until `close`."""
+        known_V = self.counts
+        self.counts = counts_V.clone() if known_V is None else known_V.to(counts_V.device).add_(counts_V)
 
     def close(self) -> dict[str, float]:
         """Means, `codes_used`, `codes_share` (of the codebook) and `codes_perplexity`; then start anew."""
-        share = self.counts[self.counts > 0].double() / self.counts.sum()
+        counts_V = self._host_counts()
+        share = counts_V[counts_V > 0].double() / counts_V.sum()
         usage = {"codes_used": len(share), "codes_share": len(share) / self.codes}
         usage["codes_perplexity"] = float(torch.exp(-(share * share.log()).sum()))
         return super().close() | usage
 
     def state_dict(self) -> dict:
-        return super().state_dict() | {"counts": self.counts}
+        return super().state_dict() | {"counts": self._host_counts()}
 
     def load_state_dict(self, state: dict) -> None:
         super().load_state_dict(state)
         self.counts = state["counts"].clone()
+
+    def _host_counts(self) -> Tensor:
+        return torch.zeros(self.codes, dtype=torch.int64) if self.counts is None else self.counts.cpu()

@@ -18,6 +18,7 @@ rule train_tokenizer:
         codebook=rules.filter_vocabulary.output.codebook,
         vocabulary=rules.expand_vocabulary.output.vocabulary,
         start_from=lambda w: required_files.own_files(CONFIG, w.tokenizer),
+        decoded=decoded_images,
         # Neither an edit of the code nor another list of modules may cost a retraining: Snakemake compares the list of
         # inputs too, so it is this one file. After a change that matters, use `-R train_tokenizer`.
         code=ancient("v2l/train_tokenizer.py"),
@@ -52,7 +53,7 @@ rule train_tokenizer:
         launched(
             stage_command(
                 "train_tokenizer",
-                ["manifest", "features", "codebook", "vocabulary", "start_from"],
+                ["manifest", "features", "codebook", "vocabulary", "start_from", "decoded"],
                 ["weights", "words", "metrics"],
             ),
             Request.model_fields,
