@@ -12,6 +12,7 @@ from v2l.configuration.config import Config
 from v2l.configuration.entry import USER_FILE
 from v2l.configuration.imported_weights import how_to_make, imported_files
 from v2l.configuration.slices import marked, project
+from v2l.configuration.variants import variant_settings
 from v2l.errors import UserError
 
 
@@ -53,6 +54,14 @@ def own_files(config: Config, tokenizer: str) -> list[str]:
 def trained_files(config: Config) -> set[str]:
     """The weights files that this experiment itself makes."""
     return {f"results/{config.experiment}/train_tokenizer/{name}.safetensors" for name in config.tokenizers}
+
+
+def decoded_images(config: Config, tokenizer: str) -> list[str]:
+    """The decoded pictures that the training of a tokenizer reads; none if it decodes them itself."""
+    settings = variant_settings(config.train_tokenizer, config.tokenizers[tokenizer])
+    size, via = settings.network.image_size, settings.network.resize_via
+    name = f"{settings.dataset}.{size}px" + (f"-via-{via}" if via else "")
+    return [f"results/{config.experiment}/decode_images/{name}.npy"] if settings.decoded_images else []
 
 
 def asset_of(path: str) -> str | None:

@@ -18,7 +18,6 @@ from v2l.configuration.experiment import load_experiment
 from v2l.configuration.extensions import VARIABLE
 from v2l.configuration.imported_weights import has_checkpoint
 from v2l.configuration.sources import Source, run_pattern, source_pattern
-from v2l.configuration.variants import variant_settings
 from v2l.errors import UserError
 from v2l.pipeline import required_files, selections, timings
 from v2l.pipeline.job_code import job_code

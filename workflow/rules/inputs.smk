@@ -1,17 +1,6 @@
 """Input files that depend on wildcards; no rules."""
 
 
-def decoded_images(wildcards):
-    """The decoded pictures of a training, if it reads them."""
-    section = CONFIG.train_tokenizer
-    settings = variant_settings(section, CONFIG.tokenizers[wildcards.tokenizer])
-    if not settings.decoded_images:
-        return []
-    network = settings.network
-    via = f"-via-{network.resize_via}" if network.resize_via else ""
-    return [f"{RESULTS}/decode_images/{section.dataset}.{network.image_size}px{via}.npy"]
-
-
 def import_codebook(wildcards):
     """This experiment's codebook, for an imported tokenizer whose words are not published with it."""
     entry = CONFIG.tokenizers[wildcards.tokenizer]
