@@ -15,11 +15,11 @@ from benchmarks.sizes import Sizes
 from v2l.configuration.config import EmbedVocabulary
 from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.text_embedding import embed_texts
-from v2l.filter_vocabulary import top_entries
+from v2l.filter_vocabulary import IMAGES_AT_ONCE, top_entries
 from v2l.runtime import rng
 
 TOP_K = 5
-FILTER_BATCH = 256
+FILTER_BATCH = IMAGES_AT_ONCE
 
 
 def embed_vocabulary(sizes: Sizes, where: torch.device, folder: Path) -> Iterator[Case]:

@@ -16,6 +16,7 @@ from v2l.configuration.experiment import load_experiment
 from v2l.configuration.runs import Run
 from v2l.configuration.sources import Source
 from v2l.configuration.variants import variant_settings
+from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
 from v2l.errors import UserError
 from v2l.models.discriminator import Discriminator
@@ -119,6 +120,12 @@ def test_encoders_count_as_they_compute(tiny_parts, monkeypatch):
     with flop_counter() as counter:
         encoder.encode_text([text] * 2)
     assert 2 * costs.text_flops(costs.text_tokens(text)) == pytest.approx(counter.get_total_flops(), rel=0.05)
+    templates = prompt_templates(["a photo of {}.", "{} it is"])
+    encoder.mean_over_templates(templates, ["a big dog"])  # the beginnings, once
+    with flop_counter() as counter:
+        encoder.mean_over_templates(templates, ["a big dog"] * 2)
+    assert 2 * sum(map(costs.prompt_flops, templates)) == pytest.approx(counter.get_total_flops(), rel=0.05)
+    assert costs.prompt_flops(templates[0]) < 0.8 * costs.text_flops(costs.text_tokens(templates[0]("a big dog")))
     assert costs.width == encoder.dimension
 
 

@@ -9,7 +9,7 @@ from v2l.configuration.config import Config
 from v2l.configuration.imported_weights import is_imported
 from v2l.configuration.runs import Run
 from v2l.configuration.variants import variant_settings
-from v2l.encoders.imagenet_templates import prompt_templates
+from v2l.encoders.imagenet_templates import PromptTemplate, prompt_templates
 from v2l.figures.figures import FIGURES
 from v2l.io.storage import parquet_metadata, tensor_metadata
 from v2l.plan.dataset_sizes import DatasetSize, dataset_size, sample_images
@@ -64,9 +64,9 @@ class ExperimentSizes:
         return CodebookSizes(self.subwords, shared, self.encoder.width)
 
     @cached_property
-    def templates(self) -> list[str]:
-        """Each prompt template with a word of usual length."""
-        return [template("a big dog") for template in prompt_templates(self.config.embed_vocabulary.templates)]
+    def templates(self) -> list[PromptTemplate]:
+        """The prompt templates of an entry."""
+        return prompt_templates(self.config.embed_vocabulary.templates)
 
     @cached_property
     def encoder(self) -> EncoderCosts:

@@ -14,11 +14,15 @@ from torchvision.models import inception_v3
 
 from v2l.configuration.config import ScorePredictions
 from v2l.configuration.model_entries import ConseEncoder, Encoder, OpenClipEncoder
+from v2l.encoders.clip_tokenizer import ClipTokenizer
 from v2l.encoders.conse import NETWORK
+from v2l.encoders.imagenet_templates import PromptTemplate
+from v2l.encoders.shared_beginnings import SharedBeginnings
 from v2l.models.lpips_network import empty_lpips
 from v2l.plan.pretended import meta_flops
 
 INCEPTION_SIDE = 299
+USUAL_TEXT = "a big dog"
 MINI_LM: dict[str, Any] = {
     "hidden_size": 384,
     "num_hidden_layers": 6,
@@ -38,6 +42,7 @@ class EncoderCosts:
 
     def __init__(self, entry: Encoder):
         self.entry, self.known = entry, True
+        self._tails: dict[tuple[int, int], float] = {}
         with torch.device("meta"):
             if isinstance(entry, OpenClipEncoder):
                 self.image_model = self.text_model = _open_clip(entry)
@@ -82,11 +87,32 @@ class EncoderCosts:
         }
         return meta_flops(lambda: functional_call(model, shortened, (None, ids_1T)))
 
+    def prompt_flops(self, template: PromptTemplate) -> float:
+        """FLOPs of a text of usual length in `template`, whose beginning is computed once for all texts."""
+        tokens = self.text_tokens(template(USUAL_TEXT))
+        shares = isinstance(self.entry, OpenClipEncoder) and SharedBeginnings.fits(self.text_model)
+        if not (shares and ClipTokenizer.is_plain(template.beginning)):
+            return self.text_flops(tokens)
+        return self._tail_flops(self.text_tokens(template.beginning) - 1, tokens)
+
+    def _tail_flops(self, beginning: int, tokens: int) -> float:
+        if (beginning, tokens) not in self._tails:
+            shared, ids = SharedBeginnings(self.text_model), tuple(range(beginning))
+            tail_1T = torch.zeros(1, tokens - beginning, dtype=torch.int64, device="meta")
+            shared.encode(ids, tail_1T, tail_1T[:, 0])  # the beginning, once
+            self._tails[beginning, tokens] = meta_flops(lambda: shared.encode(ids, tail_1T, tail_1T[:, 0]))
+        return self._tails[beginning, tokens]
+
     def text_tokens(self, text: str) -> int:
         """Tokens of a text with both marks: CLIP's own, else about one for each word."""
         if self.known and isinstance(self.entry, OpenClipEncoder):
-            return len(open_clip.get_tokenizer("ViT-L-14").encode(text)) + 2
+            return len(_clip_tokenizer().encode(text)) + 2
         return len(text.split()) + 2
+
+
+@cache
+def _clip_tokenizer() -> open_clip.SimpleTokenizer:
+    return open_clip.SimpleTokenizer()
 
 
 @cache

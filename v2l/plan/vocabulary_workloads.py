@@ -62,16 +62,14 @@ def _expand(sizes: ExperimentSizes) -> Workload:
 
 def _embed_vocabulary(sizes: ExperimentSizes) -> Workload:
     encoder, entries = sizes.encoder, 3 * sizes.subwords
-    lengths = [encoder.text_tokens(text) for text in sizes.templates]
-    cost = {length: encoder.text_flops(length) for length in set(lengths)}
     precision = getattr(encoder.entry, "precision", "float32")
     memory = Memory(4 * encoder.parameters, 4e6, sizes.config.embed_vocabulary.batch_size)
     return Workload(
         "embed_vocabulary",
-        f"{entries:,} entries, {len(lengths)} templates",
-        entries * len(lengths),
+        f"{entries:,} entries, {len(sizes.templates)} templates",
+        entries * len(sizes.templates),
         "texts",
-        entries * sum(cost[length] for length in lengths),
+        entries * sum(map(encoder.prompt_flops, sizes.templates)),
         precision,
         bytes_written=4.0 * entries * encoder.width,
         memory=memory,
