@@ -4,29 +4,36 @@ BIN := .venv/bin
 # Tests run in one process for each core, with one thread each, whole runs first.
 WORKERS := -n logical --maxprocesses 4 --no-loadscope-reorder
 SIDE_BY_SIDE := OMP_NUM_THREADS=1
+# The lock that .venv was installed from, requirements.lock unless another was named: make setup LOCK=requirements-volta.lock
+INSTALLED := $(or $(shell cat .venv/installed 2>/dev/null),requirements.lock)
+LOCK ?= $(INSTALLED)
+PIP_COMPILE := .venv/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
+	--no-emit-find-links --no-emit-trusted-host --no-header
+# What torch is built with, which changes with it.
+TORCH := ^(torch|torchvision|triton|cuda-.*|nvidia-.*)==
 .DEFAULT_GOAL := help
-.PHONY: help setup assets demo demo-training test test-slurm lint format lock
+.PHONY: another-lock help setup assets demo demo-training test test-slurm lint format lock
 
 help:
 	@echo "make demo    environment, demo assets, then every table and figure of the demo"
 	@echo "make test    environment, demo assets, then the test suite"
 	@echo "make test-slurm  the tests that need a cluster, on a SLURM of four nodes on this machine (Debian; needs root)"
 	@echo "make demo-training  the demo's tokenizers anew from nothing, into weights/demo/ (minutes on a GPU, many hours on two cores)"
-	@echo "make setup   the environment in .venv alone"
+	@echo "make setup   the environment in .venv alone; with LOCK=requirements-volta.lock for NVIDIA cards older than Turing"
 	@echo "make lint    style of Python and rule files, and types; make format applies it"
-	@echo "make lock    requirements.lock and environment.yml anew from requirements.in"
+	@echo "make lock    requirements.lock, requirements-volta.lock and environment.yml anew from the .in files"
 
 setup: .venv/installed
 
-.venv/installed: requirements.lock
+.venv/installed: $(LOCK) $(if $(filter-out $(INSTALLED),$(LOCK)),another-lock)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "v2l needs Python 3.11: install it and set PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Environment: about 3.1 GB of packages are downloaded into .venv, once (torch comes as its CUDA build)."
 	$(PYTHON) -m venv .venv
 	@# Source packages are built with the locked tools, not with whatever is newest.
-	@awk '/^[a-z]/ { wanted = /^(packaging|setuptools|wheel)==/ } wanted' requirements.lock > .venv/build.lock
+	@awk '/^[a-z]/ { wanted = /^(packaging|setuptools|wheel)==/ } wanted' $(LOCK) > .venv/build.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r .venv/build.lock
-	$(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation -r requirements.lock
-	@touch $@
+	$(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation -r $(LOCK)
+	@echo $(LOCK) > $@
 
 assets: setup
 	@$(BIN)/python -m v2l.fetch_assets announce demo
@@ -69,6 +76,10 @@ format: setup
 lock: setup
 	$(BIN)/python -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet pip-tools
-	.venv/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
-		--no-emit-find-links --no-emit-trusted-host --no-header --output-file requirements.lock requirements.in
+	$(PIP_COMPILE) --output-file requirements.lock requirements.in
+	@# The second lock is the first with another torch.
+	grep -vE '$(TORCH)' requirements.in | cat - requirements-volta.in > .venv/lock/volta.in
+	grep -oE '^[A-Za-z0-9._-]+==[^ ]+' requirements.lock | grep -vE '$(TORCH)' > .venv/lock/constraints.txt
+	$(PIP_COMPILE) --no-annotate --constraint .venv/lock/constraints.txt \
+		--output-file requirements-volta.lock .venv/lock/volta.in
 	$(BIN)/python tools/environment.py

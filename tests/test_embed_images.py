@@ -16,6 +16,7 @@ from v2l.configuration.slices import StageConfig
 from v2l.data.images import open_image
 from v2l.data.manifest import SCHEMA
 from v2l.encoders.loader import load_encoder
+from v2l.encoders.open_clip import OpenClip
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import read_tensors, write_parquet
@@ -83,6 +84,21 @@ def test_rows_are_the_encoder_s_features_in_manifest_order(stage):
 def test_batch_size_does_not_change_the_features(stage, batch_size):
     reference = run(stage)[0]["feature_ND"]
     assert torch.allclose(run(stage, batch_size)[0]["feature_ND"], reference, atol=1e-6)
+
+
+def test_a_batch_of_the_stage_s_own_is_halved_where_memory_does_not_suffice(stage, monkeypatch, caplog):
+    reference, encode = run(stage)[0]["feature_ND"], OpenClip.encode_squares
+
+    def short_of_memory(self, pixels_NHWC):
+        if len(pixels_NHWC) > 2:
+            raise torch.OutOfMemoryError
+        return encode(self, pixels_NHWC)
+
+    monkeypatch.setattr(OpenClip, "encode_squares", short_of_memory)
+    assert torch.allclose(run(stage, None)[0]["feature_ND"], reference, atol=1e-6)
+    assert "image encoding: no memory for 5 images at once" in caplog.text
+    with pytest.raises(UserError, match=r"3 images at once.*`embed_images.batch_size`"):
+        run(stage, 3)
 
 
 def test_facts_and_provenance_are_written(stage, caplog):

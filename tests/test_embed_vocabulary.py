@@ -79,6 +79,21 @@ def test_rows_keep_their_order_at_any_batch_size(texts, batch):
     assert max(len(asked) for asked in encoder.asked) <= batch
 
 
+def test_batches_of_the_stage_s_own_shrink_where_memory_does_not_suffice(caplog):
+    class ShortOfMemory(FirstLetter):
+        def encode_text(self, texts):
+            if len(texts) > 2:
+                raise torch.OutOfMemoryError
+            return super().encode_text(texts)
+
+    templates, texts = prompt_templates(["{}"]), ["ab", "bc", "cd", "de", "ef"]
+    found = embed_texts(ShortOfMemory(), texts, templates, None)
+    assert torch.equal(found, embed_texts(FirstLetter(), texts, templates, None))
+    assert "no memory for 5 entries at once" in caplog.text
+    with pytest.raises(UserError, match=r"5 entries at once.*`embed_vocabulary.batch_size`"):
+        embed_texts(ShortOfMemory(), texts, templates, 5)
+
+
 def test_imagenet_templates_are_the_eighty_of_open_clip():
     prompts = [template("rabbit") for template in prompt_templates("imagenet-80")]
     assert len(set(prompts)) == 80

@@ -13,6 +13,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from v2l.configuration.model_entries import ConseEncoder, OpenClipEncoder
 from v2l.encoders.conse import NETWORK
+from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
 from v2l.encoders.open_clip import OpenClip
 from v2l.errors import UserError
@@ -160,6 +161,23 @@ def test_clip_images_are_normalised_as_open_clip_does(clip):
 def test_clip_quick_gelu_is_a_setting(clip, clip_entry):
     other = load_encoder(clip_entry.model_copy(update={"quick_gelu": False}), CPU)
     assert not torch.allclose(other.encode_text(["cat"]), clip.encode_text(["cat"]), atol=1e-6)
+
+
+def test_clip_in_half_has_half_weights_and_answers_as_in_float32(clip, clip_entry):
+    half = load_encoder(clip_entry.model_copy(update={"precision": "float16"}), CPU)
+    assert {half.model.visual.conv1.weight.dtype, half.model.transformer.resblocks[0].mlp.c_fc.weight.dtype} == {
+        torch.float16
+    }
+    assert half.model.transformer.resblocks[0].ln_1.weight.dtype == torch.float32
+    templates = prompt_templates(["a photo of {}"])
+    pairs = [
+        (half.encode_text(["cat", "drum"]), clip.encode_text(["cat", "drum"])),
+        (half.mean_over_templates(templates, ["cat"]), clip.mean_over_templates(templates, ["cat"])),
+        (half.encode_images(pictures(), "pad"), clip.encode_images(pictures(), "pad")),
+    ]
+    for found, expected in pairs:
+        assert found.dtype == torch.float32
+        assert (found * expected).sum(dim=1).min() > 0.9999 and not torch.equal(found, expected)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,5 +1,6 @@
 """One set of versions for pip and conda users."""
 
+import re
 from pathlib import Path
 
 import yaml
@@ -21,3 +22,19 @@ def test_every_requirement_is_pinned_with_a_hash():
     names = {pin.split("==")[0].lower().replace("_", "-") for pin in pins}
     assert {name.replace("_", "-") for name in wanted if name} <= names
     assert lock.count("--hash=sha256:") >= len(pins) and "torch==2.14.1" in pins and "torchvision==0.29.1" in pins
+
+
+def pins_and_hashes(lock: str) -> dict[str, set[str]]:
+    blocks = re.split(r"^(?=[A-Za-z0-9])", Path(lock).read_text(), flags=re.MULTILINE)
+    return {block.split()[0]: set(re.findall(r"--hash=(sha256:\w{64})", block)) for block in blocks if "==" in block}
+
+
+def test_the_lock_for_older_cards_differs_in_torch_and_what_it_is_built_with_alone():
+    first, second = pins_and_hashes("requirements.lock"), pins_and_hashes("requirements-volta.lock")
+    differing = {pin.split("==")[0] for pin in first | second if first.get(pin) != second.get(pin)}
+    assert all(re.fullmatch(r"torch|torchvision|triton|(cuda|nvidia)-.*", name) for name in differing), (
+        "run `make lock`"
+    )
+    assert all(second.values())
+    wanted = [line for line in Path("requirements-volta.in").read_text().split("\n") if "==" in line]
+    assert wanted and second.keys() >= set(wanted)

@@ -19,6 +19,7 @@ from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_metadata, read_tensors, write_tensors
 from v2l.models.tokenizer_file import load_tokenizer, tokenizer_description
+from v2l.models.v2l import V2LTokenizer
 from v2l.tasks.image_corruption import corrupted
 
 KEYS = ["seed", "encoder", "datasets.pictures", "extract_tokens"]
@@ -165,3 +166,13 @@ def test_corrupted_rows_take_the_global_ids_of_a_real_encoder(files, tmp_path, m
     encoder = load_encoder(experiment(**choice).encoders["clip"], torch.device("cpu"))
     feature_ND = encoder.encode_images(images, "crop")
     assert np.array_equal(tokens.global_NK, tokenizer.global_ids(feature_ND))
+
+
+def test_want_of_memory_names_the_batch_and_its_key(files, tmp_path, monkeypatch):
+    def encode(self, image_BCHW, feature_BD):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(V2LTokenizer, "encode", encode)
+    with pytest.raises(UserError, match=r"2 images at once.*GiB.* free.*\n*.*`extract_tokens.batch_size`"):
+        extract(files, tmp_path / "t.parquet", extract_tokens={"batch_size": 2})
+    assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ from v2l.configuration.config import FilterVocabulary
 from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError
-from v2l.filter_vocabulary import top_entries
+from v2l.filter_vocabulary import decided, top_entries
 from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_metadata, read_tensors, write_parquet, write_tensors
 
@@ -152,6 +152,53 @@ def test_counts_with_ties_equal_a_stable_sort_at_any_batch_size(embedding, featu
     counts = counted(torch.from_numpy(embedding), torch.from_numpy(feature), rows, top_k, batch)
     assert counts.sum() == len(rows) * top_k
     assert counts.tolist() == by_sorting(embedding, feature, rows, top_k).tolist()
+
+
+few = st.integers(-2, 2).map(float)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    distinct=hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.just(2)), elements=few),
+    copied=st.lists(st.integers(0, 5), min_size=1, max_size=25),
+    feature=hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.just(2)), elements=few),
+    top_k=st.integers(1, 25),
+    batch=st.integers(1, 9),
+)
+def test_of_copies_and_ties_the_lower_entries_win_in_every_image(distinct, copied, feature, top_k, batch):
+    embedding = distinct[np.array(copied) % len(distinct)]
+    top_k = min(top_k, len(embedding))
+    batches = np.split(np.arange(len(feature)), range(batch, len(feature), batch))
+    best = np.concatenate(list(top_entries(torch.from_numpy(embedding), torch.from_numpy(feature), batches, top_k)))
+    order = np.argsort(-(feature @ embedding.T), axis=1, kind="stable")[:, :top_k]
+    assert np.sort(best.reshape(-1, top_k), axis=1).tolist() == np.sort(order, axis=1).tolist()
+
+
+def test_scores_are_of_distinct_entries_alone(monkeypatch):
+    widths = []
+    monkeypatch.setattr(
+        filter_vocabulary, "decided", lambda score_BU, top_k: widths.append(score_BU.shape) or decided(score_BU, top_k)
+    )
+    embedding_VD = torch.eye(4)[torch.arange(40) % 4]
+    best = list(top_entries(embedding_VD, torch.eye(4), [np.arange(3), np.arange(3, 4)], 2))
+    assert widths == [(3, 4), (1, 4)]
+    assert [rows.tolist() for rows in best] == [[0, 4, 1, 5, 2, 6], [3, 7]]
+
+
+def test_a_batch_without_memory_is_halved_unless_it_is_the_user_s(monkeypatch, caplog):
+    def short_of_memory(score_BU, top_k):
+        if len(score_BU) > 3:
+            raise torch.OutOfMemoryError
+        return decided(score_BU, top_k)
+
+    monkeypatch.setattr(filter_vocabulary, "decided", short_of_memory)
+    embedding_VD, feature_ND = torch.eye(9), torch.randn(20, 9, generator=torch.Generator().manual_seed(0))
+    found = np.concatenate(list(top_entries(embedding_VD, feature_ND, [np.arange(20)], 2)))
+    assert found.tolist() == feature_ND.topk(2, dim=1).indices.flatten().tolist()
+    assert [record.args[1] for record in caplog.records] == [20, 10, 5]
+    assert "no memory for 5 images at once" in caplog.text and "going on with 2" in caplog.text
+    with pytest.raises(UserError, match=r"20 images at once.*lower `filter_vocabulary.batch_size`"):
+        list(top_entries(embedding_VD, feature_ND, [np.arange(20)], 2, batch_size=20))
 
 
 @settings(max_examples=20, deadline=None)

@@ -108,7 +108,7 @@ def test_kernels_compile_for_cards_that_are_not_here(capability):
     from triton.compiler import ASTSource
     from triton.compiler import compile as compiled_kernel
 
-    plan = norm_kernels.Plan.of(torch.empty(1, 128, 128, 128, device="meta"))
+    plan = norm_kernels.Division.of(torch.empty(1, 128, 128, 128, device="meta"))
     values = {"CHUNKS": plan.chunks, "C": 128, "S": 4, "SWISH": True} | plan.tile
     kernels = (
         *(norm_kernels._moments_of_chunks, norm_kernels._moments_of_groups, norm_kernels._normalise),

@@ -16,7 +16,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init_
 # From the ground up: a room imports what stands in rows below its own, never what stands beside or above it.
 FLOORS = [
     {"errors"},
-    {"gpu_support"},
+    {"gpu_support", "memory_errors"},
     {"runtime"},
     {"precision", "memory_errors"},
     {"io"},

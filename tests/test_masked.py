@@ -147,16 +147,16 @@ def test_the_commonest_visible_code_fills_every_gap(inputs, tmp_path):
 
 
 def test_a_prompt_beyond_the_context_is_named(inputs, tmp_path, monkeypatch):
-    from v2l.tasks import masked
+    from v2l.llm import language_model
 
-    original = masked.llm_of
+    original = language_model.llm_of
 
     def short(*arguments):
         model, *rest = original(*arguments)
         model.config.max_position_embeddings = 30
         return model, *rest
 
-    monkeypatch.setattr(masked, "llm_of", short)
+    monkeypatch.setattr(language_model, "llm_of", short)
     with pytest.raises(UserError, match=r"image 0\d.png, gap \d has .* tokens.*at most 30.*lower `train_tokenizer"):
         predictions(inputs, tmp_path / "p.parquet")
     assert not (tmp_path / "p.parquet").exists()

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from tests.conftest import Project
 from tests.tiny import write_clip, write_roberta
+from v2l.configuration.cards import Machine, read_cards
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.runs import Run
 from v2l.configuration.sources import Source
@@ -25,7 +26,6 @@ from v2l.models.vision_tokenizer import Batch
 from v2l.pipeline.stages import STAGES
 from v2l.pipeline.timings import stage_totals
 from v2l.plan.__main__ import planned
-from v2l.plan.cards import Machine, read_cards
 from v2l.plan.efficiencies import ASSUMED, Efficiencies
 from v2l.plan.estimates import DECODED, Estimator
 from v2l.plan.frozen_costs import EncoderCosts

@@ -68,7 +68,7 @@ def reconstruct(files, path, source, tokenizer="v2l", predictions=None, training
 def decode(files, tokenizer, local_ids, global_ids):
     network = load_tokenizer(files[f"weights.{tokenizer}"])
     context = None if global_ids is None else torch.tensor([global_ids])
-    return to_uint8(network.decode(torch.tensor([local_ids]), context))[0]
+    return to_uint8(network.decode(torch.tensor([local_ids]), context))[0].numpy()
 
 
 def clean(files, tokenizer="v2l"):
@@ -179,7 +179,7 @@ def test_masked_input_decodes_zero_vectors_in_the_gaps(files, tmp_path):
             visible_BL = torch.ones(1, 16, dtype=torch.bool)
             visible_BL[0, gaps(image_id)] = False
             context = None if global_ids is None else torch.tensor([global_ids])
-            expected = to_uint8(network.decode(torch.tensor([local_ids]), context, visible_BL))[0]
+            expected = to_uint8(network.decode(torch.tensor([local_ids]), context, visible_BL))[0].numpy()
             assert np.abs(images[image_id, "masked"].astype(int) - expected).max() <= 1
             assert not np.array_equal(expected, decode(files, tokenizer, local_ids, global_ids))
 

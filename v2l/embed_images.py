@@ -12,12 +12,16 @@ from v2l.configuration.slices import StageConfig
 from v2l.data.image_loading import load_batches
 from v2l.data.manifest import Manifest
 from v2l.encoders.loader import load_encoder
+from v2l.io.fitting_batches import FittingBatches
 from v2l.io.job_files import Inputs, Outputs
+from v2l.io.overlap import fetched
 from v2l.io.storage import matrix, vectors, write_tensors
 from v2l.pipeline.record import provenance
 from v2l.pipeline.shards import sharded_tables
 from v2l.pipeline.stage import run_stage
 from v2l.runtime import device
+
+IMAGES_AT_ONCE = 256
 
 
 def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
@@ -26,7 +30,8 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
 
     Raises UserError on an image that has become unreadable since it was indexed.
     """
-    manifest, size = Manifest.read(inputs["manifest"]), config.embed_images.batch_size
+    manifest, chosen = Manifest.read(inputs["manifest"]), config.embed_images.batch_size
+    size = chosen or IMAGES_AT_ONCE
     count = len(manifest.image_id)
     blocks = [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
 
@@ -34,9 +39,11 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
         encoder = load_encoder(config.encoders[config.encoder], device())
         rows = np.concatenate(blocks)
         batches = load_batches(manifest, rows, lambda image, row: encoder.square(image, manifest.fit), size)
+        fitting = FittingBatches("image encoding", "images", "embed_images.batch_size", chosen)
         with tqdm(total=len(rows), unit="image", disable=None) as progress:
-            for batch, squares in batches:
-                yield pa.table({"feature": vectors(encoder.encode_squares(np.stack(squares)))})
+            encoded = ((batch, [fitting(encoder.encode_squares, np.stack(squares))]) for batch, squares in batches)
+            for batch, (feature_BD,) in fetched(encoded):
+                yield pa.table({"feature": vectors(feature_BD)})
                 progress.update(len(batch))
 
     record = provenance(config, inputs)

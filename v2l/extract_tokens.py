@@ -20,7 +20,9 @@ from v2l.data.token_table import schema
 from v2l.encoders.loader import load_encoder
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs, Outputs
+from v2l.io.overlap import fetched, sent
 from v2l.io.storage import ROWS_PER_GROUP, parquet_metadata, parquet_writer, regrouped, vectors
+from v2l.memory_errors import out_of_memory
 from v2l.models.tokenizer_file import load_tokenizer
 from v2l.models.vision_tokenizer import Codes, VisionTokenizer
 from v2l.pipeline.record import provenance
@@ -104,27 +106,29 @@ class Extractor:
                 image, corruption, self.tokenizer.geometry, self.manifest.fit, blur, self.config.seed, image_id
             )
 
-        for batch, images in load_batches(self.manifest, rows, transform, self.settings.batch_size):
-            codes = self._ids(batch, images, corruption)
+        batches = load_batches(self.manifest, rows, transform, self.settings.batch_size)
+        ids = fetched((batch, self._ids(batch, images, corruption)) for batch, images in batches)
+        for batch, (local_BL, global_BK) in ids:
             values = [
                 self.manifest.image_id[batch],
                 self.manifest.split[batch],
                 self.manifest.label[batch],
                 np.full(len(batch), corruption),
-                pa.nulls(len(batch)) if codes.global_BK is None else vectors(codes.global_BK),
-                vectors(codes.local_BL),
+                pa.nulls(len(batch)) if global_BK is None else vectors(global_BK),
+                vectors(local_BL),
             ]
             yield pa.table(values, names=columns.names).cast(columns)
 
     @torch.inference_mode()
     def _ids(self, rows: np.ndarray, images: list[Image.Image], corruption: str) -> Codes:
-        feature_BD = None
-        if self.encoder and corruption != "none":
-            feature_BD = self.encoder.encode_images(images, self.manifest.fit).to(device())
-        elif self.tokenizer.needs_features:
-            feature_BD = self.feature_ND[rows].to(device())
-        with computed_in(self.settings.precision):
-            return self.tokenizer.encode(to_tensor(images).to(device()), feature_BD)
+        with out_of_memory("extract_tokens", "extract_tokens.batch_size", f"{len(rows)} images"):
+            feature_BD = None
+            if self.encoder and corruption != "none":
+                feature_BD = self.encoder.encode_images(images, self.manifest.fit).to(device())
+            elif self.tokenizer.needs_features:
+                feature_BD = sent(self.feature_ND[rows], device())
+            with computed_in(self.settings.precision):
+                return self.tokenizer.encode(sent(to_tensor(images), device()), feature_BD)
 
 
 if __name__ == "__main__":

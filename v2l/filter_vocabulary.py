@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, product
 from operator import itemgetter
 
@@ -18,12 +18,20 @@ from v2l.configuration.slices import StageConfig
 from v2l.data.image_loading import load_features
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
+from v2l.io.fitting_batches import FittingBatches
 from v2l.io.job_files import Inputs, Outputs
+from v2l.io.overlap import fetched, sent
 from v2l.io.storage import hash_tensor, parquet_metadata, read_tensors, write_parquet, write_tensors
 from v2l.pipeline.record import provenance
 from v2l.pipeline.shards import sharded_tables
 from v2l.pipeline.stage import run_stage
+from v2l.precision import computed_in
 from v2l.runtime import device
+
+IMAGES_AT_ONCE = 1024
+SCORES_AT_ONCE = 2**27
+SORTED_AT_ONCE = 64
+ABSENT = -1
 
 
 def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
@@ -57,13 +65,15 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
             "lower top_k",
         )
     candidates = {"global": np.flatnonzero(visible_V), "subword_global": np.flatnonzero(visible_V & is_subword_V)}
-    batches = [rows[start : start + settings.batch_size] for start in range(0, len(rows), settings.batch_size)]
+    size = settings.batch_size or max(1, min(IMAGES_AT_ONCE, SCORES_AT_ONCE // vocabulary.num_rows))
+    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
     blocks = list(product(candidates, batches))
 
     def tables(blocks: Sequence[tuple[str, np.ndarray]]) -> Iterator[pa.Table]:
         for name, group in groupby(blocks, itemgetter(0)):
             candidate, batches = candidates[name], [batch for _, batch in group]
-            for best in top_entries(embedding_VD[candidate], feature_ND, batches, min(settings.top_k, len(candidate))):
+            top_k = min(settings.top_k, len(candidate))
+            for best in top_entries(embedding_VD[candidate], feature_ND, batches, top_k, settings.batch_size):
                 yield pa.table({"entry": candidate[best]})
 
     record = provenance(config, inputs)
@@ -101,33 +111,76 @@ def keep(settings: FilterVocabulary, count_V: np.ndarray) -> np.ndarray:
 
 
 def top_entries(
-    embedding_VD: Tensor, feature_ND: Tensor, batches: list[np.ndarray], top_k: int
+    embedding_VD: Tensor, feature_ND: Tensor, batches: list[np.ndarray], top_k: int, batch_size: int | None = None
 ) -> Iterator[np.ndarray]:
     """For each batch of images (rows of feature_ND), the `top_k` entries of each in turn: B * top_k rows, int64.
 
     Likeness is the dot product of unit image feature and mean text feature (released). Of equally like entries the
-    lower one wins. Memory holds the scores of one batch.
+    lower one wins. Memory holds the scores of two batches. `batch_size` is the user's, if the batches are.
     """
     where = device()
     distinct: dict[bytes, int] = {}
-    group_V = torch.tensor([distinct.setdefault(row.tobytes(), len(distinct)) for row in embedding_VD.numpy()])
-    first_U = torch.from_numpy(np.unique(group_V.numpy(), return_index=True)[1])
+    group_V = np.array([distinct.setdefault(row.tobytes(), len(distinct)) for row in embedding_VD.numpy()])
+    copies_UC = torch.from_numpy(first_copies(group_V, top_k))
     # One score for all copies of an embedding: a matrix product may round equal columns differently.
-    embedding_DU, group_V = embedding_VD[first_U].T.to(where), group_V.to(where)
-    for batch in tqdm(batches, unit="batch", disable=None):
-        score_BV = (feature_ND[batch].to(where) @ embedding_DU)[:, group_V]
-        yield top_indices(score_BV, top_k).flatten().cpu().numpy()
+    embedding_DU, copies_UC = sent(embedding_VD[copies_UC[:, 0]], where).T, sent(copies_UC, where)
+    fitting = FittingBatches("search for the likeliest entries", "images", "filter_vocabulary.batch_size", batch_size)
+
+    def groups_of(search: Callable[[Tensor, int], Tensor]) -> Callable[[np.ndarray], Tensor]:
+        @computed_in("float32")
+        def rows(batch: np.ndarray) -> Tensor:
+            score_BU = sent(feature_ND[batch], where) @ embedding_DU
+            group_BK = search(score_BU, min(top_k, len(copies_UC)))
+            best_BK = best_copies(score_BU.gather(1, group_BK.clamp(min=0)), copies_UC[group_BK], top_k)
+            return best_BK.where(group_BK[:, :1] != ABSENT, ABSENT)
+
+        return rows
+
+    found = ((batch, [fitting(groups_of(decided), batch)]) for batch in tqdm(batches, unit="batch", disable=None))
+    for batch, (best_BK,) in fetched(found):
+        undecided = np.flatnonzero(best_BK[:, 0].numpy() == ABSENT)
+        for start in range(0, len(undecided), SORTED_AT_ONCE):
+            part = undecided[start : start + SORTED_AT_ONCE]
+            best_BK[part] = fitting(groups_of(in_order), batch[part]).cpu()
+        yield best_BK.flatten().numpy()
 
 
-def top_indices(score_BV: Tensor, top_k: int) -> Tensor:
-    """Indices of each row's `top_k` largest scores, B x top_k, in no set order; of equals the lower index wins."""
-    if score_BV.shape[1] == top_k:
-        return torch.arange(top_k, device=score_BV.device).expand(len(score_BV), -1)
-    values, indices = score_BV.topk(top_k + 1, dim=1)
-    undecided = values[:, top_k - 1] == values[:, top_k]
-    indices = indices[:, :top_k].contiguous()
-    indices[undecided] = score_BV[undecided].sort(dim=1, descending=True, stable=True).indices[:, :top_k]
-    return indices
+def decided(score_BU: Tensor, top_k: int) -> Tensor:
+    """Indices of each row's `top_k` largest scores, B x top_k, in no set order; ABSENT where an equal one is left out.
+
+    So the device is never asked, while it works, whether any is.
+    """
+    if score_BU.shape[1] == top_k:
+        return torch.arange(top_k, device=score_BU.device).expand(len(score_BU), -1)
+    values, indices = score_BU.topk(top_k + 1, dim=1)
+    return indices[:, :top_k].where(values[:, top_k - 1 : top_k] > values[:, top_k:], ABSENT)
+
+
+def in_order(score_BU: Tensor, top_k: int) -> Tensor:
+    """Indices of each row's `top_k` largest scores, B x top_k; of equals the lower index wins."""
+    return score_BU.sort(dim=1, descending=True, stable=True).indices[:, :top_k]
+
+
+def first_copies(group_V: np.ndarray, most: int) -> np.ndarray:
+    """The rows of each group, ascending and no more than `most`; int64 U x C, filled up with ABSENT."""
+    order = np.argsort(group_V, kind="stable")
+    first_U, count_U = np.unique(group_V[order], return_index=True, return_counts=True)[1:]
+    copy_C = np.arange(min(most, count_U.max()))
+    place_UC = np.minimum(first_U[:, None] + copy_C, len(order) - 1)
+    return np.where(copy_C < count_U[:, None], order[place_UC], ABSENT)
+
+
+def best_copies(score_BK: Tensor, row_BKC: Tensor, top_k: int) -> Tensor:
+    """The `top_k` rows of each image's likeliest groups, B x top_k; of equally like rows the lower one wins.
+
+    No other group can have one: a group whose first row is beaten by so many others' is left out.
+    """
+    if row_BKC.shape[2] == 1:
+        return row_BKC[:, :, 0]
+    row_BR, order_BR = row_BKC.flatten(1).sort(dim=1)
+    score_BR = score_BK[:, :, None].expand_as(row_BKC).flatten(1).gather(1, order_BR)
+    score_BR = score_BR.masked_fill(row_BR == ABSENT, -torch.inf)
+    return row_BR.gather(1, in_order(score_BR, top_k))
 
 
 def codebook_description(tensors: dict[str, Tensor]) -> dict:

@@ -9,11 +9,12 @@ from v2l.configuration.runs import CORRUPTED_INPUT, MEAN_IMAGE, Run
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import Source
 from v2l.io.job_files import Inputs, Outputs
+from v2l.io.overlap import mapped
 from v2l.io.storage import parquet_writer
 from v2l.models.tokenizer_file import tokenizer_description
 from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage
-from v2l.tasks.decoded_images import decoded_images, groups
+from v2l.tasks.decoded_images import ImageRow, decoded_images, groups
 from v2l.tasks.pixel_images import corrupted_inputs, mean_image
 
 SCHEMA = pa.schema([("image_id", pa.string()), ("task", pa.string()), ("image", pa.binary())])
@@ -34,12 +35,15 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     asked = Run(config.job["tokenizer"], Source.parse(config.job["source"]))
     size = tokenizer_description(inputs["weights"])["geometry"]["image_size"]
     rows = PIXEL_IMAGES.get(asked, decoded_images)(config, inputs)
-    count = 0
     metadata = {"size": size, "tokenizer": asked.tokenizer, "protocol": asked.source.protocol}
     with parquet_writer(outputs["images"], SCHEMA, provenance(config, inputs), metadata) as writer:
-        for group in groups(tqdm(rows, unit="image", disable=None), ROWS_PER_GROUP):
+
+        def write(group: list[ImageRow]) -> int:
             writer.write_table(pa.table(list(zip(*group, strict=True)), schema=writer.schema))
-            count += len(group)
+            return len(group)
+
+        row_groups = groups(tqdm(rows, unit="image", disable=None), ROWS_PER_GROUP)
+        count = sum(mapped(write, row_groups, 1, threads=1))
     logging.info("%s: %d images of %d px", asked, count, size)
 
 

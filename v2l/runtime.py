@@ -1,16 +1,23 @@
 """Device and random numbers: the same for every stage."""
 
+from __future__ import annotations  # torch takes two seconds to import, and many a job needs random numbers alone
+
 import zlib
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from v2l.gpu_support import require_code
+
+if TYPE_CHECKING:
+    import torch
 
 
 def device() -> torch.device:
     """The GPU if there is one, else the CPU. Raises UserError for a GPU that the installed torch has no code for."""
+    import torch
+
     if not torch.cuda.is_available():
         return torch.device("cpu")
     _check_card()
@@ -19,6 +26,8 @@ def device() -> torch.device:
 
 @cache
 def _check_card() -> None:
+    import torch
+
     if torch.version.cuda:
         require_code(torch.cuda.get_arch_list(), torch.cuda.get_device_name(), torch.cuda.get_device_capability())
 

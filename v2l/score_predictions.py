@@ -20,10 +20,8 @@ from v2l.metrics.rows import Measurement, items_table
 from v2l.pipeline.record import provenance
 from v2l.pipeline.shards import sharded_tables
 from v2l.pipeline.stage import run_stage
-from v2l.precision import computed_in
 
 
-@computed_in("float32")
 def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Score a source; writes `metrics` (JSON, provenance beside it) and `per_item` (Parquet): see `measure_*`."""
     source = Source.parse(config.job["source"])

@@ -3,7 +3,9 @@
 import shlex
 from typing import NamedTuple
 
+from v2l.cluster import card_check
 from v2l.cluster.commands import PROFILE, ask, keeps_accounts, last_line, minutes, setting
+from v2l.configuration.cards import read_cards
 from v2l.errors import UserError
 
 RESOURCES = "workflow/profiles/default/profile.v9+.yaml"
@@ -95,6 +97,13 @@ def check_request(rule: str, options: str, partition: str, runtime: float) -> No
         f"what partition {partition or '(default)'} has: {'; '.join(map(str, kinds))}",
         f"change {rule} under set-resources in {RESOURCES}, or the partition at the top of {PROFILE}",
     )
+
+
+def check_gpus(partition: str, config: str) -> None:
+    """Raises UserError if no GPU of the partition can run a job with this slice of the configuration (JSON)."""
+    kinds = [kind for kind in kinds_of_nodes() if kind.partition == partition or (not partition and kind.default)]
+    known = read_cards()
+    card_check.check_nodes([card for kind in kinds for card in card_check.cards_of_nodes(kind.gpus, known)], [config])
 
 
 def kinds_of_nodes() -> list[Nodes]:

@@ -53,13 +53,19 @@ class EmbedVocabulary(Entry):
         "imagenet-80",
         description="Prompt templates with one {}; an entry's embedding is the mean over them.",
     )
-    batch_size: int = Field(1024, ge=1, description="Entries of a batch, each in one template.")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Entries of a batch, each in one template. null: 1,024, fewer where memory does not suffice.",
+    )
 
 
 class EmbedImages(Entry):
     """Image features, computed once for every stage that needs them."""
 
-    batch_size: int = Field(256, ge=1, description="Images of a batch.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Images of a batch. null: 256, fewer where memory does not suffice."
+    )
 
 
 class DecodeImages(Entry):
@@ -75,7 +81,12 @@ class FilterVocabulary(Entry):
     split: str = Field("train", description="Split of the data set.")
     top_k: int = Field(5, ge=1, description="Entries that each image chooses: those most similar to it.")
     min_count: int = Field(1, ge=1, description="An entry is kept if so many images or more choose it.")
-    batch_size: int = Field(256, ge=1, description="Images of a batch.")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Images of a batch. null: 1,024, fewer of vocabularies beyond 131,072 entries and where memory "
+        "does not suffice.",
+    )
 
 
 class Corruption(Entry):

@@ -1,22 +1,25 @@
 """Reading a manifest's images in batches, decoded by threads while earlier ones are worked on; and their features."""
 
-import os
-from collections import deque
+from __future__ import annotations  # torch takes two seconds to import, and is only named here
+
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from v2l.data.images import open_image
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
+from v2l.io.overlap import BATCHES_AHEAD, mapped
 from v2l.io.storage import read_tensors
 
-BATCHES_AHEAD = 2
+if TYPE_CHECKING:
+    from torch import Tensor
+
 T = TypeVar("T")
 
 
@@ -47,21 +50,12 @@ def load_image(manifest: Manifest, row: int) -> Image.Image:
 def load_batches(
     manifest: Manifest, rows: np.ndarray, transform: Callable[[Image.Image, int], T], batch_size: int
 ) -> Iterator[tuple[np.ndarray, list[T]]]:
-    """Batches of `rows` in order, each with `transform(image, row)` of its rows; at most two batches wait in memory."""
+    """Batches of `rows` in order, each with `transform(image, row)` of its rows, made by threads two batches ahead."""
 
     def load(row: int) -> T:
         return transform(load_image(manifest, row), row)
 
-    waiting: deque = deque()
-    with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
+    with closing(mapped(load, rows, BATCHES_AHEAD * batch_size)) as loaded:
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            waiting.append((batch, [pool.submit(load, row) for row in batch]))
-            if len(waiting) > BATCHES_AHEAD:
-                yield _finished(*waiting.popleft())
-        while waiting:
-            yield _finished(*waiting.popleft())
-
-
-def _finished(batch: np.ndarray, futures: list) -> tuple[np.ndarray, list]:
-    return batch, [future.result() for future in futures]
+            yield batch, list(islice(loaded, len(batch)))

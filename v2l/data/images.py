@@ -1,13 +1,18 @@
 """Reading images and making them square; sides in pixels, PIL RGB images or uint8 arrays with values 0..255."""
 
+from __future__ import annotations  # torch takes two seconds to import, and reading pictures needs none
+
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
 from v2l.data.geometry import Geometry
+
+if TYPE_CHECKING:
+    import torch
 
 WHITE = (255, 255, 255)
 
@@ -57,14 +62,16 @@ def tokenizer_image(image: Image.Image, geometry: Geometry, fit: str) -> Image.I
 
 def to_tensor(images: list[Image.Image]) -> torch.Tensor:
     """uint8 images of one size as float32 image_BCHW in [-1, 1]."""
+    import torch
+
     pixels_BHWC = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     return pixels_BHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def to_uint8(image_BCHW: torch.Tensor) -> np.ndarray:
-    """float image_BCHW in [-1, 1] (clamped) as a uint8 array BHWC."""
+def to_uint8(image_BCHW: torch.Tensor) -> torch.Tensor:
+    """float image_BCHW in [-1, 1] (clamped) as uint8 image_BHWC on the same device."""
     scaled = (image_BCHW.clamp(-1, 1) + 1) * 127.5
-    return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return scaled.round().byte().permute(0, 2, 3, 1).contiguous()
 
 
 def encode_png(pixels_HWC: np.ndarray) -> bytes:

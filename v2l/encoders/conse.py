@@ -15,6 +15,7 @@ from transformers.utils import logging
 from v2l.configuration.model_entries import ConseEncoder
 from v2l.encoders.image_text_encoder import ImageTextEncoder, existing_path
 from v2l.errors import UserError
+from v2l.io.overlap import sent
 from v2l.precision import computed_in
 
 NETWORK = "efficientnet-lite0"
@@ -59,7 +60,7 @@ class Conse(ImageTextEncoder):
     @torch.no_grad()
     def class_probabilities(self, pixels_NHWC: np.ndarray) -> Tensor:
         """float32 probabilities, N x 1000, of the ImageNet classes in uint8 RGB images of 224 x 224 px."""
-        image_NCHW = torch.from_numpy(pixels_NHWC).to(self.device).permute(0, 3, 1, 2).float()
+        image_NCHW = sent(torch.from_numpy(pixels_NHWC), self.device).permute(0, 3, 1, 2).float()
         with computed_in(self.precision):
             logits_NC = self.classifier((image_NCHW - 127) / 128)
         return logits_NC.float().softmax(dim=1)

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from v2l.data.images import square_image
+from v2l.encoders.imagenet_templates import PromptTemplate
 from v2l.errors import UserError
 
 
@@ -33,6 +34,13 @@ class ImageTextEncoder(ABC):
     @abstractmethod
     def encode_squares(self, pixels_NHWC: np.ndarray) -> Tensor:
         """Features of uint8 RGB images (0..255) that are already image_size x image_size."""
+
+    def mean_over_templates(self, templates: list[PromptTemplate], texts: list[str]) -> Tensor:
+        """Mean of the features of each text in each template, float32 mean_BD on `device`, not normalised again."""
+        sum_BD = torch.zeros(len(texts), self.dimension, device=self.device)
+        for template in templates:
+            sum_BD += self.encode_text([template(text) for text in texts])
+        return sum_BD / len(templates)
 
     def square(self, image: Image.Image, fit: str) -> np.ndarray:
         """An RGB image of any size as uint8 pixels_HWC for `encode_squares`; `fit` as in `data.images.square_image`."""

@@ -1,21 +1,25 @@
 """Parquet tables and safetensors matrices with their provenance in the file's own metadata."""
 
+from __future__ import annotations  # torch takes two seconds to import, and tables need none
+
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.provenance import KEY
+
+if TYPE_CHECKING:
+    import torch
 
 ROWS_PER_GROUP = 4096
 
@@ -66,6 +70,8 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], record: dict, me
 
     All metadata is one JSON value, because safetensors writes several entries in random order.
     """
+    from safetensors.torch import save_file
+
     entries = {KEY: record} | (metadata or {})
     with atomic_path(path) as temporary:
         save_file(
@@ -83,7 +89,7 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tenso
 
 def tensor_metadata(path: Path) -> dict:
     """The metadata of a safetensors file alone, without its tensors."""
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="np") as file:
         return _metadata(file)
 
 

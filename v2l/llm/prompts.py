@@ -3,9 +3,12 @@
 from __future__ import annotations  # transformers takes seconds to import what is only named
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import transformers
+
+if TYPE_CHECKING:
+    import transformers
 
 SEPARATOR = ", "
 

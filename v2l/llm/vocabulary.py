@@ -6,11 +6,13 @@ import hashlib
 import re
 import string
 import unicodedata
-
-import transformers
+from typing import TYPE_CHECKING
 
 from v2l.errors import UserError
 from v2l.io.canonical import canonical_json
+
+if TYPE_CHECKING:
+    import transformers
 
 RESERVED = re.compile(r"[<\[]\|?(unused|reserved)[^>\]]*[>\]]", re.IGNORECASE)
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

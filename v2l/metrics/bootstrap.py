@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import bootstrap
 
 CONFIDENCE = 0.95
 RESAMPLED_VALUES = 4_000_000  # drawn at a time, to bound memory
@@ -23,6 +22,8 @@ def mean_interval(
         return None, None, "no confidence interval: a single item"
     if np.ptp(values) == 0:
         return None, None, "no confidence interval: all items are equal"
+    from scipy.stats import bootstrap  # a second to import, which tables and figures need not pay
+
     result = bootstrap(
         (np.sort(np.asarray(values, dtype=np.float64)),),
         np.mean,

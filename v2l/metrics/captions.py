@@ -25,6 +25,7 @@ from v2l.metrics.manifest_rows import known_rows
 from v2l.metrics.rows import Measurement
 from v2l.metrics.share import Share
 from v2l.metrics.source_names import names_of, note_of
+from v2l.precision import computed_in
 from v2l.runtime import device
 
 N_GRAM = 4
@@ -78,6 +79,7 @@ def clip_score(encoder: ImageTextEncoder, captions: list[str], feature_ND: torch
     return torch.cat(parts).double().numpy()
 
 
+@computed_in("float32")
 def measure_captions(config: StageConfig, source: Source, inputs: Inputs, share: Share) -> list[Measurement]:
     """`cider`, `clip_score` and `bleu_4` of generated captions.
 

@@ -23,7 +23,9 @@ from v2l.data.images import decode_png, tokenizer_image
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
+from v2l.io.overlap import BATCHES_AHEAD, ahead, mapped, sent
 from v2l.io.storage import matrix, vectors
+from v2l.memory_errors import out_of_memory
 from v2l.metrics.frechet import load_feature_network
 from v2l.metrics.manifest_rows import known_rows
 from v2l.metrics.pair_metric import PairMetric, measured_pairs
@@ -31,6 +33,7 @@ from v2l.metrics.share import Share
 from v2l.runtime import device
 
 IMAGE, ORIGINAL = "image", "original"
+BATCH_SIZE = "score_predictions.batch_size"
 Block = tuple[str, slice]  # images of an images file, or distinct originals
 
 
@@ -89,32 +92,39 @@ def _measured(
         for kind, group in groupby(blocks, itemgetter(0)):
             parts = [part for _, part in group]
             rows = known_rows(manifest, [name for part in parts for name in names[kind][part]], inputs["images"])
-            images = _decoded(inputs["images"], parts) if kind == IMAGE else repeat(None)
+            images = _decoded(inputs["images"], parts, section.batch_size) if kind == IMAGE else repeat(None)
             batches = load_batches(manifest, rows, original, section.batch_size)
-            for (_, originals), image_BCHW in zip(batches, images, strict=kind == IMAGE):
-                original_BCHW = _stack(originals)
+            both = zip(batches, images, strict=kind == IMAGE)
+            for original_BCHW, image_BCHW in ahead((_stack(originals), image) for (_, originals), image in both):
                 shown_BCHW = original_BCHW if image_BCHW is None else image_BCHW
-                columns = {metric: pa.nulls(len(originals), pa.float64()) for metric in metrics}
-                if image_BCHW is not None:
-                    pairs = measured_pairs(metrics, _unit(image_BCHW), _unit(original_BCHW))
-                    columns |= {metric: value.double().cpu().numpy() for metric, value in pairs.items()}
-                yield pa.table(columns | {"feature": vectors(features(shown_BCHW))})
-                progress.update(len(originals))
+                columns = {metric: pa.nulls(len(original_BCHW), pa.float64()) for metric in metrics}
+                with out_of_memory("score_predictions", BATCH_SIZE, f"{len(original_BCHW)} images"):
+                    if image_BCHW is not None:
+                        pairs = measured_pairs(metrics, _unit(image_BCHW), _unit(original_BCHW))
+                        columns |= {metric: value.double().cpu().numpy() for metric, value in pairs.items()}
+                    feature = vectors(features(shown_BCHW))
+                yield pa.table(columns | {"feature": feature})
+                progress.update(len(original_BCHW))
 
 
-def _decoded(path: Path, parts: list[slice]) -> Iterator[torch.Tensor]:
+def _decoded(path: Path, parts: list[slice], batch_size: int) -> Iterator[torch.Tensor]:
     """uint8 image_BCHW of each part of an images file, read from its beginning to its end."""
+    decoded = mapped(lambda data: decode_png(data.as_py()), _encoded(path, parts), BATCHES_AHEAD * batch_size)
+    for part in parts:
+        yield _stack(list(islice(decoded, part.stop - part.start)))
+
+
+def _encoded(path: Path, parts: list[slice]) -> Iterator[pa.BinaryScalar]:
     batches = pq.ParquetFile(path).iter_batches(columns=["image"])
     images, position = chain.from_iterable(batch["image"] for batch in batches), 0
     for part in parts:
-        chosen = islice(images, part.start - position, part.stop - position)
-        yield _stack([decode_png(data.as_py()) for data in chosen])
+        yield from islice(images, part.start - position, part.stop - position)
         position = part.stop
 
 
 def _stack(images: list[np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2)))
 
 
 def _unit(image_BCHW: torch.Tensor) -> torch.Tensor:
-    return image_BCHW.to(device()).float() / 255
+    return sent(image_BCHW, device()).float() / 255

@@ -15,10 +15,12 @@ from v2l.metrics.rows import Key, Measurement, joined
 from v2l.metrics.share import Share
 from v2l.metrics.source_names import names_of, note_of
 from v2l.models.tokenizer_file import tokenizer_description
+from v2l.precision import computed_in
 
 FRECHET_NOTE = "no confidence interval: a Frechet distance belongs to the set, not to its items"
 
 
+@computed_in("float32")
 def measure_images(config: StageConfig, source: Source, inputs: Inputs, share: Share) -> list[Measurement]:
     """Every image metric and the Frechet distance of every task in an images file.
 

@@ -21,6 +21,7 @@ from v2l.metrics.manifest_rows import known_rows
 from v2l.metrics.rows import Measurement, joined
 from v2l.metrics.share import Share
 from v2l.metrics.source_names import names_of, note_of
+from v2l.precision import computed_in
 from v2l.runtime import device
 
 RELATIVE_NOTE = "our reading: share of the way from the image's worst vocabulary entry to its best"
@@ -47,6 +48,7 @@ def semantic_scores(
     return scores
 
 
+@computed_in("float32")
 def measure_semantics(config: StageConfig, source: Source, inputs: Inputs, share: Share) -> list[Measurement]:
     """`clip_score` and `clip_r` of a tokenizer's clean images for each number of tokens in `semantic_tokens`.
 

@@ -171,7 +171,7 @@ def _input_gradient(
         tl.store(x_gradient + at, change.to(x_gradient.dtype.element_ty), mask=inside)
 
 
-class Plan(NamedTuple):
+class Division(NamedTuple):
     """How programs share images: rows of an image and of a chunk, chunks of an image, images, sizes of a tile."""
 
     length: int
@@ -181,7 +181,7 @@ class Plan(NamedTuple):
     tile: dict[str, int]
 
     @classmethod
-    def of(cls, x_BCHW: Tensor) -> "Plan":
+    def of(cls, x_BCHW: Tensor) -> "Division":
         images, channels, height, width = x_BCHW.shape
         block = triton.next_power_of_2(channels)
         tile_rows = max(1, TILE // block)
@@ -205,7 +205,7 @@ def group_norm(
     """(y_BCHW in the type of x and in channels-last memory, float32 mean_BG, float32 1 / deviation_BG)."""
     x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
     images, channels = x_BCHW.shape[:2]
-    plan = Plan.of(x_BCHW)
+    plan = Division.of(x_BCHW)
     moments_BNC = x_BCHW.new_empty((2, images, plan.chunks, channels), dtype=torch.float32)
     mean_BG, scale_BG = (x_BCHW.new_empty((images, groups), dtype=torch.float32) for _ in range(2))
     y_BCHW = torch.empty_like(x_BCHW)
@@ -237,7 +237,7 @@ def group_norm_backward(
     """Gradients of x, in its type and in channels-last memory, of weight and of bias, from the gradient of y."""
     x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
     gradient_BCHW = gradient_BCHW.contiguous(memory_format=torch.channels_last)
-    (images, channels), groups, plan = x_BCHW.shape[:2], mean_BG.shape[1], Plan.of(x_BCHW)
+    (images, channels), groups, plan = x_BCHW.shape[:2], mean_BG.shape[1], Division.of(x_BCHW)
     tensors, sizes = (weight_C, bias_C, mean_BG, scale_BG), {"C": channels, "S": channels // groups, "SWISH": swish}
     sums_BNC = x_BCHW.new_empty((2, images, plan.chunks, channels), dtype=torch.float32)
     _gradient_sums[plan.programs](gradient_BCHW, x_BCHW, *tensors, *sums_BNC, *plan.extent, **sizes, **plan.tile)

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
@@ -105,7 +104,11 @@ def _write_part(path: Path, tables: Iterable[pa.Table], record: dict) -> None:
 
 
 def _environment(shard: int, count: int, launcher: str) -> dict[str, str]:
-    gpus = [] if launcher else [str(gpu) for gpu in range(torch.cuda.device_count())]
+    gpus: list[str] = []
+    if not launcher:
+        import torch
+
+        gpus = [str(gpu) for gpu in range(torch.cuda.device_count())]
     if len(gpus) < 2:
         return dict(os.environ)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(gpus)).split(",")

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from v2l.configuration.cards import Machine, read_cards
 from v2l.configuration.config import Config
 from v2l.configuration.experiment import validate
 from v2l.configuration.extensions import load_inherited
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.pipeline import required_files, selections, timings
-from v2l.plan.cards import Machine, read_cards
 from v2l.plan.efficiencies import Efficiencies
 from v2l.plan.estimates import Estimator
 from v2l.plan.experiment_sizes import ExperimentSizes

@@ -5,8 +5,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from v2l.configuration.cards import Machine
 from v2l.pipeline.stages import STAGES
-from v2l.plan.cards import Machine
 from v2l.plan.estimates import Estimate
 from v2l.plan.workload import Workload
 

@@ -4,11 +4,10 @@ from __future__ import annotations  # transformers takes seconds to import what 
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import transformers
 
 from v2l.configuration.evaluation import Classification
 from v2l.configuration.slices import StageConfig
@@ -19,16 +18,16 @@ from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import read_tensors
 from v2l.llm.batches import BLOCK, split_blocks
-from v2l.llm.engine import generate
 from v2l.llm.journal import Journal
-from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import answer_of, classification_prompt, released_name
-from v2l.llm.token_budget import TokenBudget
 from v2l.tasks.cells import Cell, ShownImages, cells_of, further_columns, row
 from v2l.tasks.episode_files import read_episodes
 from v2l.tasks.episodes import Episode, sample_episodes
 from v2l.tasks.evaluation_task import EvaluationTask
 from v2l.tasks.simple_predictors import clip_prototype, token_overlap
+
+if TYPE_CHECKING:
+    import transformers
 
 SCHEMA = [
     ("ways", pa.int32()),
@@ -124,6 +123,10 @@ class ClassificationTask(EvaluationTask[list[EpisodeQuestion]]):
         no more than the longest class name has, and its t-th token is one that some class name has there, or the end
         token.
         """
+        from v2l.llm.engine import generate  # seconds to import, which the baselines need not pay
+        from v2l.llm.language_model import llm_of
+        from v2l.llm.token_budget import TokenBudget
+
         released, most = self.source.protocol == RELEASED, self.section.max_new_tokens
         model, tokenizer, words = llm_of(self.config, self.inputs)
         budget = TokenBudget(model)

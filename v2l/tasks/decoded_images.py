@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import HELD_OUT, Source
@@ -15,6 +16,8 @@ from v2l.data.images import encode_png, to_uint8
 from v2l.data.token_table import Tokens
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
+from v2l.io.overlap import BATCHES_AHEAD, fetched, mapped, sent
+from v2l.memory_errors import out_of_memory
 from v2l.models.tokenizer_file import load_tokenizer
 from v2l.precision import computed_in
 from v2l.runtime import device
@@ -23,6 +26,7 @@ from v2l.tasks.token_maps import assemble, image_count, image_mask
 
 MASKED = "masked"
 ImageRow = tuple[str, str, bytes]  # image_id, task, PNG
+BatchNames = tuple[np.ndarray, list[str]]  # ids of a batch's images, and the tasks that each of them is for
 Positions = Callable[[str, str], np.ndarray]  # task, image_id -> positions that the task masks
 T = TypeVar("T")
 
@@ -37,7 +41,21 @@ class MapSet(NamedTuple):
 
 
 def decoded_images(config: StageConfig, inputs: Inputs) -> Iterator[ImageRow]:
-    """Images decoded by the tokenizer with the global codes of the clean image, in held-out those of the corrupted."""
+    """Images decoded by the tokenizer with the global codes of the clean image, in held-out those of the corrupted.
+
+    Threads write the images of a batch as PNG while the next ones are decoded.
+    """
+    pixels = (
+        (image_id, tasks, pixels_HWC)
+        for (names, tasks), (image_BHWC,) in fetched(_decoded_batches(config, inputs))
+        for image_id, pixels_HWC in zip(names, image_BHWC.numpy(), strict=True)
+    )
+    for image_id, tasks, png in mapped(_as_png, pixels, BATCHES_AHEAD * config.reconstruct_images.batch_size):
+        yield from ((image_id, task, png) for task in tasks)
+
+
+def _decoded_batches(config: StageConfig, inputs: Inputs) -> Iterator[tuple[BatchNames, list[Tensor]]]:
+    """Image ids and tasks of every batch, and its uint8 image_BHWC on the device."""
     source = Source.parse(config.job["source"])
     tokens = Tokens.read(inputs["tokens"])
     tokenizer = load_tokenizer(inputs["weights"], device())
@@ -50,13 +68,17 @@ def decoded_images(config: StageConfig, inputs: Inputs) -> Iterator[ImageRow]:
         for batch in groups(range(len(rows)), config.reconstruct_images.batch_size):
             global_BK = None
             if tokenizer.has_global and given.global_NK is not None:
-                global_BK = torch.from_numpy(given.global_NK[rows[batch]]).to(device())
-            local_BL, visible_BL = (torch.from_numpy(part[batch]).to(device()) for part in (local_NL, visible_NL))
-            with torch.inference_mode(), computed_in(config.reconstruct_images.precision):
-                image_BCHW = tokenizer.decode(local_BL, global_BK, visible_BL)
-            for row, pixels_HWC in zip(rows[batch], to_uint8(image_BCHW), strict=True):
-                png = encode_png(pixels_HWC)
-                yield from ((tokens.image_id[row], task, png) for task in tasks)
+                global_BK = sent(torch.from_numpy(given.global_NK[rows[batch]]), device())
+            local_BL, visible_BL = (sent(torch.from_numpy(part[batch]), device()) for part in (local_NL, visible_NL))
+            memory = out_of_memory("reconstruct_images", "reconstruct_images.batch_size", f"{len(batch)} images")
+            with memory, torch.inference_mode(), computed_in(config.reconstruct_images.precision):
+                image_BHWC = to_uint8(tokenizer.decode(local_BL, global_BK, visible_BL))
+            yield (tokens.image_id[rows[batch]], tasks), [image_BHWC]
+
+
+def _as_png(image: tuple[str, list[str], np.ndarray]) -> tuple[str, list[str], bytes]:
+    image_id, tasks, pixels_HWC = image
+    return image_id, tasks, encode_png(pixels_HWC)
 
 
 def masked_positions(config: StageConfig, tokens: Tokens) -> Positions:

@@ -12,11 +12,8 @@ from v2l.data.token_table import Tokens
 from v2l.io.job_files import Inputs
 from v2l.llm.batches import split_blocks
 from v2l.llm.code_ids import all_code_ids
-from v2l.llm.engine import generate
 from v2l.llm.journal import Journal
-from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import MaskedPrompt
-from v2l.llm.token_budget import TokenBudget
 from v2l.tasks.evaluation_task import EvaluationTask
 from v2l.tasks.restoration_sequences import STEP_SCHEMA, CodeAnswer, step_row
 from v2l.tasks.token_maps import image_mask, steps
@@ -55,6 +52,10 @@ class MaskedPrediction(EvaluationTask[range]):
 
     def _language_model(self, journal: Journal) -> GapPredictor:
         """A predictor that shows codes to the language model as ids of its vocabulary and takes ids back as codes."""
+        from v2l.llm.engine import generate  # seconds to import, which the baselines need not pay
+        from v2l.llm.language_model import llm_of
+        from v2l.llm.token_budget import TokenBudget
+
         model, tokenizer, words = llm_of(self.config, self.inputs)
         ids = all_code_ids(self.tokens.tokenizer, words, self.inputs["vocabulary"])
         code_of = {number: code for code, number in enumerate(ids.tolist())}

@@ -14,11 +14,8 @@ from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_metadata
 from v2l.llm.batches import split_blocks
 from v2l.llm.code_ids import code_ids, shown_codes, with_codes
-from v2l.llm.engine import generate
 from v2l.llm.journal import Journal
-from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import RestorationPrompt
-from v2l.llm.token_budget import TokenBudget
 from v2l.tasks.evaluation_task import EvaluationTask
 from v2l.tasks.image_corruption import corruption_class, mask_positions
 from v2l.tasks.restoration_sequences import (
@@ -71,6 +68,10 @@ class RestorationPrediction(EvaluationTask[list[str]]):
 
     def _language_model(self, journal: Journal) -> CodePredictor:
         """A predictor that shows codes to the language model as `v2l.llm.code_ids` says and takes ids back as codes."""
+        from v2l.llm.engine import generate  # seconds to import, which the baselines need not pay
+        from v2l.llm.language_model import llm_of
+        from v2l.llm.token_budget import TokenBudget
+
         section = self.section
         model, tokenizer, words = llm_of(self.config, self.inputs)
         ids = code_ids(self.tokenizer, self.maps.codebook_size, words, self.inputs["vocabulary"])
