@@ -16,7 +16,7 @@ from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import read_tensors
 from v2l.pipeline import shards
-from v2l.pipeline.required_files import decoded_images
+from v2l.pipeline.required_files import decoded_files
 from v2l.training import training_images
 from v2l.training.training_images import TrainingImages
 
@@ -136,6 +136,6 @@ def test_each_tokenizer_reads_the_file_of_its_own_network():
     }
     changes["tokenizers"]["spae"] |= {"pyramid": [1, 2, 4, 8]}
     config = load_experiment(changes)
-    found = [decoded_images(config, name) for name in ("v2l", "spae", "lqae")]
+    found = [decoded_files(config, name) for name in ("v2l", "spae", "lqae")]
     folder = "results/paper/decode_images/imagenet."
     assert found == [[f"{folder}128px-via-224.npy"], [f"{folder}64px.npy"], []]

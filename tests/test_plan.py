@@ -227,12 +227,23 @@ def test_wrong_names_and_files_are_refused(tmp_path):
 def test_every_stage_is_planned(name):
     config = load_experiment({"experiment": name})
     rows, machines, _ = planned(config)
-    assert {work.stage for work, _ in rows} == set(STAGES)
+    assert {work.stage for work, _ in rows} == set(STAGES) - {"decode_images"}, "no experiment asks for it"
     assert all(work.items > 0 for work, _ in rows if work.stage != "fetch_assets")
     assert all(found.card_hours > 0 for work, estimates in rows if work.flops for found in estimates)
     trained = [work.what for work, _ in rows if work.stage == "train_tokenizer"]
     assert [what.partition(",")[0] for what in trained] == config.train_tokenizer.tokenizers
     assert len(machines) == len(config.plan.machines)
+
+
+def test_decoded_pictures_are_planned_once_for_all_trainings():
+    changes = {"experiment": "demo-training", "train_tokenizer": {"decoded_images": True}}
+    rows = [work for work, _ in planned(load_experiment(changes))[0]]
+    decoding = [work for work in rows if work.stage == "decode_images"]
+    assert [(work.bytes_written, work.decoded) for work in decoding] == [
+        (3 * 64**2 * work.items, work.items) for work in decoding
+    ]
+    assert len(decoding) == 1
+    assert all(work.decoded == 0 for work in rows if work.stage == "train_tokenizer")
 
 
 def test_planned_stands_beside_spent(tmp_path):
@@ -261,4 +272,4 @@ def test_the_target_needs_nothing_and_runs_nothing_else(tmp_path):
     made = sorted(path.name for path in (project.folder / "results" / "tiny").rglob("*"))
     assert made == ["plan.json"]
     rows = json.loads((project.folder / "results" / "tiny" / "plan.json").read_text())
-    assert {row["stage"] for row in rows} == set(STAGES)
+    assert {row["stage"] for row in rows} == set(STAGES) - {"decode_images"}

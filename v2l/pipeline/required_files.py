@@ -56,7 +56,7 @@ def trained_files(config: Config) -> set[str]:
     return {f"results/{config.experiment}/train_tokenizer/{name}.safetensors" for name in config.tokenizers}
 
 
-def decoded_images(config: Config, tokenizer: str) -> list[str]:
+def decoded_files(config: Config, tokenizer: str) -> list[str]:
     """The decoded pictures that the training of a tokenizer reads; none if it decodes them itself."""
     settings = variant_settings(config.train_tokenizer, config.tokenizers[tokenizer])
     size, via = settings.network.image_size, settings.network.resize_via

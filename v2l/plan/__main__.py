@@ -24,6 +24,7 @@ from v2l.plan.experiment_sizes import ExperimentSizes
 from v2l.plan.language_workloads import evaluation_workloads, finetuning_workloads
 from v2l.plan.report import Row, plan_data, plan_text, spent_text
 from v2l.plan.tokenizer_workloads import (
+    decoding_once_workloads,
     decoding_workloads,
     extraction_workloads,
     scoring_workloads,
@@ -36,6 +37,7 @@ from v2l.plan.workload import Workload
 def workloads(sizes: ExperimentSizes) -> Iterator[Workload]:
     """Every row of the plan, in the order of the stages."""
     yield from vocabulary_workloads(sizes)
+    yield from decoding_once_workloads(sizes)
     yield from training_workloads(sizes)
     yield from extraction_workloads(sizes)
     yield from finetuning_workloads(sizes)

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from math import ceil
+from pathlib import Path
 
 from v2l.configuration.runs import Run
 from v2l.llm.memory import BYTES
 from v2l.models.quantizers import DISTANCES_AT_ONCE
+from v2l.pipeline.required_files import decoded_files
 from v2l.plan.experiment_sizes import ExperimentSizes
 from v2l.plan.frozen_costs import score_flops
 from v2l.plan.workload import Memory, Workload
@@ -21,6 +23,21 @@ def training_workloads(sizes: ExperimentSizes) -> Iterator[Workload]:
     """A row for each tokenizer; imported weights cost their reading."""
     for name in sizes.used_tokenizers:
         yield _training(sizes, name) if sizes.is_trained(name) else _imported(sizes, name)
+
+
+def decoding_once_workloads(sizes: ExperimentSizes) -> Iterator[Workload]:
+    """A row for each file of decoded pictures that trainings ask for."""
+    found = sizes.dataset(sizes.config.train_tokenizer.dataset)
+    images = found.images()
+    sides = {
+        path: sizes.tokenizer(name).settings.network.image_size
+        for name in filter(sizes.is_trained, sizes.used_tokenizers)
+        for path in decoded_files(sizes.config, name)
+    }
+    for path, side in sides.items():
+        read, written = images * found.file_bytes, 3 * side**2 * images
+        name = Path(path).stem
+        yield Workload("decode_images", name, images, "images", 0, None, read, written, decoded=images)
 
 
 def training_steps(sizes: ExperimentSizes, name: str) -> int:
@@ -47,7 +64,7 @@ def _training(sizes: ExperimentSizes, name: str) -> Workload:
         micro,
         is_shared=settings.micro_batch_size is None,
     )
-    file_bytes = sizes.dataset(settings.dataset).file_bytes
+    read = 3 * settings.network.image_size**2 if settings.decoded_images else sizes.dataset(settings.dataset).file_bytes
     return Workload(
         "train_tokenizer",
         name,
@@ -55,10 +72,10 @@ def _training(sizes: ExperimentSizes, name: str) -> Workload:
         "images",
         steps * step + (matches * costs.match_flops(batch) if matches else 0),
         settings.precision,
-        steps * batch * file_bytes,
+        steps * batch * read,
         4.0 * costs.parameters,
         memory,
-        steps * batch,
+        0 if settings.decoded_images else steps * batch,
     )
 
 

@@ -18,7 +18,7 @@ rule train_tokenizer:
         codebook=rules.filter_vocabulary.output.codebook,
         vocabulary=rules.expand_vocabulary.output.vocabulary,
         start_from=lambda w: required_files.own_files(CONFIG, w.tokenizer),
-        decoded=lambda w: required_files.decoded_images(CONFIG, w.tokenizer),
+        decoded=lambda w: required_files.decoded_files(CONFIG, w.tokenizer),
         # Neither an edit of the code nor another list of modules may cost a retraining: Snakemake compares the list of
         # inputs too, so it is this one file. After a change that matters, use `-R train_tokenizer`.
         code=ancient("v2l/train_tokenizer.py"),
