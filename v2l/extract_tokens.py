@@ -68,8 +68,8 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     record = provenance(config, inputs)
 
     def extracted(blocks: Sequence[tuple[str, np.ndarray]]) -> Iterator[pa.Table]:
-        extractor = Extractor(config, manifest, tokenizer, feature_ND)
-        with tqdm(total=sum(len(batch) for _, batch in blocks), unit="image", disable=None) as progress:
+        extractor, images = Extractor(config, manifest, tokenizer, feature_ND), sum(len(batch) for _, batch in blocks)
+        with tokenizer.codes_fixed(), tqdm(total=images, unit="image", disable=None) as progress:
             for corruption, group in groupby(blocks, itemgetter(0)):
                 for table in extractor.tables(np.concatenate([batch for _, batch in group]), corruption, columns):
                     yield table
