@@ -2,6 +2,8 @@
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -9,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2l.runtime import device
+
+_assumed = False
 
 
 class ActivatedGroupNorm(nn.GroupNorm):
@@ -24,10 +28,23 @@ class ActivatedGroupNorm(nn.GroupNorm):
         self.swish = swish
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        if x_BCHW.is_cuda and has_kernels():
+        if _assumed or x_BCHW.is_cuda and has_kernels():
             return torch.ops.v2l.group_norm(x_BCHW, self.weight, self.bias, self.num_groups, self.eps, self.swish)[0]
         normed = super().forward(x_BCHW)
         return F.silu(normed) if self.swish else normed
+
+
+@contextmanager
+def as_on_gpus() -> Iterator[None]:
+    """Norms as they are on GPUs with kernels, for tensors without data: what a pass would keep there."""
+    import v2l.models.norm_kernels  # noqa: F401 - registers the operations
+
+    global _assumed
+    _assumed = True
+    try:
+        yield
+    finally:
+        _assumed = False
 
 
 @torch.compiler.assume_constant_result

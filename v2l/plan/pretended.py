@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, conv_backward_flop, conv_flop_count
 
+from v2l.models.fused_norm import as_on_gpus
+
 WITHOUT_DATA = FakeTensorMode(allow_non_fake_inputs=True)
 
 
@@ -44,7 +46,7 @@ def pass_cost(run: Callable[[], Any], *networks: nn.Module) -> PassCost:
 
     counter = flop_counter()
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with WITHOUT_DATA, counter, hooks:
+    with WITHOUT_DATA, as_on_gpus(), counter, hooks:
         run()
     return PassCost(counter.get_total_flops(), sum(tensor.untyped_storage().nbytes() for tensor in kept.values()))
 
