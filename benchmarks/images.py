@@ -48,7 +48,7 @@ def embed_images(sizes: Sizes, where: torch.device, folder: Path) -> Iterator[Ca
     transform = open_clip.transform.image_transform_v2(
         open_clip.transform.PreprocessCfg(size=model.visual.image_size), is_train=False
     )
-    size = EmbedImages().batch_size
+    size = EmbedImages().batch_size or embedding.IMAGES_AT_ONCE
 
     @torch.no_grad()
     def published(images: list[Any], load: Callable[[Any], Image.Image]) -> Tensor:
@@ -184,7 +184,7 @@ def reconstruct_images(sizes: Sizes, where: torch.device, folder: Path) -> Itera
         made = []
         for row in range(sizes.tokenized.published):
             image_1CHW = maps.tokenizer.decode(local_NL[row : row + 1], global_NK[row : row + 1])
-            made.append(encode_png(to_uint8(image_1CHW)[0]))
+            made.append(encode_png(to_uint8(image_1CHW)[0].cpu().numpy()))
         return _pixels(made)
 
     for precision in sizes.tokenizer_precisions:

@@ -63,7 +63,7 @@ class Workload:
     task: str
     prompts: list[list[int]]
     most: int
-    batch_size: int
+    batch_size: int | None
     stop_ids: Collection[int] = ()
     allowed_ids: list[int] | None = None
 

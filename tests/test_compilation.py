@@ -38,7 +38,7 @@ def test_blocks_of_one_kind_share_a_graph_and_none_is_left_out(fresh_compiler):
     found.sum().backward()
     with torch.no_grad():
         for count in (3, 2):  # without gradients, and another number of images
-            tokenizer(Batch(*(part[:count] for part in batch)), LOSS)
+            tokenizer(Batch(*(None if part is None else part[:count] for part in batch)), LOSS)
     assert counters["stats"]["unique_graphs"] == 3 * graphs
     assert counters["frames"]["ok"] == counters["frames"]["total"] == 3 * graphs
     assert not counters["graph_break"]
