@@ -97,7 +97,7 @@ class Executor(plugin.Executor):
                 options = self._options(job, account)
             if "<TBD>" not in options:
                 preflight.check_request(job.rule.name, options, partition, float(resources.get("runtime") or 0))
-            if launched or resources.get("gpu"):
+            if (launched or resources.get("gpu")) and "config" in job.params.keys():
                 preflight.check_gpus(partition, job.params.config)
 
     def _options(self, job, account: str) -> str:
