@@ -97,8 +97,9 @@ class Executor(plugin.Executor):
                 options = self._options(job, account)
             if "<TBD>" not in options:
                 preflight.check_request(job.rule.name, options, partition, float(resources.get("runtime") or 0))
-            if (launched or resources.get("gpu")) and "config" in job.params.keys():
-                preflight.check_gpus(partition, job.params.config)
+            text = getattr(job.params, "config", "")
+            if text and (launched or resources.get("gpu")):
+                preflight.check_gpus(partition, text)
 
     def _options(self, job, account: str) -> str:
         """The options of sbatch that decide whether the job can run, as the plugin will give them."""
