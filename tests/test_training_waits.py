@@ -14,6 +14,7 @@ from v2l.models import quantizers
 from v2l.models.convolutional import ProjectedCodebook
 from v2l.models.v2l import V2LTokenizer
 from v2l.models.vision_tokenizer import Batch
+from v2l.models.vqgan import VQGANTokenizer
 from v2l.training import tokenizer_loop
 from v2l.training.ranks import Ranks
 from v2l.training.trainer import Trainer
@@ -186,6 +187,12 @@ def test_ranks_share_the_search_for_global_ids():
     for rank in range(3):
         found = all_global_ids(tokenizer, feature_ND, torch.device("cpu"), Shared(rank, 3))
     assert found.dtype == torch.int32 and torch.equal(found.long(), tokenizer.global_ids(feature_ND))
+
+
+def test_a_tokenizer_without_global_ids_of_features_says_so():
+    tokenizer = VQGANTokenizer("plain", TrainTokenizer.model_validate(SECTION).network)
+    with pytest.raises(ValueError, match="tokenizer plain has no global ids of image features alone"):
+        tokenizer.global_ids(torch.randn(2, 8))
 
 
 def test_batches_say_what_is_missing():

@@ -156,8 +156,8 @@ class VisionTokenizer(nn.Module, ABC):
         return frozenset({"feature_BD", "noise_BL"})
 
     def global_ids(self, feature_BD: Tensor) -> Tensor:
-        """Global ids_BK of image features, where they depend on nothing else."""
-        raise NotImplementedError
+        """Global ids_BK of image features, for tokenizers that have them of these alone; ValueError for others."""
+        raise ValueError(f"tokenizer {self.name} has no global ids of image features alone")
 
     def codes_fixed(self) -> AbstractContextManager[None]:
         """While it lasts no parameter changes: what is computed of the codes alone is computed once."""
