@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_index_images import image, index
-from v2l.configuration.dataset_entries import Sample
+from v2l.configuration.dataset_entries import FolderDataset, Sample
 from v2l.data.annotation_files import CocoCaptionFile, VQAAnnotationFile, VQAQuestionFile
 from v2l.data.json_files import read_json
+from v2l.data.layout import list_images
 from v2l.data.manifest import read_annotations
 from v2l.errors import UserError
 from v2l.io.storage import parquet_metadata
@@ -109,6 +110,7 @@ def test_damaged_captions_are_told(coco, change, message):
     [
         ("annotations", lambda c: c["annotations"][1]["answers"].pop(), r"annotations\.1\.answers: .*10 items.*not 9"),
         ("annotations", lambda c: c["annotations"][0]["answers"].append({"answer": "x"}), r"0\.answers: .*not 11"),
+        ("annotations", lambda c: c["annotations"].append(c["annotations"][0]), "question 90 has answers twice"),
         ("annotations", lambda c: c["annotations"].pop(0), r"question 90 of .*questions\.json has no answers"),
         ("annotations", lambda c: c["annotations"][0].update(image_id=42), "question 90 is of image 42.*of image 9"),
         ("questions", lambda c: c["questions"].pop(), r"answers to question 90, which .* does not ask"),
@@ -231,6 +233,25 @@ def test_each_question_is_of_its_own_split_where_splits_share_images(coco):
         except UserError:  # the only test question's image was drawn as an example: it is never asked about
             continue
         assert query.item.columns["question_id"] == "3" and query.examples[0].image.image_id == name(9)
+
+
+@pytest.mark.parametrize(
+    ("content", "caption"),
+    [
+        (b"\xef\xbb\xbfA cafe\xcc\x81\r\nmore", ["A caf\u00e9"]),
+        ("A tree".encode("utf-16"), ["A tree"]),
+        (b"0 0.5 0.5 0.1 0.1\n", []),
+        (b"\nsecond line", []),
+    ],
+)
+def test_the_caption_beside_an_image(tmp_path, content, caption):
+    image(tmp_path / "cat" / "a.png")
+    (tmp_path / "cat" / "a.txt").write_bytes(content)
+    (listed,) = list_images(FolderDataset(kind="folder", root=str(tmp_path)))
+    assert listed.captions == caption
+    (tmp_path / "cat" / "a.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match=r"a\.txt, line 1: byte 0xe9 is no UTF-8"):
+        list_images(FolderDataset(kind="folder", root=str(tmp_path)))
 
 
 def test_files_that_name_no_images_are_told(coco):

@@ -25,6 +25,8 @@ NAMED = {FOX: ["kit fox", "Vulpes macrotis"], CROW: ["magpie"]}
         f"{FOX} kit fox, Vulpes macrotis\r{CROW} magpie",
         f'wnid,words\n{FOX},"kit fox, Vulpes macrotis"\n{CROW},magpie\n',
         f'wnid ; words\n{FOX} ; "kit fox, Vulpes macrotis"\n{CROW};magpie\n',
+        f"{FOX} 'kit fox, Vulpes macrotis'\n{CROW} \"magpie\"\n",
+        f"{FOX} kit_fox, Vulpes_macrotis\n{CROW} magpie\n",
         f"{FOX} kit fox, , Vulpes macrotis,\n{CROW} magpie\n{CROW} magpie\n",
         json.dumps({FOX: "kit_fox, Vulpes macrotis", CROW: "magpie"}),
         json.dumps({"0": [FOX, "kit_fox", "Vulpes macrotis"], "1": [CROW, "magpie"]}),
@@ -50,6 +52,7 @@ def test_the_development_kits_numbered_list(tmp_path):
     [
         (f"{FOX} 1 kit_fox\n{CROW} magpie\nn3 3 x\n", "line 2: no `wnid number name` as other lines are"),
         (f"{FOX} 1 kit_fox\n{CROW} 1 magpie\n", "lines `wnid number name` whose numbers are not distinct"),
+        (f"{FOX} kit_fox 1\n{CROW} magpie 2\n", f"line 1: {FOX} is named 'kit_fox 1', and every line ends in a number"),
         (f"{FOX},1,kit_fox\n", f"line 1: the number 1 instead of a name for '{FOX}'"),
         (f"{CROW} magpie\n\n{FOX}\n", f"line 3: no name for '{FOX}'"),
         (f"{CROW} magpie\n{FOX} fox\n{CROW} crow\n", f"line 3: {CROW} has other names than in line 1"),

@@ -109,16 +109,19 @@ class EasyVQALayout(Layout[EasyVQADataset]):
 def _answered(entry: QuestionSplit, questions: VQAQuestionFile) -> Iterator[tuple[VQAQuestion, VQAAnnotation]]:
     """Each question with its answers, checked to be about one image."""
     path = Path(entry.annotations)
-    answers = {found.question_id: found for found in read_json(path, VQAAnnotationFile).annotations}
+    answers: dict[int, VQAAnnotation] = {}
+    for found in read_json(path, VQAAnnotationFile).annotations:
+        if answers.setdefault(found.question_id, found) is not found:
+            raise damaged(path, f"question {found.question_id} has answers twice")
     for question in questions.questions:
-        found = answers.pop(question.question_id, None)
-        if found is None:
+        answer = answers.pop(question.question_id, None)
+        if answer is None:
             problem = f"question {question.question_id} of {entry.questions} has no answers, or occurs twice"
             raise damaged(path, problem)
-        if found.image_id != question.image_id:
-            problem = f"question {question.question_id} is of image {found.image_id}"
+        if answer.image_id != question.image_id:
+            problem = f"question {question.question_id} is of image {answer.image_id}"
             raise damaged(path, f"{problem}, in {entry.questions} of image {question.image_id}")
-        yield question, found
+        yield question, answer
     if answers:
         raise damaged(path, f"answers to question {next(iter(answers))}, which {entry.questions} does not ask")
 

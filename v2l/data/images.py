@@ -49,7 +49,7 @@ def passed_over(path: Path) -> list[str]:
     """What `open_image` leaves out of a file that it reads, in words that are alike for alike files: for the log."""
     found = []
     with Image.open(path) as file:
-        if file.format != "MPO" and _or_default(lambda: file.n_frames, 1) > 1:
+        if file.format != "MPO" and _or_default(lambda: getattr(file, "n_frames", 1), 1) > 1:
             found.append("have further frames or pages (only the first is used)")
         if _or_default(lambda: file.getexif().get(ORIENTATION), 1) in range(2, 9):
             found.append("have an EXIF orientation (not applied, as in torchvision)")

@@ -11,6 +11,8 @@ from v2l.errors import UserError
 EXPECTED = "lines `wnid name, synonym, ...`, `wnid number name`, `wnid,name`, or JSON {number: [wnid, name]}"
 LINE = re.compile(r"(?P<wnid>[^\s,;]+)(?:\s*(?P<separator>[,;])\s*|\s+)(?P<names>.*)")
 NUMBERED = re.compile(r"(?P<number>\d+)\s+(?P<name>\S+)")  # map_clsloc.txt of the ImageNet development kit
+NUMBER_LAST = re.compile(r"\s\d+$")
+QUOTED = re.compile(r"""(["'])((?:(?!\1).)+)\1""")
 Names = dict[str, list[str]]
 Entries = dict[str, str | list[str]]
 
@@ -18,8 +20,8 @@ Entries = dict[str, str | list[str]]
 def read_synsets(path: Path) -> Names:
     """Synonyms by wnid, the first one first; which format a list has is seen from all of its lines.
 
-    `wnid name, synonym, ...` (synset_words.txt, LOC_synset_mapping.txt, words.txt with tabs), `wnid number name` with
-    underscores for spaces (map_clsloc.txt), CSV `wnid,name`, and JSON (imagenet_class_index.json: `number: [wnid,
+    Underscores become spaces. `wnid name, synonym, ...` (synset_words.txt, LOC_synset_mapping.txt, words.txt with tabs), `wnid number
+    name` (map_clsloc.txt), CSV `wnid,name`, and JSON (imagenet_class_index.json: `number: [wnid,
     name]`, or `wnid: name`). Raises UserError with the line number for anything else.
     """
     text = read_text(path, EXPECTED, "correct `synsets` in the config")
@@ -34,11 +36,15 @@ def read_synsets(path: Path) -> Names:
             which = f", line {other[0]}: no `wnid number name`" if other else ": lines `wnid number name`"
             twice = " as other lines are" if other else " whose numbers are not distinct"
             raise UserError(f"{path}{which}{twice}", EXPECTED, "write the names without numbers, or mend the list")
-        found = [(number, wnid, numbered[number]["name"].replace("_", " ")) for number, wnid, _ in found]
+        found = [(number, wnid, numbered[number]["name"]) for number, wnid, _ in found]
+    if len(found) > 1 and all(NUMBER_LAST.search(rest) for _, _, rest in found):
+        number, wnid, rest = found[0]
+        problem = f"{path}, line {number}: {wnid} is named {rest!r}, and every line ends in a number"
+        raise UserError(problem, EXPECTED, "write the names without numbers")
     synsets: Names = {}
     first_line: dict[str, int] = {}
     for number, wnid, rest in found:
-        names = [name.strip() for name in rest.split(",") if name.strip()]
+        names = [name for part in rest.replace("_", " ").split(",") if (name := part.strip())]
         if not names or names[0].isdecimal():
             found_name = f"the number {names[0]} instead of a name" if names else "no name"
             raise UserError(f"{path}, line {number}: {found_name} for {wnid!r}", EXPECTED, "complete the line")
@@ -55,7 +61,8 @@ def _parts(path: Path, number: int, line: str) -> tuple[str, str]:
     if match is None:
         return line, ""
     if match["separator"] is None:
-        return match["wnid"], match["names"]
+        quoted = QUOTED.fullmatch(match["names"])
+        return match["wnid"], quoted[2] if quoted else match["names"]
     try:
         (fields,) = csv.reader([match["names"]], delimiter=match["separator"], skipinitialspace=True, strict=True)
     except (csv.Error, ValueError) as error:

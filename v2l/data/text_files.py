@@ -45,4 +45,5 @@ def read_text(path: Path, what: str, remedy: str = "correct its path in the conf
 
 
 def _other_encoding(path: Path, line: int, found: str, what: str) -> UserError:
-    return UserError(f"{path}, line {line}: {found}", f"{what}, in UTF-8", f"save it as UTF-8 (iconv -t UTF-8 {path})")
+    remedy = f"save it as UTF-8 (if it is in Latin-1: iconv -f LATIN1 -t UTF-8 {path.name})"
+    return UserError(f"{path}, line {line}: {found}", f"{what}, in UTF-8", remedy)
