@@ -20,9 +20,9 @@ Entries = dict[str, str | list[str]]
 def read_synsets(path: Path) -> Names:
     """Synonyms by wnid, the first one first; which format a list has is seen from all of its lines.
 
-    Underscores become spaces. `wnid name, synonym, ...` (synset_words.txt, LOC_synset_mapping.txt, words.txt with tabs), `wnid number
-    name` (map_clsloc.txt), CSV `wnid,name`, and JSON (imagenet_class_index.json: `number: [wnid,
-    name]`, or `wnid: name`). Raises UserError with the line number for anything else.
+    Lines `wnid name, synonym, ...` (synset_words.txt, LOC_synset_mapping.txt, words.txt with tabs), `wnid number name`
+    (map_clsloc.txt) or CSV `wnid,name`; or JSON `number: [wnid, name]` (imagenet_class_index.json) or `wnid: name`.
+    Underscores become spaces. Raises UserError, where it can with the line's number, for anything else.
     """
     text = read_text(path, EXPECTED, "correct `synsets` in the config")
     if text.lstrip().startswith(("{", "[")):
