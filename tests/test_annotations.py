@@ -4,13 +4,22 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.test_index_images import image, index
+from v2l.configuration.dataset_entries import FolderDataset, Sample
+from v2l.data.annotation_files import CocoCaptionFile, VQAAnnotationFile, VQAQuestionFile
+from v2l.data.json_files import read_json
+from v2l.data.layout import list_images
 from v2l.data.manifest import read_annotations
 from v2l.errors import UserError
 from v2l.io.storage import parquet_metadata
 from v2l.pipeline.required_files import missing_paths
+from v2l.tasks.text_answers import DescribedImage, draw
+from v2l.tasks.vqa import VQATask
 
+FILES = [CocoCaptionFile, VQAQuestionFile, VQAAnnotationFile, list[tuple[str, str, int]]]
 TEN = ["red"] * 7 + ["dark red", "blue", "red "]
 
 
@@ -76,7 +85,7 @@ def test_vqa_v2_lists_the_images_that_are_asked_about(coco):
     questions = read_annotations(coco / "out" / "pictures.parquet", "questions")
     assert [found["question_id"] for found in questions[name(42)]] == ["421", "420"]
     assert questions[name(9)] == [
-        {"question_id": "90", "question": "What is it?", "answer": "red", "answers": TEN},
+        {"question_id": "90", "question": "What is it?", "answer": "red", "answers": TEN, "split": "val"},
     ]
     assert parquet_metadata(coco / "out" / "pictures.parquet")["dataset"]["classes"] == [""]
 
@@ -101,6 +110,7 @@ def test_damaged_captions_are_told(coco, change, message):
     [
         ("annotations", lambda c: c["annotations"][1]["answers"].pop(), r"annotations\.1\.answers: .*10 items.*not 9"),
         ("annotations", lambda c: c["annotations"][0]["answers"].append({"answer": "x"}), r"0\.answers: .*not 11"),
+        ("annotations", lambda c: c["annotations"].append(c["annotations"][0]), "question 90 has answers twice"),
         ("annotations", lambda c: c["annotations"].pop(0), r"question 90 of .*questions\.json has no answers"),
         ("annotations", lambda c: c["annotations"][0].update(image_id=42), "question 90 is of image 42.*of image 9"),
         ("questions", lambda c: c["questions"].pop(), r"answers to question 90, which .* does not ask"),
@@ -157,8 +167,8 @@ def test_easy_vqa(tmp_path):
     assert manifest.image_id.tolist() == expected and manifest.split.tolist() == ["test"] * 2 + ["train"] * 2
     questions = read_annotations(tmp_path / "out" / "pictures.parquet", "questions")
     assert questions["train/images/0.png"] == [
-        {"question_id": "train/1", "question": "what is it?", "answer": "circle", "answers": ["circle"]},
-        {"question_id": "train/3", "question": "is it 0?", "answer": "yes", "answers": ["yes"]},
+        {"question_id": f"train/{number}", "question": text, "answer": said, "answers": [said], "split": "train"}
+        for number, text, said in ((1, "what is it?", "circle"), (3, "is it 0?", "yes"))
     ]
     assert len(index(tmp_path, entry).image_id) == 5
 
@@ -177,3 +187,141 @@ def test_annotation_files_that_are_missing_stop_a_run_before_it_starts(coco):
     (coco / "annotations.json").unlink()
     data = {"datasets": {"vqa": questions_entry(coco)}}
     assert missing_paths([json.dumps(data)]) == [f"datasets.vqa.splits.val.annotations: {coco / 'annotations.json'}"]
+
+
+def vqa_cp(root: Path) -> dict:
+    """The entry of two splits in VQA-CP's files (lists without a header) that share the image 42."""
+    splits = {}
+    for split, asked in (("train", [(1, 42, "Is it a cat?"), (2, 9, "What?")]), ("test", [(3, 42, "What color?")])):
+        questions = [
+            {"question_id": number, "image_id": str(image), "question": text, "coco_split": "val2014"}
+            for number, image, text in asked
+        ]
+        answers = {"multiple_choice_answer": split, "answers": [{"answer": split}] * 10}
+        content = {
+            "questions": questions,
+            "annotations": [{name: row[name] for name in ("question_id", "image_id")} | answers for row in questions],
+        }
+        splits[split] = {"images": "val2014"}
+        for kind, rows in content.items():
+            splits[split][kind] = str(root / f"cp_{split}_{kind}.json")
+            Path(splits[split][kind]).write_text(json.dumps(rows))
+    return {"kind": "vqa_v2", "root": str(root), "splits": splits}
+
+
+def test_each_question_is_of_its_own_split_where_splits_share_images(coco):
+    manifest = index(coco, vqa_cp(coco))
+    assert manifest.image_id.tolist() == [name(9), name(42)] and set(manifest.split) == {"train"}
+    questions = read_annotations(coco / "out" / "pictures.parquet", "questions")
+    found = [(one["question_id"], one["split"], one["answer"]) for one in questions[name(42)]]
+    assert found == [("1", "train", "train"), ("3", "test", "test")]
+    rows = {split: manifest.sample_rows(Sample(dataset="d", splits=[split]), 0).tolist() for split in ("train", "test")}
+    assert rows == {"train": [0, 1], "test": [1]}
+    task = object.__new__(VQATask)
+    task.inputs = {"manifest": coco / "out" / "pictures.parquet"}
+    items = VQATask.items(task, [DescribedImage(image_id, "train", [1], "a") for image_id in manifest.image_id])
+    assert [(item.columns["question_id"], item.image.split) for item in items] == [
+        ("2", "train"),
+        ("1", "train"),
+        ("3", "test"),
+    ]
+    section = type("Section", (), {"support_split": "train", "query_split": "test", "in_context_examples": 1})
+    for seed in range(9):
+        section.contexts = 1
+        try:
+            (query,) = draw("vqa", section, items, 9, seed)
+        except UserError:  # the only test question's image was drawn as an example: it is never asked about
+            continue
+        assert query.item.columns["question_id"] == "3" and query.examples[0].image.image_id == name(9)
+
+
+@pytest.mark.parametrize(
+    ("content", "caption"),
+    [
+        (b"\xef\xbb\xbfA cafe\xcc\x81\r\nmore", ["A caf\u00e9"]),
+        ("A tree".encode("utf-16"), ["A tree"]),
+        (b"0 0.5 0.5 0.1 0.1\n", []),
+        (b"\nsecond line", []),
+    ],
+)
+def test_the_caption_beside_an_image(tmp_path, content, caption):
+    image(tmp_path / "cat" / "a.png")
+    (tmp_path / "cat" / "a.txt").write_bytes(content)
+    (listed,) = list_images(FolderDataset(kind="folder", root=str(tmp_path)))
+    assert listed.captions == caption
+    (tmp_path / "cat" / "a.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match=r"a\.txt, line 1: byte 0xe9 is no UTF-8"):
+        list_images(FolderDataset(kind="folder", root=str(tmp_path)))
+
+
+def test_files_that_name_no_images_are_told(coco):
+    edit(coco / "questions.json", lambda c: c.pop("data_subtype"))
+    with pytest.raises(UserError, match=r"neither data_subtype nor questions\.0\.coco_split"):
+        index(coco, questions_entry(coco))
+
+
+def test_texts_are_on_one_line_in_normal_form(coco):
+    edit(coco / "captions.json", lambda c: c["annotations"][1].update(caption="A cafe\u0301\r\n sign"))
+    index(coco, captions_entry(coco))
+    assert read_annotations(coco / "out" / "pictures.parquet", "captions")[name(9)] == ["A caf\u00e9 sign"]
+    edit(coco / "questions.json", lambda c: c["questions"][0].update(question="What\ncolor?"))
+    edit(coco / "annotations.json", lambda c: c["annotations"][0].update(multiple_choice_answer="re\u0301\n"))
+    index(coco, questions_entry(coco))
+    questions = read_annotations(coco / "out" / "pictures.parquet", "questions")
+    assert (questions[name(42)][0]["question"], questions[name(9)][0]["answer"]) == ("What color?", "r\u00e9")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 5000, "recursion limit exceeded"),
+        (b'{"images": [{"id": NaN, "file_name": "a"}]}', r"images\.0\.id: Input should be a finite number"),
+        (b'{"images": [{"id": 1, "file_name": null}]}', r"images\.0\.file_name: Input should be a valid string"),
+        (b'{"images": [{"id": 1, "file_name": "\\ud800"}]}', "Invalid JSON: unexpected end of hex escape"),
+        (
+            b'{"images": [{"id": 1, "file_name": "a"}, {"id": "1", "file_name": "b"}], "annotations": []}',
+            "image 1 stands twice in `images`",
+        ),
+        ('{"images": "\u00e9"}'.encode("latin-1"), r"line 1: byte 0xe9 is no UTF-8"),
+    ],
+)
+def test_what_is_no_caption_file_is_told(coco, content, message):
+    (coco / "captions.json").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        index(coco, captions_entry(coco))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_damage(coco, encoding):
+    path = coco / "captions.json"
+    path.write_bytes(path.read_text().encode(encoding))
+    assert len(index(coco, captions_entry(coco)).image_id) == 3
+
+
+SOME_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["images", "annotations", "questions", "id", "image_id", "answers", "caption", "file_name"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(content=SOME_JSON | st.binary(max_size=40), schema=st.sampled_from(FILES))
+def test_any_json_is_read_or_refused(tmp_path_factory, content, schema):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    try:
+        found = read_json(path, schema)
+    except UserError as error:
+        assert str(path) in error.problem
+    else:
+        assert found is not None

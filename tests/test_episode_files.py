@@ -39,6 +39,12 @@ def test_json_of_the_real_name_task(tmp_path):
     assert (second.query, second.target, second.number) == (3, "king crab", 1)
 
 
+def test_names_in_either_normal_form_are_one_class(tmp_path):
+    changes = {"caption_1": "This is a cafe\u0301.", "answer": "caf\u00e9"}
+    (episode,) = read(tmp_path, "\ufeff" + json.dumps([entry(**changes)]))
+    assert episode.class_names == ["caf\u00e9", "oboe"] and episode.target == "caf\u00e9"
+
+
 def test_captions_that_are_names_alone(tmp_path):
     (episode,) = read(
         tmp_path, [entry(caption_1="dax", caption_2="blicket", question="", answer="dax") | {"question": "?"}]
@@ -83,6 +89,7 @@ def test_a_bad_entry_is_named_with_its_file_and_reason(tmp_path, changes, reason
     ("content", "suffix", "reason"),
     [
         ("[{", ".json", r"episodes\.json is not JSON"),
+        ("[" * 100_000, ".json", r"episodes\.json is not JSON"),
         ('{"a": 1}', ".json", r"episodes\.json holds dict, no list"),
         ("[]", ".json", r"episodes\.json holds no episodes"),
         ("[3]", ".json", r"episodes\.json, episode 0: it is int, no object"),

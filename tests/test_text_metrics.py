@@ -18,6 +18,7 @@ from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import write_parquet, write_tensors
 from v2l.metrics import captions as captioning
+from v2l.metrics.accuracy import _begins_with, _equals
 from v2l.metrics.bootstrap import set_interval
 from v2l.metrics.captions import Bleu4, cider, words_of
 from v2l.metrics.rows import VALUE_COLUMNS
@@ -128,6 +129,12 @@ def test_accuracy_of_ten_annotators_by_leaving_each_out(matches):
 @given(st.permutations(["red"] * 2 + ["blue"] * 3 + ["green"] * 5), st.sampled_from(["red", "blue", "green"]))
 def test_the_order_of_annotators_does_not_matter(references, answer):
     assert vqa_accuracy(answer, references) == pytest.approx({"red": 0.6, "blue": 0.9, "green": 1}[answer])
+
+
+def test_answers_in_either_normal_form_are_equal():
+    assert vqa_accuracy("caf\u00e9", ["cafe\u0301"]) == 1
+    assert _equals("caf\u00e9", "cafe\u0301") and _begins_with("cafe\u0301_au_lait\n", "caf\u00e9 au lait")
+    assert not _equals("cafe", "caf\u00e9")
 
 
 def test_one_answer_is_right_or_wrong():

@@ -43,7 +43,8 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     name, sample = config.job["sample"], config.samples[config.job["sample"]]
     manifest = Manifest.read(inputs["manifest"])
     tokenizer = load_tokenizer(inputs["weights"], device())
-    manifest.split_rows(sample.splits, f"samples.{name}.splits")
+    without_questions = [split for split in sample.splits if not manifest.asked_in([split]).any()]
+    manifest.split_rows(without_questions, f"samples.{name}.splits")
     rows = manifest.sample_rows(sample, config.seed)
     feature_ND = load_features(inputs["features"], manifest)
     global_VD = tokenizer.codebooks[1] if tokenizer.needs_features else None

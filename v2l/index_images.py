@@ -4,6 +4,7 @@ import csv
 import logging
 import os
 from collections import Counter
+from collections.abc import Iterable
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from v2l.configuration.slices import StageConfig
-from v2l.data.images import open_image
+from v2l.data.images import open_image, passed_over
 from v2l.data.layout import Listed, layout_of, list_images
 from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError
@@ -36,6 +37,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     listing = list_images(dataset)
     sizes, rejected = _measure(Path(dataset.root), listing)
     _check_share(name, listing, rejected, config.index_images.max_rejected_share)
+    _log_passed_over(Path(dataset.root), sizes)
     layout = layout_of(dataset)
     images = layout.divide([item for item in listing if item.image_id in sizes], name, config.seed)
     keys = sorted({item.key for item in images})
@@ -84,6 +86,14 @@ def _size_or_reason(root: Path, image_id: str) -> tuple[int, int] | str:
     except Exception as error:  # decoders raise many kinds; whichever it is, the image cannot be used
         reason = f"{type(error).__name__}: {error}".replace(str(path), image_id)
         return " ".join(reason.split())
+
+
+def _log_passed_over(root: Path, image_ids: Iterable[str]) -> None:
+    with ThreadPool(_workers()) as pool:
+        found = pool.imap(lambda image_id: passed_over(root / image_id), image_ids, chunksize=16)
+        counts = Counter(what for of_image in found for what in of_image)
+    for what, count in sorted(counts.items()):
+        logging.warning("%d images %s", count, what)
 
 
 def _workers() -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from v2l.configuration.dataset_entries import CocoCaptionsDataset, EasyVQADataset, QuestionSplit, VQAv2Dataset
 from v2l.data.annotation_files import (
     CocoCaptionFile,
+    Line,
     VQAAnnotation,
     VQAAnnotationFile,
     VQAQuestion,
@@ -30,19 +31,26 @@ class CocoCaptionsLayout(Layout[CocoCaptionsDataset]):
         for split, entry in self.dataset.splits.items():
             path = Path(entry.captions)
             content = read_json(path, CocoCaptionFile)
-            images = {image.id: Listed(f"{entry.images}/{image.file_name}", "", split) for image in content.images}
+            images: dict[int, Listed] = {}
+            for image in content.images:
+                if image.id in images:
+                    raise damaged(path, f"image {image.id} stands twice in `images`")
+                images[image.id] = Listed(f"{entry.images}/{image.file_name}", "", split)
             for annotation in content.annotations:
                 if annotation.image_id not in images:
                     problem = f"caption {annotation.id} is of image {annotation.image_id}, which `images` does not list"
                     raise damaged(path, problem)
-                if caption := " ".join(annotation.caption.split()):
-                    images[annotation.image_id].captions.append(caption)
+                if annotation.caption:
+                    images[annotation.image_id].captions.append(annotation.caption)
             listing += images.values()
         return listing
 
 
 class VQAv2Layout(Layout[VQAv2Dataset]):
-    """Every image that has questions, with them in the file's order."""
+    """Every image that has questions, with them in the file's order, each with its split.
+
+    Splits may share images, as VQA-CP's do; the image itself is of the first that asks about it.
+    """
 
     def list_images(self) -> list[Listed]:
         """As the files list them.
@@ -55,16 +63,17 @@ class VQAv2Layout(Layout[VQAv2Dataset]):
         for split, entry in self.dataset.splits.items():
             questions = read_json(Path(entry.questions), VQAQuestionFile)
             for question, found in _answered(entry, questions):
-                image_id = f"{entry.images}/COCO_{questions.data_subtype}_{question.image_id:012d}.jpg"
+                image_id = f"{entry.images}/{questions.image_name(question)}"
                 if image_id not in listing and not (self.root / image_id).is_file():
                     raise _missing_image(entry.questions, question.question_id, self.root / image_id)
                 item = listing.setdefault(image_id, Listed(image_id, "", split))
                 item.questions.append(
                     {
                         "question_id": str(question.question_id),
-                        "question": question.question.strip(),
+                        "question": question.question,
                         "answer": found.multiple_choice_answer,
                         "answers": [answer.answer for answer in found.answers],
+                        "split": split,
                     }
                 )
         return list(listing.values())
@@ -79,13 +88,19 @@ class EasyVQALayout(Layout[EasyVQADataset]):
         for split in ("train", "test"):
             path = self.root / split / "questions.json"
             images: dict[int, Listed] = {}
-            triples = read_json(path, list[tuple[str, str, int]])  # question, answer, image
+            triples = read_json(path, list[tuple[Line, Line, int]])  # question, answer, image
             for number, (question, answer, image) in enumerate(triples):
                 item = images.setdefault(image, Listed(f"{split}/images/{image}.png", "", split))
                 if not item.questions and not (self.root / item.image_id).is_file():
                     raise _missing_image(path, number, self.root / item.image_id)
                 item.questions.append(
-                    {"question_id": f"{split}/{number}", "question": question, "answer": answer, "answers": [answer]}
+                    {
+                        "question_id": f"{split}/{number}",
+                        "question": question,
+                        "answer": answer,
+                        "answers": [answer],
+                        "split": split,
+                    }
                 )
             listing += [images[number] for number in islice(sorted(images), self.dataset.images_per_split)]
         return listing
@@ -94,16 +109,19 @@ class EasyVQALayout(Layout[EasyVQADataset]):
 def _answered(entry: QuestionSplit, questions: VQAQuestionFile) -> Iterator[tuple[VQAQuestion, VQAAnnotation]]:
     """Each question with its answers, checked to be about one image."""
     path = Path(entry.annotations)
-    answers = {found.question_id: found for found in read_json(path, VQAAnnotationFile).annotations}
+    answers: dict[int, VQAAnnotation] = {}
+    for found in read_json(path, VQAAnnotationFile).annotations:
+        if answers.setdefault(found.question_id, found) is not found:
+            raise damaged(path, f"question {found.question_id} has answers twice")
     for question in questions.questions:
-        found = answers.pop(question.question_id, None)
-        if found is None:
+        answer = answers.pop(question.question_id, None)
+        if answer is None:
             problem = f"question {question.question_id} of {entry.questions} has no answers, or occurs twice"
             raise damaged(path, problem)
-        if found.image_id != question.image_id:
-            problem = f"question {question.question_id} is of image {found.image_id}"
+        if answer.image_id != question.image_id:
+            problem = f"question {question.question_id} is of image {answer.image_id}"
             raise damaged(path, f"{problem}, in {entry.questions} of image {question.image_id}")
-        yield question, found
+        yield question, answer
     if answers:
         raise damaged(path, f"answers to question {next(iter(answers))}, which {entry.questions} does not ask")
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from v2l.configuration.dataset_entries import EmojiDataset
 from v2l.configuration.registry import nearest
+from v2l.data.annotation_files import Line
 from v2l.data.drawn_splits import DrawnLayout
 from v2l.data.json_files import damaged, read_json
 from v2l.data.layout import Listed
@@ -17,7 +18,7 @@ class Form(BaseModel):
     """One picture's code points and name."""
 
     hexcode: str
-    label: str
+    label: Line
 
 
 class Emoji(Form):

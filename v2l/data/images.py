@@ -3,8 +3,10 @@
 from __future__ import annotations  # torch takes two seconds to import, and reading pictures needs none
 
 import io
+import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -15,21 +17,98 @@ if TYPE_CHECKING:
     import torch
 
 WHITE = (255, 255, 255)
+MOST_PIXELS = 89_478_485  # pillow's own limit, above which a file may be a decompression bomb: 268 MB as RGB
+MOST_TIMES_AS_LONG = 100  # the longer side; resized to the shorter one, such a picture still fits the memory
+ORIENTATION = 0x0112  # tag of EXIF
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value
+NO_KNOWN_WHITE = {"F": "floating-point", "I": "32-bit integer"}
 
 
 def open_image(path: Path) -> Image.Image:
-    """The RGB image at `path`; transparent pixels become white. Raises OSError on a truncated or non-image file."""
+    """The RGB image at `path`: its first frame, as stored (no EXIF orientation); transparent pixels become white.
+
+    16-bit grey is scaled from 0..65535. Raises OSError, with the reason, for a truncated or non-image file, one of more
+    than `MOST_PIXELS` or one side `MOST_TIMES_AS_LONG`, and for values that have no defined white (floats, 32 bits) or
+    a colour space that pillow cannot convert.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError("not a regular file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such a size is refused below
+            with Image.open(path) as file:
+                _check_size(*file.size)
+                return _as_rgb(file)
+    except OSError:
+        raise
+    except Exception as error:  # decoders raise many kinds; whichever it is, the image cannot be used
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def passed_over(path: Path) -> list[str]:
+    """What `open_image` leaves out of a file that it reads, in words that are alike for alike files: for the log."""
+    found = []
     with Image.open(path) as file:
-        if file.mode in ("RGBA", "LA", "PA") or "transparency" in file.info:
-            image = file.convert("RGBA")
-            canvas = Image.new("RGBA", image.size, WHITE + (255,))
-            return Image.alpha_composite(canvas, image).convert("RGB")
-        return file.convert("RGB")
+        if file.format != "MPO" and _or_default(lambda: getattr(file, "n_frames", 1), 1) > 1:
+            found.append("have further frames or pages (only the first is used)")
+        if _or_default(lambda: file.getexif().get(ORIENTATION), 1) in range(2, 9):
+            found.append("have an EXIF orientation (not applied, as in torchvision)")
+    return found
+
+
+def _or_default(read: Callable[[], Any], default: int) -> Any:
+    """What `read` finds in a file's further parts; they may be missing, or damaged without touching the pixels."""
+    try:
+        return read()
+    except Exception:
+        return default
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise OSError(f"{width} x {height} pixels are more than {MOST_PIXELS}")
+    if max(width, height) > MOST_TIMES_AS_LONG * min(width, height):
+        raise OSError(f"{width} x {height} pixels: one side is more than {MOST_TIMES_AS_LONG} times the other")
+
+
+def _as_rgb(file: Image.Image) -> Image.Image:
+    if file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM")):
+        return _from_16_bits(file)
+    if file.mode in NO_KNOWN_WHITE:
+        raise OSError(f"{NO_KNOWN_WHITE[file.mode]} values, whose white is not known: save it with 8 or 16 bits")
+    if file.mode == "La":
+        return _on_white(file.convert("LA").convert("RGBA"))
+    if file.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in file.info:
+        return _on_white(file.convert("RGBA"))
+    return file.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    canvas = Image.new("RGBA", image.size, WHITE + (255,))
+    return Image.alpha_composite(canvas, image).convert("RGB")
+
+
+def _from_16_bits(file: Image.Image) -> Image.Image:
+    """A grey image of 0..65535 (TIFF: of as many bits as its tag says) as RGB of 0..255, rounded."""
+    value_HW = np.asarray(file).astype(np.int64)
+    tags = getattr(file, "tag_v2", {})
+    white = 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1
+    grey_HW = ((value_HW.clip(0, white) * 255 + white // 2) // white).astype(np.uint8)
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        grey_HW = 255 - grey_HW
+    transparent = file.info.get("transparency")
+    if isinstance(transparent, int):
+        grey_HW[value_HW == transparent] = 255
+    return Image.fromarray(grey_HW).convert("RGB")
 
 
 def square_image(image: Image.Image, size: int, fit: str) -> Image.Image:
     """`image` as size x size, bicubic. `crop`: shorter side resized, centre crop; `pad`: white margins first."""
     if fit == "pad":
+        if max(image.size) ** 2 > MOST_PIXELS:  # the margins would fill the memory
+            scale = size / max(image.size)
+            width, height = (max(1, round(side * scale)) for side in image.size)
+            return padded_image(image.resize((width, height), Image.Resampling.BICUBIC))
         return padded_image(image).resize((size, size), Image.Resampling.BICUBIC)
     image = resize_shorter_side(image, size)
     left, top = (image.width - size) // 2, (image.height - size) // 2

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from v2l.data.text_files import read_text
 from v2l.errors import UserError
 
 T = TypeVar("T")
@@ -12,11 +13,9 @@ T = TypeVar("T")
 
 def read_json(path: Path, content: type[T]) -> T:
     """The file's `content`. Raises UserError with the place if it cannot be read or is something else."""
+    text = read_text(path, "the data set's JSON file")
     try:
-        return TypeAdapter(content).validate_json(path.read_bytes())
-    except OSError as error:
-        problem = f"{path} cannot be read ({error.strerror})"
-        raise UserError(problem, "the data set's JSON file", "correct its path in the config") from None
+        return TypeAdapter(content).validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         entry = ".".join(map(str, first["loc"]))

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from v2l.configuration.dataset_entries import Dataset
 from v2l.configuration.registry import implementation_of
+from v2l.data.synsets import distinct_names
 from v2l.errors import UserError, few
 
 D = TypeVar("D", bound=Dataset)
@@ -38,7 +39,7 @@ class Layout(ABC, Generic[D]):
 
     def class_names(self, keys: list[str]) -> list[str]:
         """A distinct human-readable name for each class key: here the key, empty in a data set without classes."""
-        return list(keys) if self.dataset.has_classes else ["" for _ in keys]
+        return distinct_names([[key] * 3 for key in keys]) if self.dataset.has_classes else ["" for _ in keys]
 
     def divide(self, readable: list[Listed], name: str, seed: int) -> list[Listed]:
         """Those of the readable images that data set `name` keeps, in their order, each with its split.

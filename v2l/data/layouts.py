@@ -8,6 +8,7 @@ from v2l.data.csv_lists import read_csv
 from v2l.data.drawn_splits import DrawnLayout
 from v2l.data.layout import Layout, Listed
 from v2l.data.synsets import distinct_names, synset_names
+from v2l.data.text_files import one_line, read_text
 from v2l.errors import UserError, few
 
 PHOTO_ENDINGS = (".jpeg", ".jpg", ".png")
@@ -105,9 +106,9 @@ def _files(root: Path, endings: tuple[str, ...]) -> list[Path]:
 
 
 def _caption(path: Path) -> list[str]:
-    """First line of the text file beside an image, if there is one with text."""
+    """First line of the text file beside an image, if it has letters (boxes of detectors in numbers are no caption)."""
     beside = path.with_suffix(".txt")
     if not beside.is_file():
         return []
-    first = beside.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0].strip()
-    return [first] if first else []
+    first = one_line(read_text(beside, "a caption beside an image", "restore it").partition("\n")[0])
+    return [first] if any(map(str.isalpha, first)) else []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from v2l.configuration.dataset_entries import Sample
@@ -18,12 +19,13 @@ QUESTION = pa.struct(
         ("question", pa.string()),
         ("answer", pa.string()),  # the commonest, which in-context examples show
         ("answers", pa.list_(pa.string())),  # ten annotators' in VQAv2
+        ("split", pa.string()),  # the question's own: splits may share images
     ]
 )
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),  # path relative to root, with forward slashes
-        ("split", pa.string()),
+        ("split", pa.string()),  # of an image that splits share: the first
         ("label", pa.int32()),  # index into `classes`
         ("class_name", pa.string()),  # empty when the data set has no classes
         ("captions", pa.list_(pa.string())),
@@ -84,8 +86,21 @@ class Manifest:
         return np.flatnonzero(np.isin(self.split, splits))
 
     def sample_rows(self, sample: Sample, seed: int) -> np.ndarray:
-        """Sorted rows of a sample: all images of its splits, or a seeded choice of `sample.images` of them."""
-        rows = np.flatnonzero(np.isin(self.split, sample.splits))
+        """Sorted rows of a sample: all images of its splits, or a seeded choice of `sample.images` of them.
+
+        An image is of every split that asks about it.
+        """
+        rows = np.flatnonzero(np.isin(self.split, sample.splits) | self.asked_in(sample.splits))
         if sample.images is not None and sample.images < len(rows):
             rows = rng(seed, "sample", *sample.splits).choice(rows, sample.images, replace=False)
         return np.sort(rows)
+
+    def asked_in(self, splits: list[str]) -> np.ndarray:
+        """is_asked_N: whether one of the splits has a question of the image."""
+        with pq.ParquetFile(self.file) as file:  # which alone reads a part of a struct
+            column = file.read(["questions.list.element.split"])["questions"].combine_chunks()
+        found = np.zeros(len(self.image_id), dtype=bool)
+        split_of = pc.struct_field(pc.list_flatten(column), "split")
+        chosen = pc.fill_null(pc.is_in(split_of, pa.array(splits, pa.string())), False).to_numpy(zero_copy_only=False)
+        found[pc.list_parent_indices(column).to_numpy()[chosen]] = True
+        return found

@@ -1,6 +1,5 @@
 """ConSE (Norouzi et al. 2013): an image is the mean of its likeliest class names, as a sentence encoder reads them."""
 
-import json
 import pickle
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from transformers.utils import logging
 
 from v2l.configuration.model_entries import ConseEncoder
+from v2l.data.json_files import read_json
 from v2l.encoders.image_text_encoder import ImageTextEncoder, existing_path
 from v2l.errors import UserError
 from v2l.io.overlap import sent
@@ -115,12 +115,14 @@ def _load_text_model(folder: Path, device: torch.device) -> tuple[PreTrainedToke
 
 def _class_names(path: Path, classes: int) -> list[str]:
     try:
-        names = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        names = error
-    if not (isinstance(names, list) and len(names) == classes and all(isinstance(name, str) for name in names)):
+        names = read_json(path, list[str])
+    except UserError as error:
+        names, found = [], error.problem
+    else:
+        found = f"{path} holds {len(names)} names"
+    if len(names) != classes:
         raise UserError(
-            f"encoder key `class_names`: {path} does not hold class names",
+            f"encoder key `class_names`: {found}",
             f"a JSON list of {classes} names in label order",
             "correct the path in `encoders`",
         )

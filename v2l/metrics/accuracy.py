@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from v2l.configuration.cell_settings import CELL_SETTINGS
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import RELEASED, Source
+from v2l.data.text_files import normal_form
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_metadata
@@ -56,8 +57,8 @@ def measure_accuracy(config: StageConfig, source: Source, inputs: Inputs, share:
 
 
 def _equals(answer: str, target: str) -> bool:
-    return answer == target
+    return normal_form(answer) == normal_form(target)
 
 
 def _begins_with(output: str, target: str) -> bool:
-    return output.startswith(released_name(target))
+    return normal_form(output).startswith(normal_form(released_name(target)))

@@ -16,6 +16,7 @@ from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import Source
 from v2l.data.image_loading import load_features
 from v2l.data.manifest import Manifest
+from v2l.data.text_files import normal_form
 from v2l.encoders.image_text_encoder import ImageTextEncoder
 from v2l.encoders.loader import load_encoder
 from v2l.errors import UserError
@@ -96,6 +97,8 @@ def measure_captions(config: StageConfig, source: Source, inputs: Inputs, share:
     images, captions, references = (
         [record[name] for record in records] for name in ("image_id", "answer", "references")
     )
+    captions = [normal_form(caption) for caption in captions]
+    references = [[normal_form(reference) for reference in own] for own in references]
     manifest = Manifest.read(inputs["manifest"])
     feature_ND = load_features(inputs["features"], manifest)[known_rows(manifest, images, predictions)]
     encoder = load_encoder(config.encoders[config.encoder], device())

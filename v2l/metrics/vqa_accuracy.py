@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import Source
+from v2l.data.text_files import one_line
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_metadata
@@ -44,11 +45,12 @@ SINGLE_NOTE = "one answer per question: plain accuracy after VQA's answer normal
 
 
 def normalise(answer: str) -> str:
-    """An answer as VQA compares it: lower case, no articles, digits for number words up to ten, apostrophes mended.
+    """An answer as VQA compares it, and in Unicode's form NFC.
 
+    Lower case, no articles, digits for number words up to ten, apostrophes mended.
     Punctuation next to a space, or in an answer with a number like 1,000, is removed; other becomes a space.
     """
-    answer = " ".join(answer.split())
+    answer = one_line(answer)
     normalised = answer
     for mark in PUNCTUATION:
         removed = f"{mark} " in answer or f" {mark}" in answer or THOUSANDS.search(answer)

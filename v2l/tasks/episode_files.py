@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from v2l.data.text_files import one_line, read_text
 from v2l.errors import UserError
 from v2l.tasks.episodes import Episode
 
@@ -95,8 +96,8 @@ def _episode(
 
 def _json_entries(path: Path):
     try:
-        entries = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
+        entries = json.loads(read_text(path, "a list of episodes"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error})", "a list of episodes", "mend the file") from None
     if not isinstance(entries, list):
         raise UserError(f"{path} holds {type(entries).__name__}, no list", "a list of episodes", "mend the file")
@@ -122,7 +123,7 @@ def _from_json(entry: object) -> tuple[list[str], list[str], str]:
     texts += [entry["question"], *captions.values()]
     if not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError("an image, caption, question or answer is no text")
-    lead = re.split(r"[?.!]\s*", entry["question"].strip())[-1]  # "What is this? This is a": captions begin so
+    lead = re.split(r"[?.!]\s*", one_line(entry["question"]))[-1]  # "What is this? This is a": captions begin so
     try:
         names = [_name(entry[f"caption_{n}"], lead) for n in range(1, count + 1)]
     except KeyError as error:
@@ -132,7 +133,7 @@ def _from_json(entry: object) -> tuple[list[str], list[str], str]:
 
 def _name(caption: str, lead: str) -> str:
     """What a caption says after `lead`, which may end in "a" where the caption has "an"."""
-    text = caption.strip()
+    text = one_line(caption)
     if lead:
         stem = re.sub(r"\s+an?$", "", lead)
         text = re.sub(rf"^{re.escape(stem)}\s+(an?\s+)?", "", text) if stem != lead else text.removeprefix(lead)
@@ -141,7 +142,7 @@ def _name(caption: str, lead: str) -> str:
 
 def _csv_entries(path: Path):
     entries = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(read_text(path, "a line per episode").split("\n"), start=1):
         images = [name.strip() for name in line.split(",") if name.strip()]
         if images:
             entries.append((f"line {number}", (images, None, None)))

@@ -1,5 +1,7 @@
 """Visual question answering from global tokens (paper sections 3.3 and 4.2, table 5)."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from v2l.data.manifest import read_annotations
@@ -8,7 +10,7 @@ from v2l.tasks.text_answers import DescribedImage, TextAnswering, TextItem
 
 
 class VQATask(TextAnswering):
-    """An example shows its question's commonest answer.
+    """An example shows its question's commonest answer. A question's split is its own, whatever the image's is.
 
     Token overlap compares the images' codes and the questions' words together.
     """
@@ -21,7 +23,11 @@ class VQATask(TextAnswering):
 
     def items(self, images: list[DescribedImage]) -> list[TextItem]:
         questions = read_annotations(self.inputs["manifest"], "questions")
-        found = [(image, asked) for image in images for asked in questions.get(image.image_id, [])]
+        found = [
+            (replace(image, split=asked["split"] or image.split), asked)
+            for image in images
+            for asked in questions.get(image.image_id, [])
+        ]
         return [
             TextItem(
                 name=f"question {asked['question_id']} of {image.image_id}",
