@@ -1,4 +1,4 @@
-"""What must hold before Snakemake reads the configuration: nothing in it is executed, and the folder's name can be used."""
+"""What must hold before Snakemake reads the configuration: it executes nothing, and the folder has a usable name."""
 
 from pathlib import Path
 
