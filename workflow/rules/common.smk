@@ -12,6 +12,7 @@ from v2l.configuration.baselines import BASELINES
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.extensions import VARIABLE
 from v2l.configuration.imported_weights import has_checkpoint
+from v2l.configuration.runs import Run
 from v2l.configuration.sources import Source, run_pattern, source_pattern
 from v2l.pipeline import required_files, selections, timings
 from v2l.pipeline.job_code import job_code
@@ -64,15 +65,26 @@ def source_task(wildcards):
 
 
 def source_keys(wildcards):
-    """Section of the task whose tokens a source decodes; clean tokens belong to no task."""
+    """What decides the images of the task whose tokens a source decodes; clean tokens belong to no task."""
+    own = {"restoration": ("tasks", "images_of", "held_out"), "masked": ("mask_share",)}
     task = source_task(wildcards)
-    return [] if task == "reconstruction" else [f"evaluate_llm.{task}"]
+    return [f"evaluate_llm.{task}.{key}" for key in own.get(task, ())]
 
 
 def pixel_keys(wildcards):
     """What decides images that no tokenizer made."""
-    corrupted = ["extract_tokens.corruption", "evaluate_llm.restoration.tasks"]
-    return [f"samples.{source_task(wildcards)}"] + (corrupted if source_task(wildcards) == "restoration" else [])
+    own = {
+        "reconstruction": ["train_tokenizer.splits"],
+        "restoration": ["extract_tokens.corruption", "evaluate_llm.restoration.tasks"],
+    }
+    return [f"samples.{source_task(wildcards)}", *own[source_task(wildcards)]]
+
+
+def extraction_keys(wildcards):
+    """What decides the tokens of a sample; only corrupted images depend on how images are corrupted."""
+    is_corrupted = set(CONFIG.samples[wildcards.sample].corruptions) != {"none"}
+    keys = [f"extract_tokens.{key}" for key in ("precision", "batch_size")]
+    return keys + (["extract_tokens.corruption", "encoder", f"encoders.{CONFIG.encoder}"] if is_corrupted else [])
 
 
 def predictor_keys(wildcards):
