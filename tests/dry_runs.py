@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+
 class PlannedJob(NamedTuple):
     """Whether a job would run, and the names of those that it waits for."""
 
@@ -48,10 +49,9 @@ class DryRuns:
 
 def serve() -> None:
     """Answer until standard input ends."""
+    import smart_open  # noqa: F401
     import snakemake.api  # noqa: F401
     import snakemake.dag
-
-    import smart_open  # noqa: F401
 
     import v2l.cluster.executor
     import v2l.pipeline.rule_params  # noqa: F401

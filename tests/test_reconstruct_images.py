@@ -101,7 +101,9 @@ def test_facts_and_provenance(files, tmp_path):
     reconstruct(files, tmp_path / "i.parquet", "reconstruction")
     metadata = parquet_metadata(tmp_path / "i.parquet")
     assert (
-        metadata["geometry"] == GEOMETRY.model_dump() and metadata["tokenizer"] == "v2l" and metadata["v2l"]["stage"] == "reconstruct_images"
+        metadata["geometry"] == GEOMETRY.model_dump()
+        and metadata["tokenizer"] == "v2l"
+        and metadata["v2l"]["stage"] == "reconstruct_images"
     )
     assert set(metadata["v2l"]["inputs"]) == {"weights", "tokens"}
     predictions = predict(tmp_path / "p.parquet", lambda image_id: clean(files)[image_id][0])
@@ -242,7 +244,9 @@ def test_mean_image(files, tmp_path):
 
 def test_mean_image_without_training_images(files, tmp_path):
     with pytest.raises(UserError, match=r"train_tokenizer.splits` is .'all'..*\['train', 'val'\]"):
-        reconstruct(files, tmp_path / "m.parquet", "reconstruction.mean-image", "pixels", train_tokenizer={"splits": ["all"]})
+        reconstruct(
+            files, tmp_path / "m.parquet", "reconstruction.mean-image", "pixels", train_tokenizer={"splits": ["all"]}
+        )
 
 
 def test_corrupted_input(files, tmp_path):

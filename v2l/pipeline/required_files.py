@@ -17,7 +17,6 @@ from v2l.configuration.variants import variant_settings
 from v2l.errors import UserError
 from v2l.io.canonical import canonical_json
 
-
 LOCK = Path("config/assets.lock")
 
 

@@ -47,6 +47,12 @@ def source_manifest(wildcards):
     return f"{RESULTS}/index_images/{CONFIG.samples[source_task(wildcards)].dataset}.parquet"
 
 
+def training_manifest(wildcards):
+    """Manifest of the training pictures, whose mean is an image."""
+    is_mean = source_task(wildcards) == "reconstruction"
+    return [f"{RESULTS}/index_images/{CONFIG.train_tokenizer.dataset}.parquet"] if is_mean else []
+
+
 def shown_images(wildcards):
     """Images that a figure puts side by side."""
     return [f"{RESULTS}/reconstruct_images/{run}.parquet" for run in FIGURES[wildcards.figure].runs(CONFIG)]

@@ -64,7 +64,7 @@ rule reconstruct_images_restored:
 rule reconstruct_images_pixels:
     input:
         manifest=source_manifest,
-        train_manifest=f"{RESULTS}/index_images/{CONFIG.train_tokenizer.dataset}.parquet",
+        train_manifest=training_manifest,
         code=code_of("reconstruct_images"),
     output:
         images=f"{RESULTS}/reconstruct_images/pixels/{{source}}.parquet",
