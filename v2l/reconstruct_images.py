@@ -1,6 +1,7 @@
 """Stage reconstruct_images: the images that the tables score, decoded from token maps or made of pixels alone."""
 
 import logging
+from typing import Any
 
 import pyarrow as pa
 from tqdm import tqdm
@@ -36,6 +37,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """
     asked = Run(config.job["tokenizer"], Source.parse(config.job["source"]))
     rows = PIXEL_IMAGES.get(asked, decoded_images)(config, inputs)
+    made: dict[str, Any]
     if asked in PIXEL_IMAGES:
         geometry = network_geometry(config.train_tokenizer.network).model_dump()
         made = {"geometry": geometry, "note": "", "global_tokens": None}
@@ -51,7 +53,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
 
         row_groups = groups(tqdm(rows, unit="image", disable=None), ROWS_PER_GROUP)
         count = sum(mapped(write, row_groups, 1, threads=1))
-    logging.info("%s: %d images of %d px", asked, count, metadata["geometry"]["image_size"])
+    logging.info("%s: %d images of %d px", asked, count, made["geometry"]["image_size"])
 
 
 if __name__ == "__main__":
