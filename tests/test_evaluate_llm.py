@@ -10,7 +10,7 @@ import torch
 
 from tests.tiny import write_llama
 from tests.token_experiment import task_section
-from v2l.configuration.evaluation import Grid, Restoration
+from v2l.configuration.evaluation import Classification, Grid, Restoration
 from v2l.configuration.model_entries import LLM
 from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 from v2l.configuration.slices import StageConfig
@@ -205,10 +205,11 @@ class TestClassification:
             assert all(row["prompt_ids"] == row["output_ids"] == [] for row in rows)
         assert all(row["answer"] == row["target"] for row in rows)  # features are one-hot by class
 
-    def test_a_tokenizer_can_have_its_own_grid(self, inputs, tmp_path):
-        changes = {"grid_of": {"few": [{"ways": [2], "tokens": [4]}], "other": [{"ways": [3]}]}}
-        rows = predictions(inputs, tmp_path / "p.parquet", "classification", "token-overlap", classification=changes)
-        assert {(row["ways"], row["tokens"]) for row in rows} == {(2, 4)} and len(rows) == 3
+    def test_a_tokenizer_can_have_its_own_grid(self):
+        own, shared = Grid(ways=[2], tokens=[4]), Grid(ways=[5])
+        section = Classification(grid=[shared], grid_of={"few": [own], "other": [Grid(ways=[3])]})
+        assert section.for_run("few", "paper").grid == [own] and section.for_run("v2l", "paper").grid == [shared]
+        assert not section.for_run("few", "paper").grid_of
 
     def test_cells_that_two_blocks_share_come_once(self):
         blocks = [Grid(ways=[2], tokens=[5], inner_shots=[1, 3]), Grid(ways=[2], tokens=[5], repeats=[0, 1])]

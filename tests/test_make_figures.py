@@ -39,7 +39,7 @@ def images_file(path, tokenizer, source, tasks, images=IMAGES, grey=100):
     rows = [(image_id, task, encode_png(np.full((16, 16, 3), grey, np.uint8))) for image_id in images for task in tasks]
     table = pa.table([list(column) for column in zip(*rows, strict=True)], schema=SCHEMA)
     job = {"config": {"job": {"tokenizer": tokenizer, "source": source}}}
-    write_parquet(path, table, job, {"size": 16, "tokenizer": tokenizer})
+    write_parquet(path, table, job, {"geometry": {"image_size": 16}, "tokenizer": tokenizer})
     return path
 
 

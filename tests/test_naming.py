@@ -9,7 +9,7 @@ from v2l.configuration.config import Config
 from v2l.pipeline.stages import STAGES
 
 RULES = Path("workflow/rules")
-SHARED = {"common", "inputs", "targets"}
+SHARED = {"common", "keys", "inputs", "targets"}
 # Weights and data are shared by all experiments, so their folder is no experiment's.
 FOLDERS = {"fetch_assets": ("assets/", "logs/fetch_assets/")}
 
@@ -25,7 +25,11 @@ def test_rule_files_are_the_stages():
 
 def test_snakefile_includes_every_rule_file():
     included = re.findall(r'include: "rules/(\w+)\.smk"', Path("workflow/Snakefile").read_text())
-    assert set(included) == set(STAGES) | SHARED and included[:2] == ["common", "inputs"] and included[-1] == "targets"
+    assert (
+        set(included) == set(STAGES) | SHARED
+        and included[:3] == ["common", "keys", "inputs"]
+        and included[-1] == "targets"
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -20,7 +20,7 @@ from v2l.tasks.image_corruption import corrupted, mask_positions
 from v2l.tasks.token_maps import image_mask, steps
 
 IMAGES = [f"val/{number}.png" for number in range(3, 7)]
-KEYS = ["seed", "reconstruct_images", "evaluate_llm", "extract_tokens", "samples.reconstruction"]
+KEYS = ["seed", "train_tokenizer", "reconstruct_images", "evaluate_llm", "extract_tokens", "samples.reconstruction"]
 STEP = [("task", pa.string()), ("image_id", pa.string())]
 STEP += [(name, pa.list_(pa.int32())) for name in ("positions", "predicted_codes")]
 
@@ -46,14 +46,14 @@ def files(tmp_path_factory):
     return names
 
 
-def reconstruct(files, path, source, tokenizer="v2l", predictions=None, training_splits="train", **overrides):
+def reconstruct(files, path, source, tokenizer="v2l", predictions=None, **overrides):
     config = stage_config(
         "reconstruct_images",
         [*KEYS, "samples.restoration"],
-        {"tokenizer": tokenizer, "source": source, "training_splits": training_splits},
+        {"tokenizer": tokenizer, "source": source},
         **overrides,
     )
-    inputs = {"manifest": files["manifest"], "train_manifest": files["manifest"], "weights": files["weights.v2l"]}
+    inputs = {"manifest": files["manifest"], "train_manifest": files["manifest"]}
     if tokenizer != "pixels":
         inputs = {"weights": files[f"weights.{tokenizer}"], "tokens": files[f"tokens.{tokenizer}"]}
     if predictions:
@@ -101,7 +101,9 @@ def test_facts_and_provenance(files, tmp_path):
     reconstruct(files, tmp_path / "i.parquet", "reconstruction")
     metadata = parquet_metadata(tmp_path / "i.parquet")
     assert (
-        metadata["size"] == 16 and metadata["tokenizer"] == "v2l" and metadata["v2l"]["stage"] == "reconstruct_images"
+        metadata["geometry"] == GEOMETRY.model_dump()
+        and metadata["tokenizer"] == "v2l"
+        and metadata["v2l"]["stage"] == "reconstruct_images"
     )
     assert set(metadata["v2l"]["inputs"]) == {"weights", "tokens"}
     predictions = predict(tmp_path / "p.parquet", lambda image_id: clean(files)[image_id][0])
@@ -242,7 +244,9 @@ def test_mean_image(files, tmp_path):
 
 def test_mean_image_without_training_images(files, tmp_path):
     with pytest.raises(UserError, match=r"train_tokenizer.splits` is .'all'..*\['train', 'val'\]"):
-        reconstruct(files, tmp_path / "m.parquet", "reconstruction.mean-image", "pixels", training_splits="all")
+        reconstruct(
+            files, tmp_path / "m.parquet", "reconstruction.mean-image", "pixels", train_tokenizer={"splits": ["all"]}
+        )
 
 
 def test_corrupted_input(files, tmp_path):

@@ -23,12 +23,13 @@ from v2l.data.manifest import SCHEMA
 from v2l.data.token_table import WORDS_SCHEMA, schema
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_metadata, write_parquet, write_tensors
+from v2l.io.storage import parquet_metadata, tensor_metadata, write_parquet, write_tensors
 from v2l.metrics.rows import VALUE_COLUMNS
 from v2l.models.lpips_network import empty_lpips
 from v2l.score_predictions import run
 
 GEOMETRY = network_geometry(Network(image_size=32, resize_via=None))
+PIXELS = {"geometry": GEOMETRY.model_dump(), "note": "", "global_tokens": None}  # what no tokenizer made
 NAMED = ["method", "tokenizer", "llm"]
 CELL = ["ways", "tokens", "inner_shots", "repeats", "induction"]
 NAMES = [f"class{label}/{number}.png" for label in range(2) for number in range(3)]
@@ -235,7 +236,7 @@ def original(files, name):
     return np.asarray(tokenizer_image(open_image(files / "images" / name), GEOMETRY, "crop"))
 
 
-def write_images(folder, files, tasks, offset, names=NAMES, tokenizer="v2l"):
+def write_images(folder, files, tasks, offset, names=NAMES, tokenizer="v2l", **changed):
     """Images that are `offset` brighter than their originals (clipped), for each task."""
     records = []
     for task in tasks:
@@ -244,14 +245,9 @@ def write_images(folder, files, tasks, offset, names=NAMES, tokenizer="v2l"):
             pixels = (original(files, source).astype(int) + offset).clip(0, 255).astype(np.uint8)
             records.append({"image_id": name, "task": task, "image": encode_png(pixels)})
     columns = pa.schema([("image_id", pa.string()), ("task", pa.string()), ("image", pa.binary())])
-    write_parquet(
-        folder / "images.parquet", pa.Table.from_pylist(records, columns), {}, {"size": 32, "tokenizer": tokenizer}
-    )
-    return {
-        "images": folder / "images.parquet",
-        "manifest": files / "manifest.parquet",
-        "weights": files / f"{tokenizer}.safetensors",
-    }
+    metadata = tensor_metadata(files / f"{tokenizer}.safetensors")["tokenizer"] if tokenizer != "pixels" else PIXELS
+    write_parquet(folder / "images.parquet", pa.Table.from_pylist(records, columns), {}, metadata | changed)
+    return {"images": folder / "images.parquet", "manifest": files / "manifest.parquet"}
 
 
 def test_reconstruction_is_compared_with_the_originals(files, tmp_path):
@@ -333,9 +329,8 @@ def test_image_metrics_do_not_depend_on_the_batch_size(files, tmp_path):
     ],
 )
 def test_keys_of_every_image_source(files, tmp_path, tokenizer, source, keys, note):
-    weights = "v2l" if tokenizer == "pixels" else tokenizer
     rows = score(
-        files, tmp_path, tokenizer, source, write_images(tmp_path, files, ["rotation"], 9, NAMES[:2], weights)
+        files, tmp_path, tokenizer, source, write_images(tmp_path, files, ["rotation"], 9, NAMES[:2], tokenizer)
     )[0]
     assert [row["metric"] for row in rows] == ["lpips", "psnr", "ssim", "fd_efficientnet_lite0"]
     for row in rows:
@@ -391,8 +386,6 @@ def test_an_original_that_vanished_is_named(files, tmp_path):
 
 def test_images_too_small_for_lpips_are_refused_with_the_key(files, tmp_path):
     small = network_geometry(Network(image_size=16, resize_via=None)).model_dump()
-    fact = {"name": "v2l", "method": "v2l", "geometry": small, "global_tokens": 21, "note": ""}
-    write_tensors(tmp_path / "small.safetensors", {"empty": torch.zeros(1)}, {}, {"tokenizer": fact})
-    inputs = write_images(tmp_path, files, ["reconstruction"], 0) | {"weights": tmp_path / "small.safetensors"}
+    inputs = write_images(tmp_path, files, ["reconstruction"], 0, geometry=small)
     with pytest.raises(UserError, match="train_tokenizer.network.image_size` is 16"):
         score(files, tmp_path, "v2l", "reconstruction", inputs)

@@ -89,7 +89,8 @@ def experiment(**overrides) -> Config:
                 "corruptions": ["none", *RESTORATION_TASKS],
             },
         },
-        "train_tokenizer": {"dataset": "pictures"},
+        "train_tokenizer": {"dataset": "pictures", "network": NETWORK.model_dump()},
+        "tokenizers": {"spae": {"pyramid": [1, 2, 4], "semantic_layers": 2}},
         "extract_tokens": {"batch_size": 2},
         "reconstruct_images": {"batch_size": 2},
     }

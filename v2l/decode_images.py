@@ -17,6 +17,7 @@ from v2l.data.image_loading import load_batches
 from v2l.data.images import tokenizer_image
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
+from v2l.io.claims import require_claim
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import write_beside
 from v2l.pipeline.record import provenance, run_key
@@ -62,6 +63,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     for _ in sharded_tables(config, record, inputs, outputs, blocks, written, folder):
         pass
     write_beside(outputs["images"], record)
+    require_claim(outputs["images"])
     os.replace(folder / PIXELS, outputs["images"])
     shutil.rmtree(folder, ignore_errors=True)
     logging.info("decoded %d images of %s at %d pixels", count, config.job["dataset"], side)

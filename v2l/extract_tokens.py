@@ -102,10 +102,9 @@ class Extractor:
 
         def transform(image: Image.Image, row: int) -> Image.Image:
             image_id = self.manifest.image_id[row]
-            blur = self.settings.corruption
-            return corrupted(
-                image, corruption, self.tokenizer.geometry, self.manifest.fit, blur, self.config.seed, image_id
-            )
+            settings = None if corruption == "none" else self.settings.corruption
+            geometry = self.tokenizer.geometry
+            return corrupted(image, corruption, geometry, self.manifest.fit, settings, self.config.seed, image_id)
 
         batches = load_batches(self.manifest, rows, transform, self.settings.batch_size)
         ids = fetched((batch, self._ids(batch, images, corruption)) for batch, images in batches)

@@ -21,6 +21,7 @@ from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
+from v2l.io.claims import require_claim
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import hash_path, write_beside
 from v2l.pipeline.record import provenance
@@ -87,6 +88,7 @@ def fetch(name: str, asset: AnyAsset, folder: Path) -> dict:
             shutil.rmtree(partial)
         raise
     (ready / KEPT).write_text(_text(record))
+    require_claim(folder / RECORD)
     shutil.rmtree(folder, ignore_errors=True)
     ready.rename(folder)
     shutil.rmtree(partial)

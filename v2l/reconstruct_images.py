@@ -1,6 +1,7 @@
 """Stage reconstruct_images: the images that the tables score, decoded from token maps or made of pixels alone."""
 
 import logging
+from typing import Any
 
 import pyarrow as pa
 from tqdm import tqdm
@@ -8,6 +9,7 @@ from tqdm import tqdm
 from v2l.configuration.runs import CORRUPTED_INPUT, MEAN_IMAGE, Run
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import Source
+from v2l.data.geometry import network_geometry
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.overlap import mapped
 from v2l.io.storage import parquet_writer
@@ -29,13 +31,20 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     (upper bound); other restorations decode predicted maps. `masked.*` are the same for masked restoration, and
     `masked.corrupted-input` decodes zero vectors in place of masked codes (paper figure 8). With `job.tokenizer` =
     pixels: `reconstruction.mean-image`, the training split's mean for every image, and `restoration.corrupted-input`.
-    Metadata: `size` (side in pixels), `tokenizer` and `protocol`.
+    Metadata: `tokenizer`, `protocol`, and how originals are to be read beside the images: `geometry`; of the tokenizer
+    `note` and `global_tokens`.
     Raises UserError if predictions of an image are missing or incomplete.
     """
     asked = Run(config.job["tokenizer"], Source.parse(config.job["source"]))
-    size = tokenizer_description(inputs["weights"])["geometry"]["image_size"]
     rows = PIXEL_IMAGES.get(asked, decoded_images)(config, inputs)
-    metadata = {"size": size, "tokenizer": asked.tokenizer, "protocol": asked.source.protocol}
+    made: dict[str, Any]
+    if asked in PIXEL_IMAGES:
+        geometry = network_geometry(config.train_tokenizer.network).model_dump()
+        made = {"geometry": geometry, "note": "", "global_tokens": None}
+    else:
+        description = tokenizer_description(inputs["weights"])
+        made = {key: description[key] for key in ("geometry", "note", "global_tokens")}
+    metadata = {"tokenizer": asked.tokenizer, "protocol": asked.source.protocol} | made
     with parquet_writer(outputs["images"], SCHEMA, provenance(config, inputs), metadata) as writer:
 
         def write(group: list[ImageRow]) -> int:
@@ -44,7 +53,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
 
         row_groups = groups(tqdm(rows, unit="image", disable=None), ROWS_PER_GROUP)
         count = sum(mapped(write, row_groups, 1, threads=1))
-    logging.info("%s: %d images of %d px", asked, count, size)
+    logging.info("%s: %d images of %d px", asked, count, made["geometry"]["image_size"])
 
 
 if __name__ == "__main__":

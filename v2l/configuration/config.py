@@ -5,7 +5,7 @@ A default is the paper's value where the paper states one, else the released cod
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from v2l.configuration.baselines import BASELINES
 from v2l.configuration.dataset_entries import SAMPLES, AnyDataset, Sample
@@ -89,10 +89,15 @@ class FilterVocabulary(Entry):
     )
 
 
+def _number(value: object) -> object:
+    """A number of the command line, where Snakemake leaves those in lists as text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 class Corruption(Entry):
     """Pixel corruptions of the restoration tasks."""
 
-    blur_kernels: list[Literal[3, 5, 7, 9, 11, 13, 15]] = Field(
+    blur_kernels: list[Annotated[Literal[3, 5, 7, 9, 11, 13, 15], BeforeValidator(_number)]] = Field(
         [5, 7, 9, 11], min_length=1, description="Kernel sides in pixels; one is drawn per image."
     )
     blur_sigma: float | None = Field(

@@ -26,7 +26,8 @@ class ImageFile:
         self.path = path
         metadata = parquet_metadata(path)
         job = metadata["v2l"]["config"]["job"]
-        self.size, self.tokenizer, self.source = metadata["size"], job["tokenizer"], Source.parse(job["source"])
+        self.size = metadata["geometry"]["image_size"]
+        self.tokenizer, self.source = job["tokenizer"], Source.parse(job["source"])
         table = pq.read_table(path, columns=["image_id", "task"])
         self.image_ids = list(dict.fromkeys(table["image_id"].to_pylist()))
         self.tasks = set(table["task"].to_pylist())

@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from v2l.io.claims import require_claim
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path with the same ending in the folder of `path`; renamed on success, removed on failure."""
+    """A temporary path with the same ending in the folder of `path`; renamed on success, removed on failure.
+
+    Raises UserError if `path` is an output of this job that a later run has claimed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     os.close(handle)
@@ -19,6 +24,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
+        require_claim(path)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,12 +9,12 @@ from v2l.configuration.sources import Source
 from v2l.data.geometry import Geometry
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
+from v2l.io.storage import parquet_metadata
 from v2l.metrics.frechet import METRIC_NAMES, MIN_IMAGES, frechet_distance
 from v2l.metrics.image_blocks import Scored, scored_images
 from v2l.metrics.rows import Key, Measurement, joined
 from v2l.metrics.share import Share
 from v2l.metrics.source_names import names_of, note_of
-from v2l.models.tokenizer_file import tokenizer_description
 from v2l.precision import computed_in
 
 FRECHET_NOTE = "no confidence interval: a Frechet distance belongs to the set, not to its items"
@@ -24,20 +24,19 @@ FRECHET_NOTE = "no confidence interval: a Frechet distance belongs to the set, n
 def measure_images(config: StageConfig, source: Source, inputs: Inputs, share: Share) -> list[Measurement]:
     """Every image metric and the Frechet distance of every task in an images file.
 
-    Inputs: images, manifest, weights (for the tokenizer's geometry: originals are read as the tokenizer saw them).
+    Inputs: images, manifest. Originals are read as the tokenizer saw them.
     Raises UserError for an empty images file, images that the manifest does not know, originals that cannot be read,
     images too small for a metric, or missing metric weights.
     """
     section, tokenizer = config.score_predictions, config.job["tokenizer"]
-    metadata = tokenizer_description(inputs["weights"])
+    metadata = parquet_metadata(inputs["images"])
     geometry = Geometry.model_validate(metadata["geometry"])
     _check_size(section.image_metrics, geometry.image_size)
     names, note = names_of(tokenizer, source), note_of(source, metadata["note"])
     measurements = []
     for task, scored in scored_images(section, geometry, inputs, share).items():
         if source.task == "reconstruction":
-            global_tokens = metadata["global_tokens"] if names["tokenizer"] else None
-            keys = {"method": names["method"], "global_tokens": global_tokens}
+            keys = {"method": names["method"], "global_tokens": metadata["global_tokens"]}
         else:
             keys = names | {"task": task}
         for metric, values in scored.values.items():

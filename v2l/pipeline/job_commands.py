@@ -1,6 +1,17 @@
 """The shell templates of the rules."""
 
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+
+def job_environment(programs: Path, variables: Mapping[str, str]) -> str:
+    """What precedes every command of a rule: `programs` at the head of PATH, and `variables`.
+
+    Folders may have any name: quoted for the shell, and braces doubled, which Snakemake would fill in.
+    """
+    values = "".join(f" {name}={shlex.quote(value)}" for name, value in variables.items())
+    return f"export PATH={shlex.quote(str(programs))}:$PATH{values}; ".replace("{", "{{").replace("}", "}}")
 
 
 def stage_command(stage: str, inputs: Sequence[str], outputs: Sequence[str], machine: Iterable[str] = ()) -> str:

@@ -11,9 +11,13 @@ import yaml
 from v2l.configuration.config import Config
 from v2l.configuration.entry import USER_FILE
 from v2l.configuration.imported_weights import how_to_make, imported_files
+from v2l.configuration.runs import Run
 from v2l.configuration.slices import marked, project
 from v2l.configuration.variants import variant_settings
 from v2l.errors import UserError
+from v2l.io.canonical import canonical_json
+
+LOCK = Path("config/assets.lock")
 
 
 def paths_in(data: dict[str, Any]) -> dict[str, str]:
@@ -35,10 +39,10 @@ def episode_files(section: dict[str, Any]) -> dict[tuple[int, int], str]:
     return {(ways, shots): pattern.format(ways=ways, inner_shots=shots) for ways, shots in sorted(shapes)}
 
 
-def used_episode_files(config: Config) -> list[str]:
-    """Files of episodes that few-shot classification reads."""
-    section = config.evaluate_llm.classification.model_dump(mode="json")
-    return sorted(set(episode_files(section).values()))
+def used_episode_files(config: Config, run: Run) -> list[str]:
+    """Files of episodes that a run of few-shot classification reads."""
+    section = config.evaluate_llm.classification.for_run(run.tokenizer, run.source.protocol)
+    return sorted(set(episode_files(section.model_dump(mode="json")).values()))
 
 
 def own_files(config: Config, tokenizer: str) -> list[str]:
@@ -97,7 +101,12 @@ def missing_text(missing: list[str]) -> str:
     return str(UserError(problem, "your own files and folders", "put them there, or set these keys of the experiment"))
 
 
-def check_assets(config: Config, lock: Path = Path("config/assets.lock")) -> None:
+def lock_entry(asset: str, lock: Path = LOCK) -> str:
+    """The lock's entry of an asset as canonical JSON, or nothing: its comments and other entries change no asset."""
+    return canonical_json(yaml.safe_load(lock.read_text()).get(asset))
+
+
+def check_assets(config: Config, lock: Path = LOCK) -> None:
     """Raise UserError if a path lies in an asset that the lock does not have."""
     known = yaml.safe_load(lock.read_text())
     for key, path in paths_in(config.model_dump(mode="json")).items():

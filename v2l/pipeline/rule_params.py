@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from v2l.configuration.baselines import BASELINES
-from v2l.configuration.config import Config
+from v2l.configuration.config import Config, EvaluateLLM
 from v2l.configuration.imported_weights import is_imported
 from v2l.configuration.registry import nearest
 from v2l.configuration.slices import project
@@ -41,7 +41,19 @@ def training_slicer(config: Config, *keys: str, **job: str) -> Callable[[Any], s
 def _slice(config: Config, keys: tuple[str, ...], job: dict[str, str], wildcards: Any) -> dict[str, Any]:
     values = dict(wildcards.items())
     names = [key.format(**values) for key in keys]
-    return project(config, names, {key: value.format(**values) for key, value in job.items()})
+    own = config.model_copy(update={"evaluate_llm": _tasks_of(config.evaluate_llm, values)})
+    return project(own, names, {key: value.format(**values) for key, value in job.items()})
+
+
+def _tasks_of(tasks: EvaluateLLM, values: dict[str, str]) -> EvaluateLLM:
+    """The sections of the tasks without what they hold of other runs than that of the wildcards."""
+    if "source" in values:
+        source = Source.parse(values["source"])
+    else:
+        source = Source.of_run(values.get("task", ""), values.get("predictor", ""))
+    sections = {name: getattr(tasks, name) for name in type(tasks).model_fields}
+    own = {name: section.for_run(values.get("tokenizer", ""), source.protocol) for name, section in sections.items()}
+    return tasks.model_copy(update=own)
 
 
 def language_model_keys(config: Config, run: str) -> list[str]:

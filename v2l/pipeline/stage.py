@@ -14,6 +14,7 @@ from pathlib import Path
 from v2l.configuration.extensions import load_inherited
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
+from v2l.io.claims import claimed
 from v2l.io.job_files import Inputs, Outputs
 
 
@@ -37,7 +38,8 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
     stage = Path(str(sys.modules[run.__module__].__file__)).stem
     arguments = stage_parser(stage).parse_args()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if arguments.log and os.environ.get("RANK", "0") == "0":  # of several ranks, the first writes the file
+    is_first = os.environ.get("RANK", "0") == "0"  # of several ranks, which writes the files
+    if arguments.log and is_first:
         arguments.log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(arguments.log, mode="w"))
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", handlers=handlers, force=True)
@@ -46,7 +48,9 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         config = job_config(stage, arguments.config, dict(arguments.machine))
-        run(config, inputs_of(arguments.input), outputs_of(arguments.output))
+        outputs = outputs_of(arguments.output)
+        with claimed(outputs.values() if is_first else ()):
+            run(config, inputs_of(arguments.input), outputs)
     except UserError as error:
         logging.error("error: %s", error)
         sys.exit(1)

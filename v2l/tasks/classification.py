@@ -94,7 +94,7 @@ class ClassificationTask(EvaluationTask[list[EpisodeQuestion]]):
             code_NK=tokens.worded_NK,
             text_V=read_words(inputs["words"]),
         )
-        cells = cells_of(self.section.grid_of.get(tokenizer, self.section.grid))
+        cells = cells_of(self.section.grid)
         self.blocks = questions(self.section, cells, self.images, config.seed)
         self.prompts = sum(map(len, self.blocks))
 

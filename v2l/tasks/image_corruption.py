@@ -67,9 +67,9 @@ def mask_positions(task: str, grid: tuple[int, int]) -> np.ndarray:
 
 
 def corrupted(
-    image: Image.Image, task: str, geometry: Geometry, fit: str, settings: Corruption, seed: int, image_id: str
+    image: Image.Image, task: str, geometry: Geometry, fit: str, settings: Corruption | None, seed: int, image_id: str
 ) -> Image.Image:
-    """The tokenizer image of `image` for `task`; `none`: clean."""
-    if task == "none":
+    """The tokenizer image of `image` for `task`; `none`, which needs no settings: clean."""
+    if task == "none" or settings is None:
         return tokenizer_image(image, geometry, fit)
     return corruption_class(task)(task, settings).corrupt(image, geometry, fit, seed, image_id)

@@ -7,21 +7,20 @@ from PIL import Image
 from tqdm import tqdm
 
 from v2l.configuration.slices import StageConfig
-from v2l.data.geometry import Geometry
+from v2l.data.geometry import network_geometry
 from v2l.data.image_loading import load_batches
 from v2l.data.images import encode_png, tokenizer_image
 from v2l.data.manifest import Manifest
 from v2l.io.job_files import Inputs
-from v2l.models.tokenizer_file import tokenizer_description
 from v2l.tasks.decoded_images import ImageRow
 from v2l.tasks.image_corruption import corrupted
 
 
 def mean_image(config: StageConfig, inputs: Inputs) -> Iterator[ImageRow]:
     """The rounded mean of the training split's tokenizer images, once for each image of sample `reconstruction`."""
-    geometry = Geometry.model_validate(tokenizer_description(inputs["weights"])["geometry"])
+    geometry = network_geometry(config.train_tokenizer.network)
     training = Manifest.read(inputs["train_manifest"])
-    rows = training.split_rows(config.job["training_splits"].split(","), "train_tokenizer.splits")
+    rows = training.split_rows(config.train_tokenizer.splits, "train_tokenizer.splits")
 
     def pixels(image: Image.Image, row: int) -> np.ndarray:
         return np.asarray(tokenizer_image(image, geometry, training.fit))
@@ -39,7 +38,7 @@ def mean_image(config: StageConfig, inputs: Inputs) -> Iterator[ImageRow]:
 
 def corrupted_inputs(config: StageConfig, inputs: Inputs) -> Iterator[ImageRow]:
     """The corrupted tokenizer images of sample `restoration`, one for each task (lower bound)."""
-    geometry = Geometry.model_validate(tokenizer_description(inputs["weights"])["geometry"])
+    geometry = network_geometry(config.train_tokenizer.network)
     manifest = Manifest.read(inputs["manifest"])
     tasks, settings = config.evaluate_llm.restoration.tasks, config.extract_tokens.corruption
 

@@ -1,14 +1,9 @@
 """The experiment's configuration and helpers of the rule files; no rules."""
 
 import os
-import shlex
 import sys
 from functools import partial
 from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
-
-sys.path.insert(0, str(Path(workflow.basedir).parent))
 
 from v2l.cluster import card_check, executor
 from v2l.cluster.request import Request
@@ -17,11 +12,11 @@ from v2l.configuration.baselines import BASELINES
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.extensions import VARIABLE
 from v2l.configuration.imported_weights import has_checkpoint
+from v2l.configuration.runs import Run
 from v2l.configuration.sources import Source, run_pattern, source_pattern
-from v2l.errors import UserError
 from v2l.pipeline import required_files, selections, timings
 from v2l.pipeline.job_code import job_code
-from v2l.pipeline.job_commands import launched, stage_command
+from v2l.pipeline.job_commands import job_environment, launched, stage_command
 from v2l.pipeline.rule_params import language_model_keys, one_of, slicer, trained_names, training_slicer
 from v2l.figures.figures import FIGURES
 from v2l.tables.tables import TABLES
@@ -35,8 +30,7 @@ except UserError as error:
 executor.install()
 
 # Jobs run the Python that runs Snakemake, also when its environment is not activated, and with the same extensions.
-EXTENSIONS = shlex.quote(os.pathsep.join(CONFIG.extensions))
-shell.prefix(f"export PATH={Path(sys.executable).parent}:$PATH {VARIABLE}={EXTENSIONS}; ")
+shell.prefix(job_environment(Path(sys.executable).parent, {VARIABLE: os.pathsep.join(CONFIG.extensions)}))
 ENVIRONMENT = "../../environment.yml"  # for `--sdm conda`
 RESULTS = f"results/{CONFIG.experiment}"
 LOGS = f"logs/{CONFIG.experiment}"
@@ -68,33 +62,3 @@ def sample_dataset(wildcards):
 def source_task(wildcards):
     """The task, and so the sample, whose images a source or a figure shows."""
     return Source.parse(wildcards.get("source") or wildcards.get("figure") or wildcards.task).task
-
-
-def source_keys(wildcards):
-    """Section of the task whose tokens a source decodes; clean tokens belong to no task."""
-    task = source_task(wildcards)
-    return [] if task == "reconstruction" else [f"evaluate_llm.{task}"]
-
-
-def pixel_keys(wildcards):
-    """What decides images that no tokenizer made."""
-    corrupted = ["extract_tokens.corruption", "evaluate_llm.restoration.tasks"]
-    return [f"samples.{source_task(wildcards)}"] + (corrupted if source_task(wildcards) == "restoration" else [])
-
-
-def predictor_keys(wildcards):
-    """Registry entry of the predictor, if it is a language model."""
-    try:
-        return language_model_keys(CONFIG, wildcards.predictor)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
-
-
-def score_slice(source, *keys):
-    """Params of a score: the metric settings and what is scored."""
-    return slice_of("seed", "score_predictions", *keys, tokenizer="{tokenizer}", source=source)
-
-
-def encoder_keys(wildcards):
-    """The encoder, for the one task whose score compares texts with images."""
-    return ["encoder", f"encoders.{CONFIG.encoder}"] if wildcards.task == "captioning" else []

@@ -23,11 +23,9 @@ rule extract_tokens:
     params:
         config=lambda w: slice_of(
             "seed",
-            "encoder",
-            f"encoders.{CONFIG.encoder}",
             f"datasets.{sample_dataset(w)}",
             "samples.{sample}",
-            "extract_tokens",
+            *extraction_keys(w),
             tokenizer="{tokenizer}",
             sample="{sample}",
         )(w),

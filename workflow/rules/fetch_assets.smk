@@ -8,7 +8,7 @@ rule fetch_assets:
 
 rule fetch_assets_one:
     input:
-        lock="config/assets.lock",
+        lock=ancient(str(required_files.LOCK)),  # its other entries are none of an asset's business
     output:
         record="assets/{asset}/asset.json",
     log:
@@ -18,6 +18,7 @@ rule fetch_assets_one:
     threads: 1
     params:
         config=slice_of(asset="{asset}"),
+        entry=lambda w: required_files.lock_entry(w.asset),
     message:
         "fetch_assets: download and verify {wildcards.asset}"
     shell:

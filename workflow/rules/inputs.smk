@@ -22,7 +22,10 @@ def import_code(wildcards):
 
 def task_files(wildcards):
     """Files of few-shot episodes, if they are not drawn."""
-    return required_files.used_episode_files(CONFIG) if wildcards.task == "classification" else []
+    if wildcards.task != "classification":
+        return []
+    run = Run(wildcards.tokenizer, Source.of_run(wildcards.task, wildcards.predictor))
+    return required_files.used_episode_files(CONFIG, run)
 
 
 def predictor_features(wildcards):
@@ -44,11 +47,10 @@ def source_manifest(wildcards):
     return f"{RESULTS}/index_images/{CONFIG.samples[source_task(wildcards)].dataset}.parquet"
 
 
-def source_weights(wildcards):
-    """Weights whose geometry the originals are read with; images that no tokenizer made follow the first."""
-    tokenizer = wildcards.get("tokenizer") or "pixels"
-    trained = CONFIG.train_tokenizer.tokenizers[0] if tokenizer == "pixels" else tokenizer
-    return f"{RESULTS}/train_tokenizer/{trained}.safetensors"
+def training_manifest(wildcards):
+    """Manifest of the training pictures, whose mean is an image."""
+    is_mean = source_task(wildcards) == "reconstruction"
+    return [f"{RESULTS}/index_images/{CONFIG.train_tokenizer.dataset}.parquet"] if is_mean else []
 
 
 def shown_images(wildcards):

@@ -63,9 +63,8 @@ rule reconstruct_images_restored:
 
 rule reconstruct_images_pixels:
     input:
-        weights=source_weights,
         manifest=source_manifest,
-        train_manifest=f"{RESULTS}/index_images/{CONFIG.train_tokenizer.dataset}.parquet",
+        train_manifest=training_manifest,
         code=code_of("reconstruct_images"),
     output:
         images=f"{RESULTS}/reconstruct_images/pixels/{{source}}.parquet",
@@ -87,12 +86,12 @@ rule reconstruct_images_pixels:
         config=lambda w: slice_of(
             "seed",
             "reconstruct_images",
+            *[f"train_tokenizer.network.{key}" for key in ("image_size", "resize_via", "channel_multipliers")],
             *pixel_keys(w),
             tokenizer="pixels",
             source="{source}",
-            training_splits=",".join(CONFIG.train_tokenizer.splits),
         )(w),
     message:
         "reconstruct_images: {wildcards.source}, which no tokenizer made"
     shell:
-        stage_command("reconstruct_images", ["weights", "manifest", "train_manifest"], ["images"])
+        stage_command("reconstruct_images", ["manifest", "train_manifest"], ["images"])

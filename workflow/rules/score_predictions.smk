@@ -72,7 +72,6 @@ rule score_predictions_images:
         assets=assets_of("score_predictions"),
         images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/{{source}}.parquet",
         manifest=source_manifest,
-        weights=source_weights,
         code=code_of("score_predictions"),
     output:
         metrics=f"{RESULTS}/score_predictions/{{tokenizer}}/{{source}}.json",
@@ -93,4 +92,4 @@ rule score_predictions_images:
     message:
         "score_predictions: {wildcards.source} of {wildcards.tokenizer} against the originals"
     shell:
-        stage_command("score_predictions", ["images", "manifest", "weights"], ["metrics", "per_item"], machine=SHARDS)
+        stage_command("score_predictions", ["images", "manifest"], ["metrics", "per_item"], machine=SHARDS)

@@ -1,0 +1,69 @@
+"""A run that was left behind writes nothing over what a later one makes."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from v2l.errors import UserError
+from v2l.io.atomic import atomic_path
+from v2l.io.claims import FOLDER, claimed, require_claim
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+LATER = """
+import sys
+from pathlib import Path
+from v2l.io.claims import claimed
+with claimed([Path("results/out.csv")]):
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
+
+
+def later() -> subprocess.Popen:
+    """Another process that claims the output, until its standard input ends."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", LATER], env=environment, **pipes)
+    assert process.stdout and process.stdout.readline() == "claimed\n"
+    return process
+
+
+@pytest.mark.parametrize("fate", ["running", "ended", "killed"])
+def test_what_a_later_run_claimed_is_not_written(tmp_path, fate):
+    output = tmp_path / "results/out.csv"
+    with claimed([output]):
+        with atomic_path(output) as temporary:
+            temporary.write_text("mine")
+        process = later()
+        if fate == "killed":
+            process.send_signal(signal.SIGKILL)
+        if fate != "running":
+            process.communicate()
+        with pytest.raises(UserError, match="taken over by a run that began later"), atomic_path(output) as late:
+            late.write_text("late")
+        assert output.read_text() == "mine" and [path.name for path in output.parent.iterdir()] == ["out.csv"]
+        process.communicate()
+
+
+def test_claims_go_when_their_run_ends(tmp_path):
+    output = tmp_path / "out.csv"
+    with pytest.raises(ValueError), claimed([output]):
+        assert len(list(FOLDER.iterdir())) == 1
+        raise ValueError
+    assert not list(FOLDER.iterdir())
+    require_claim(output)
+
+
+def test_what_no_job_claimed_is_written(tmp_path):
+    with claimed([tmp_path / "out.csv"]), atomic_path(tmp_path / "beside.json") as temporary:
+        temporary.write_text("{}")
+    assert (tmp_path / "beside.json").read_text() == "{}"
