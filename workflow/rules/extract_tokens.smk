@@ -21,17 +21,22 @@ rule extract_tokens:
     resources:
         **SHARDS,
     params:
-        config=lambda w: slice_of(
-            "seed",
-            "encoder",
-            f"encoders.{CONFIG.encoder}",
-            f"datasets.{sample_dataset(w)}",
-            "samples.{sample}",
+        **params_of(
             "extract_tokens",
-            tokenizer="{tokenizer}",
-            sample="{sample}",
-        )(w),
+            lambda w: slice_of(
+                "seed",
+                "encoder",
+                f"encoders.{CONFIG.encoder}",
+                f"datasets.{sample_dataset(w)}",
+                "samples.{sample}",
+                "extract_tokens",
+                tokenizer="{tokenizer}",
+                sample="{sample}",
+            )(w),
+        ),
     message:
         "extract_tokens: {wildcards.tokenizer} on sample {wildcards.sample}"
     shell:
-        stage_command("extract_tokens", ["manifest", "features", "weights", "words"], ["tokens"], machine=SHARDS)
+        stage_command(
+            "extract_tokens", ["manifest", "features", "weights", "words", "code"], ["tokens"], machine=SHARDS
+        )
