@@ -89,7 +89,7 @@ def test_added_and_removed_pictures_are_noticed_and_nothing_else(finished):
     added.rename(added.with_name(".hidden.JPEG"))
     (folder / "Thumbs.db").write_bytes(b"x")
     assert finished.planned("all") == {}
-    gone = first(folder, "*.JPEG")
+    gone = first(folder, "n*.JPEG")
     kept = gone.rename(finished.folder / "kept")
     assert "index_images" in finished.planned("all")
     kept.rename(gone)
