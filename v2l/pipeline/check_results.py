@@ -31,10 +31,9 @@ def check_results(workflow: Any, folder: Path, log: Path) -> bool:
     lines = [f"{path}\n" + "".join(f"  {text}\n" for text in said) for path, said in stale.items()]
     lines.append(f"{len(found) - len(stale)} of {len(found)} results match")
     if stale:
-        files = " ".join(map(str, stale)) if len(stale) <= SHOWN else ""
-        lines.append(
-            f"to make them anew: snakemake --forcerun {files}" if files else "to make all: snakemake --forceall"
-        )
+        command = f"snakemake all --config experiment={folder.name}"
+        chosen = f"--forcerun {' '.join(map(str, stale))}" if len(stale) <= SHOWN else "--forceall"
+        lines.append(f"to make them anew, and what lies below: {command} {chosen}")
     text = "\n".join(lines)
     print(text, flush=True)
     log.parent.mkdir(parents=True, exist_ok=True)
