@@ -125,14 +125,14 @@ def test_another_configuration_never_continues_an_old_run(inputs, tmp_path, monk
 def test_other_weights_at_the_same_path_never_continue_an_old_run(inputs, tmp_path):  # noqa: F811
     config = job(inputs, "classification", tmp_path, classification=SMALL)
     weights = next(Path(config.llms["tiny"].path).glob("*.safetensors"))
-    record = {"inputs": {}}
-    before, times = run_key(config, record), weights.stat()
+    before, content, times = run_key(config, provenance(config, Inputs({}))), weights.read_bytes(), weights.stat()
     try:
-        os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
-        assert run_key(config, record) != before
-    finally:
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert run_key(config, record) == before
+        assert run_key(config, provenance(config, Inputs({}))) != before
+    finally:
+        weights.write_bytes(content)
+    assert run_key(config, provenance(config, Inputs({}))) == before
 
 
 @pytest.mark.parametrize("task", ["classification", "restoration"])

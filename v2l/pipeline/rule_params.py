@@ -1,7 +1,8 @@
 """The params of rules: each job's slice of the configuration as canonical JSON."""
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from v2l.configuration.baselines import BASELINES
@@ -13,6 +14,7 @@ from v2l.configuration.sources import Source
 from v2l.configuration.variants import variant_settings
 from v2l.errors import UserError
 from v2l.io.canonical import canonical_json
+from v2l.pipeline import user_files
 
 
 def slicer(config: Config, *keys: str, **job: str) -> Callable[[Any], str]:
@@ -36,6 +38,17 @@ def training_slicer(config: Config, *keys: str, **job: str) -> Callable[[Any], s
         return canonical_json(data)
 
     return slice_for
+
+
+def params_of(stage: str, slice_for: Callable[[Any], str], made: Collection[str] = ()) -> dict[str, Callable]:
+    """The params of a rule: `config`, its slice, and `user_files`, the files of the user that its jobs read.
+
+    Snakemake runs a job again if either has changed. `made` are files that other jobs write.
+    """
+    return {
+        "config": slice_for,
+        "user_files": lambda wildcards: user_files.states(stage, json.loads(slice_for(wildcards)), made),
+    }
 
 
 def _slice(config: Config, keys: tuple[str, ...], job: dict[str, str], wildcards: Any) -> dict[str, Any]:

@@ -31,4 +31,4 @@ rule decode_images:
     message:
         "decode_images: {wildcards.dataset} at {wildcards.image_size} pixels"
     shell:
-        stage_command("decode_images", ["manifest"], ["images"], machine=SHARDS)
+        stage_command("decode_images", ["manifest", "code"], ["images"], machine=SHARDS)

@@ -18,10 +18,13 @@ rule embed_images:
     resources:
         **SHARDS,
     params:
-        config=slice_of(
-            "encoder", f"encoders.{CONFIG.encoder}", "datasets.{dataset}", "embed_images", dataset="{dataset}"
+        **params_of(
+            "embed_images",
+            slice_of(
+                "encoder", f"encoders.{CONFIG.encoder}", "datasets.{dataset}", "embed_images", dataset="{dataset}"
+            ),
         ),
     message:
         f"embed_images: {{wildcards.dataset}} by {CONFIG.encoder}"
     shell:
-        stage_command("embed_images", ["manifest"], ["features"], machine=SHARDS)
+        stage_command("embed_images", ["manifest", "code"], ["features"], machine=SHARDS)

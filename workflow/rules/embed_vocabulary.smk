@@ -18,8 +18,8 @@ rule embed_vocabulary:
     resources:
         **SHARDS,
     params:
-        config=slice_of("encoder", f"encoders.{CONFIG.encoder}", "embed_vocabulary"),
+        **params_of("embed_vocabulary", slice_of("encoder", f"encoders.{CONFIG.encoder}", "embed_vocabulary")),
     message:
         f"embed_vocabulary: text features of {CONFIG.encoder}"
     shell:
-        stage_command("embed_vocabulary", ["vocabulary"], ["embedding"], machine=SHARDS)
+        stage_command("embed_vocabulary", ["vocabulary", "code"], ["embedding"], machine=SHARDS)

@@ -27,24 +27,27 @@ rule evaluate_llm:
         **SITE.predictor(),
         **SHARDS,
     params:
-        config=lambda w: slice_of(
-            "seed",
-            "evaluate_llm.{task}",
-            "samples.{task}",
-            *predictor_keys(w),
-            tokenizer="{tokenizer}",
-            predictor=Source.of_run(w.task, w.predictor).predictor,
-            protocol=Source.of_run(w.task, w.predictor).protocol,
-            task="{task}",
-            work=f"work/{CONFIG.experiment}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}",
-        )(w),
+        **params_of(
+            "evaluate_llm",
+            lambda w: slice_of(
+                "seed",
+                "evaluate_llm.{task}",
+                "samples.{task}",
+                *predictor_keys(w),
+                tokenizer="{tokenizer}",
+                predictor=Source.of_run(w.task, w.predictor).predictor,
+                protocol=Source.of_run(w.task, w.predictor).protocol,
+                task="{task}",
+                work=f"work/{CONFIG.experiment}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}",
+            )(w),
+        ),
     message:
         "evaluate_llm: {wildcards.task} with {wildcards.tokenizer} tokens by {wildcards.predictor}"
         " ({resources.gpu} GPUs, {resources.mem_mb} MB)"
     shell:
         stage_command(
             "evaluate_llm",
-            ["tokens", "vocabulary", "words", "manifest", "features", "episodes", "adapter"],
+            ["tokens", "vocabulary", "words", "manifest", "features", "episodes", "adapter", "code"],
             ["predictions"],
             machine=[*SHARDS, "device_map"],
         )

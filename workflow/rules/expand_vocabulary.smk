@@ -15,8 +15,8 @@ rule expand_vocabulary:
         ENVIRONMENT
     threads: 8
     params:
-        config=slice_of("expand_vocabulary", f"llms.{CONFIG.expand_vocabulary.llm}"),
+        **params_of("expand_vocabulary", slice_of("expand_vocabulary", f"llms.{CONFIG.expand_vocabulary.llm}")),
     message:
         f"expand_vocabulary: words of {CONFIG.expand_vocabulary.llm}"
     shell:
-        stage_command("expand_vocabulary", [], ["vocabulary"])
+        stage_command("expand_vocabulary", ["code"], ["vocabulary"])

@@ -21,15 +21,20 @@ rule extract_tokens:
     resources:
         **SHARDS,
     params:
-        config=lambda w: slice_of(
-            "seed",
-            f"datasets.{sample_dataset(w)}",
-            "samples.{sample}",
-            *extraction_keys(w),
-            tokenizer="{tokenizer}",
-            sample="{sample}",
-        )(w),
+        **params_of(
+            "extract_tokens",
+            lambda w: slice_of(
+                "seed",
+                f"datasets.{sample_dataset(w)}",
+                "samples.{sample}",
+                *extraction_keys(w),
+                tokenizer="{tokenizer}",
+                sample="{sample}",
+            )(w),
+        ),
     message:
         "extract_tokens: {wildcards.tokenizer} on sample {wildcards.sample}"
     shell:
-        stage_command("extract_tokens", ["manifest", "features", "weights", "words"], ["tokens"], machine=SHARDS)
+        stage_command(
+            "extract_tokens", ["manifest", "features", "weights", "words", "code"], ["tokens"], machine=SHARDS
+        )

@@ -27,7 +27,7 @@ rule filter_vocabulary:
     shell:
         stage_command(
             "filter_vocabulary",
-            ["vocabulary", "embedding", "manifest", "features"],
+            ["vocabulary", "embedding", "manifest", "features", "code"],
             ["codebook", "entries"],
             machine=SHARDS,
         )

@@ -19,15 +19,18 @@ rule finetune_llm:
         ENVIRONMENT
     threads: 8
     params:
-        config=lambda w: slice_of(
-            "seed",
+        **params_of(
             "finetune_llm",
-            *predictor_keys(w),
-            tokenizer="{tokenizer}",
-            predictor="{predictor}",
-            work=f"work/{CONFIG.experiment}/finetune_llm/{{tokenizer}}/{{predictor}}",
-        )(w),
+            lambda w: slice_of(
+                "seed",
+                "finetune_llm",
+                *predictor_keys(w),
+                tokenizer="{tokenizer}",
+                predictor="{predictor}",
+                work=f"work/{CONFIG.experiment}/finetune_llm/{{tokenizer}}/{{predictor}}",
+            )(w),
+        ),
     message:
         "finetune_llm: {wildcards.predictor} on {wildcards.tokenizer} tokens, for masked restoration"
     shell:
-        stage_command("finetune_llm", ["tokens", "vocabulary"], ["adapter", "adapter_config", "metrics"])
+        stage_command("finetune_llm", ["tokens", "vocabulary", "code"], ["adapter", "adapter_config", "metrics"])

@@ -16,11 +16,11 @@ rule index_images:
         ENVIRONMENT
     threads: 8
     params:
-        config=slice_of("seed", "index_images", "datasets.{dataset}", dataset="{dataset}"),
+        **params_of("index_images", slice_of("seed", "index_images", "datasets.{dataset}", dataset="{dataset}")),
     message:
         "index_images: read every image of {wildcards.dataset}"
     shell:
-        stage_command("index_images", [], ["manifest", "rejected"])
+        stage_command("index_images", ["code"], ["manifest", "rejected"])
 
 
 rule index_images_rejected:

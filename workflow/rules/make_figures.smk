@@ -26,7 +26,7 @@ rule make_figures_global_tokens:
     message:
         "make_figures: global tokens of some images (paper figure 6)"
     shell:
-        stage_command("make_figures", ["manifest", "tokens", "words"], ["pdf", "png"])
+        stage_command("make_figures", ["manifest", "tokens", "words", "code"], ["pdf", "png"])
 
 
 rule make_figures_images:
@@ -51,7 +51,7 @@ rule make_figures_images:
     message:
         "make_figures: {wildcards.figure}, side by side"
     shell:
-        stage_command("make_figures", ["manifest", "images"], ["pdf", "png"])
+        stage_command("make_figures", ["manifest", "images", "code"], ["pdf", "png"])
 
 
 rule make_figures_captioning_vqa:
@@ -77,7 +77,7 @@ rule make_figures_captioning_vqa:
     message:
         "make_figures: captions and answers (paper figure 5)"
     shell:
-        stage_command("make_figures", ["manifests", "predictions"], ["pdf", "png"])
+        stage_command("make_figures", ["manifests", "predictions", "code"], ["pdf", "png"])
 
 
 rule make_figures_show:

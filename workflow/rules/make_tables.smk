@@ -24,7 +24,7 @@ rule make_tables:
     message:
         "make_tables: {wildcards.table}"
     shell:
-        stage_command("make_tables", ["metrics", "published"], ["csv", "markdown", "latex"])
+        stage_command("make_tables", ["metrics", "published", "code"], ["csv", "markdown", "latex"])
 
 
 rule make_tables_show:

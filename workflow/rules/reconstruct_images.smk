@@ -30,7 +30,7 @@ rule reconstruct_images:
     message:
         "reconstruct_images: {wildcards.tokenizer} decodes its own tokens ({wildcards.source})"
     shell:
-        stage_command("reconstruct_images", ["weights", "tokens"], ["images"])
+        stage_command("reconstruct_images", ["weights", "tokens", "code"], ["images"])
 
 
 rule reconstruct_images_restored:
@@ -58,7 +58,7 @@ rule reconstruct_images_restored:
     message:
         "reconstruct_images: {wildcards.tokenizer} decodes what {wildcards.predictor} restored ({wildcards.task})"
     shell:
-        stage_command("reconstruct_images", ["weights", "tokens", "predictions"], ["images"])
+        stage_command("reconstruct_images", ["weights", "tokens", "predictions", "code"], ["images"])
 
 
 rule reconstruct_images_pixels:
@@ -94,4 +94,4 @@ rule reconstruct_images_pixels:
     message:
         "reconstruct_images: {wildcards.source}, which no tokenizer made"
     shell:
-        stage_command("reconstruct_images", ["manifest", "train_manifest"], ["images"])
+        stage_command("reconstruct_images", ["manifest", "train_manifest", "code"], ["images"])

@@ -21,11 +21,11 @@ rule score_predictions_answers:
         ENVIRONMENT
     threads: 1
     params:
-        config=lambda w: score_slice("{task}.{predictor}", *encoder_keys(w))(w),
+        **params_of("score_predictions", lambda w: score_slice("{task}.{predictor}", *encoder_keys(w))(w)),
     message:
         "score_predictions: {wildcards.predictor} on {wildcards.tokenizer} tokens, {wildcards.task}"
     shell:
-        stage_command("score_predictions", ["predictions", "manifest", "features"], ["metrics", "per_item"])
+        stage_command("score_predictions", ["predictions", "manifest", "features", "code"], ["metrics", "per_item"])
 
 
 rule score_predictions_semantics:
@@ -48,21 +48,16 @@ rule score_predictions_semantics:
         ENVIRONMENT
     threads: 1
     params:
-        config=slice_of(
-            "seed",
+        **params_of(
             "score_predictions",
-            "encoder",
-            f"encoders.{CONFIG.encoder}",
-            "embed_vocabulary",
-            tokenizer="{tokenizer}",
-            source="semantics",
+            score_slice("semantics", "encoder", f"encoders.{CONFIG.encoder}", "embed_vocabulary"),
         ),
     message:
         "score_predictions: global tokens of {wildcards.tokenizer} against their images"
     shell:
         stage_command(
             "score_predictions",
-            ["tokens", "words", "embedding", "manifest", "features"],
+            ["tokens", "words", "embedding", "manifest", "features", "code"],
             ["metrics", "per_item"],
         )
 
@@ -88,8 +83,8 @@ rule score_predictions_images:
     resources:
         **SHARDS,
     params:
-        config=score_slice("{source}"),
+        **params_of("score_predictions", score_slice("{source}")),
     message:
         "score_predictions: {wildcards.source} of {wildcards.tokenizer} against the originals"
     shell:
-        stage_command("score_predictions", ["images", "manifest"], ["metrics", "per_item"], machine=SHARDS)
+        stage_command("score_predictions", ["images", "manifest", "code"], ["metrics", "per_item"], machine=SHARDS)

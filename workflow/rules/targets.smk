@@ -2,6 +2,8 @@
 
 from snakemake.logging import logger
 
+from v2l.pipeline.check_results import check_results
+
 
 localrules:
     fetch_assets,
@@ -9,6 +11,7 @@ localrules:
     make_tables_show,
     make_figures_show,
     plan,
+    check_results,
     all,
     all_tables,
     all_figures,
@@ -43,6 +46,16 @@ rule plan:
         f"plan: what experiment {CONFIG.experiment} costs on {', '.join(CONFIG.plan.machines)}"
     shell:
         "python -m v2l.plan --config {params.experiment:q} --log {log:q}"
+
+
+rule check_results:
+    log:
+        f"{LOGS}/check_results/check_results.log",
+    message:
+        f"check_results: whether the results of experiment {CONFIG.experiment} are those of its present state"
+    run:
+        if not check_results(workflow, Path(RESULTS), Path(log[0])):
+            raise WorkflowError("some results do not match; see above")
 
 
 if {"-n", "--dry-run", "--dryrun"} & set(sys.argv):

@@ -4,6 +4,9 @@ On a cluster a training's rule runs where Snakemake runs and only waits: v2l.clu
 """
 
 TRAINED = trained_names(CONFIG)
+# The network alone: how others are trained is none of an import's business.
+IMPORT_KEYS = ("train_tokenizer.network", "train_tokenizer.global_tokens", "tokenizers.{tokenizer}")
+IMPORT_SLICE = training_slice_of(*IMPORT_KEYS, tokenizer="{tokenizer}")
 
 
 localrules:
@@ -38,14 +41,18 @@ rule train_tokenizer:
     resources:
         **SITE.training(),
     params:
-        config=training_slice_of(
-            "seed",
+        **params_of(
             "train_tokenizer",
-            "tokenizers.{tokenizer}",
-            f"datasets.{CONFIG.train_tokenizer.dataset}",
-            tokenizer="{tokenizer}",
-            work=f"work/{CONFIG.experiment}/train_tokenizer/{{tokenizer}}",
-            logs=f"{LOGS}/train_tokenizer/{{tokenizer}}",
+            training_slice_of(
+                "seed",
+                "train_tokenizer",
+                "tokenizers.{tokenizer}",
+                f"datasets.{CONFIG.train_tokenizer.dataset}",
+                tokenizer="{tokenizer}",
+                work=f"work/{CONFIG.experiment}/train_tokenizer/{{tokenizer}}",
+                logs=f"{LOGS}/train_tokenizer/{{tokenizer}}",
+            ),
+            required_files.trained_files(CONFIG),
         ),
     message:
         "train_tokenizer: {wildcards.tokenizer}"
@@ -82,13 +89,7 @@ rule train_tokenizer_import:
     conda:
         ENVIRONMENT
     params:
-        # The network alone: how others are trained is none of its business.
-        config=training_slice_of(
-            "train_tokenizer.network",
-            "train_tokenizer.global_tokens",
-            "tokenizers.{tokenizer}",
-            tokenizer="{tokenizer}",
-        ),
+        **params_of("train_tokenizer", IMPORT_SLICE, required_files.trained_files(CONFIG)),
     message:
         "train_tokenizer: importing {wildcards.tokenizer}"
     shell:

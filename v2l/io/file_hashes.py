@@ -1,0 +1,91 @@
+"""SHA-256 of what jobs read: of a large file once, and of a folder of pictures by its listing.
+
+Big language models and data sets are read by many jobs; what was hashed once is kept in `CACHE`, a small file for each
+state of a file, so that jobs, experiments and machines that share the folder need no lock.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from v2l.io.atomic import atomic_path
+from v2l.io.canonical import canonical_json
+from v2l.io.provenance import hash_path
+
+CACHE = Path("work/file_hashes")
+LARGE = 64 << 20  # bytes; smaller files are read each time
+SYSTEM_NAMES = (b"@eaDir", b"__MACOSX", b"Thumbs.db", b"desktop.ini")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, read again only if its size or a time has changed; of a folder, see `folder_hash`."""
+    if path.is_dir():
+        return folder_hash(path)
+    found = path.stat()
+    if found.st_size < LARGE:
+        return hash_path(path)
+    state = [str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    kept = CACHE / f"{hashlib.sha256(canonical_json(state).encode()).hexdigest()}.txt"
+    try:
+        return kept.read_text().split()[0]
+    except (OSError, IndexError):
+        digest = hash_path(path)
+    try:
+        with atomic_path(kept) as temporary:
+            temporary.write_text(f"{digest} {path}\n")
+    except OSError:  # a full or read-only disk: only time is lost
+        pass
+    return digest
+
+
+def folder_hash(root: Path) -> str:
+    """SHA-256 over relative names and hashes of the files of a folder, see `listing`."""
+    names = [os.fsdecode(name) for name, _, _ in listing(root)]
+    return hashlib.sha256(canonical_json([[name, file_hash(root / name)] for name in names]).encode()).hexdigest()
+
+
+def listing_hash(root: Path) -> tuple[int, int, str]:
+    """Number of files below a folder, their bytes, and the SHA-256 over names, sizes and times; no file is opened."""
+    digest, count, total = hashlib.sha256(), 0, 0
+    for name, size, time in listing(root):
+        digest.update(b"%s\0%d %d\n" % (name, size, time))
+        count, total = count + 1, total + size
+    return count, total, digest.hexdigest()
+
+
+def listing(root: Path) -> Iterator[tuple[bytes, int, int]]:
+    """Relative name, size and modification time (ns) of every file below a folder, in an order of their own.
+
+    Left out are hidden names, what systems put beside pictures, and all that is no regular file. Links are followed;
+    a folder that is reached twice counts once, so loops end.
+    """
+    top = os.fsencode(root)
+    pending, seen = [b""], {_identity(os.stat(top))}
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(os.path.join(top, folder)) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError:  # may not be read: the stage says so
+            continue
+        folders = []
+        for entry in found:
+            if entry.name.startswith(b".") or entry.name in SYSTEM_NAMES:
+                continue
+            try:
+                status = entry.stat()
+            except OSError:  # a link to nothing
+                continue
+            name = os.path.join(folder, entry.name)
+            if stat.S_ISREG(status.st_mode):
+                yield name, status.st_size, status.st_mtime_ns
+            elif stat.S_ISDIR(status.st_mode) and _identity(status) not in seen:
+                seen.add(_identity(status))
+                folders.append(name)
+        pending += reversed(folders)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
