@@ -7,7 +7,7 @@ the program is left alone.
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,26 @@ def read_state_dict(path: Path, key: str) -> dict[str, Tensor]:
             REMEDY,
         )
     return state
+
+
+def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """What keeps the tensors of a file from being those of a network, for a message; "" if nothing does.
+
+    Counters of batch normalisation decide nothing and may be missing, as in files of old versions of PyTorch.
+    """
+    missing = [key for key in expected if key not in found and not key.endswith("num_batches_tracked")]
+    surplus = [key for key in found if key not in expected]
+    shaped = [
+        f"{key}: {_shape(found[key])} in place of {_shape(tensor)}"
+        for key, tensor in expected.items()
+        if key in found and found[key].shape != tensor.shape
+    ]
+    kinds = {"missing": missing, "not of this network": surplus, "of another shape": shaped}
+    return "; ".join(f"{kind}: {few(names)}" for kind, names in kinds.items() if names)
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "a number"
 
 
 def _content(path: Path) -> Any:
