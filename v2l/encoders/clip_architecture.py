@@ -34,7 +34,7 @@ def architecture_of(entry: OpenClipEncoder) -> Architecture:
 
     Raises UserError for one that is not known, needs a hub, or contradicts another key of the entry.
     """
-    model, preprocess = entry.model, {}
+    model, preprocess = entry.model, dict[str, Any]()
     name = model
     if model.endswith(".json"):
         name, preprocess = _register(existing_path(model, "model"))
