@@ -85,8 +85,8 @@ def answer(name: str, words: list[str]) -> None:
     elif name == "scontrol":
         print("AccountingStorageType = accounting_storage/slurmdbd\nMinJobAge = 300 sec\nMaxArraySize = 1001")
     elif name == "sacctmgr":
-        user = next(word for word in words if word.startswith("user=")).removeprefix("user=")
-        print(f"default|{user}\nfriends|{user}")
+        user = [word.removeprefix("user=") for word in words if word.startswith("user=")]
+        print("\n".join("|".join([account, *user]) for account in ("default", "friends")))
 
 
 if __name__ == "__main__":
