@@ -7,14 +7,14 @@ the program is left alone.
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from v2l.errors import UserError, few
 from v2l.io.file_kinds import require_weights
@@ -23,6 +23,7 @@ from v2l.io.pickles import BROKEN, read_checkpoint, unpicklable
 REMEDY = "name the file as its authors published it, or get it again"
 EXPECTED = "a file of PyTorch weights (.pt, .pth, .bin) or .safetensors"
 PARALLEL = "module."  # what data-parallel training puts before every name
+NUMBERS = ("position_ids", "token_type_ids")  # which old files hold beside the weights
 
 
 def read_state_dict(path: Path, key: str) -> dict[str, Tensor]:
@@ -65,6 +66,20 @@ def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
     return "; ".join(f"{kind}: {few(names)}" for kind, names in kinds.items() if names)
 
 
+def unused_layers(model: nn.Module, unexpected: Iterable[str]) -> list[str]:
+    """Those `unexpected` weights of a file that lie in parts which `model` has: layers of a deeper one, say.
+
+    Heads for other tasks and tables of position numbers are none.
+    """
+    parts, found = {name for name, _ in model.named_children()}, []
+    for key in sorted(unexpected):
+        names = key.split(".")
+        inside = names[0] in parts or (len(names) > 1 and names[1] in parts)
+        if inside and "pooler" not in names and names[-1] not in NUMBERS:
+            found.append(key)
+    return found
+
+
 def _shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "a number"
 
@@ -84,9 +99,9 @@ def _content(path: Path) -> Any:
 
 
 def _only_state(content: Any, path: Path, key: str) -> dict[str, Tensor]:
-    if _is_state(content):
+    if is_state(content):
         return dict(content)
-    states = {str(name): value for name, value in content.items() if _is_state(value)}
+    states = {str(name): value for name, value in content.items() if is_state(value)}
     if len(states) == 1:
         return dict(*states.values())
     found = f"{len(states)} sets of weights ({few(list(states))})" if states else "no weights"
@@ -97,7 +112,8 @@ def _only_state(content: Any, path: Path, key: str) -> dict[str, Tensor]:
     )
 
 
-def _is_state(value: object) -> bool:
+def is_state(value: object) -> bool:
+    """Whether `value` is a dict of tensors by name, and no empty one."""
     return isinstance(value, dict) and bool(value) and all(_is_entry(*item) for item in value.items())
 
 
