@@ -32,13 +32,24 @@ def load_sentence_encoder(folder: Path, device: torch.device) -> tuple[PreTraine
     in both directions, and its sentences are means where the folder says how they are made.
     """
     _require_whole_files(folder)
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # its report on weights that do not fit is judged below
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model, info = AutoModel.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            folder,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
         )
     except FAILURES as error:
         raise _unfit(folder, f"cannot be loaded ({unpicklable(error)[:300]})") from None
+    finally:
+        logging.set_verbosity(level)
+    if other := [f"{key}: {tuple(found)} for {tuple(wanted)}" for key, found, wanted in info["mismatched_keys"]]:
+        raise _unfit(folder, f"has weights of other shapes than its config.json says ({few(sorted(other))})")
     if missing := [key for key in sorted(info["missing_keys"]) if not key.startswith("pooler.")]:
         raise _unfit(folder, f"cannot be loaded (lacks {few(missing)})")
     if left := unused_layers(model, info["unexpected_keys"]):
