@@ -8,6 +8,7 @@ import open_clip
 import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
+from open_clip.transformer import QuickGELU
 from PIL import Image
 from transformers import (
     BertConfig,
@@ -393,35 +394,42 @@ def test_clip_normalises_as_the_published_config_says(clip, clip_entry, tmp_path
 
 
 def fitted_to_colours(clip_entry):
-    """A CLIP whose text and image projections are solved so that plain pictures and their sentences agree."""
+    """Weights whose projections are solved so that plain pictures and the sentences on them agree."""
     encoder = load_encoder(clip_entry, CPU)
-    model = encoder.model
-    for block in [*model.visual.transformer.resblocks, *model.transformer.resblocks]:
-        block.mlp.c_fc.weight.data *= 10  # so that the activation decides something
-        block.mlp.c_proj.weight.data *= 30
-    side = encoder.image_size
+    model, side = encoder.model, encoder.image_size
     pixels = np.stack([np.full((side, side, 3), colour, np.uint8) for colour in activation_check.COLOURS.values()])
     ids = encoder.tokenizer([activation_check.SENTENCE.format(colour) for colour in activation_check.COLOURS])
     wanted = torch.nn.functional.one_hot(torch.arange(len(pixels)), 12).float()
     model.visual.proj.data, model.text_projection.data = torch.eye(32), torch.eye(32)
     image_NCHW = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - encoder.mean_C11) / encoder.std_C11
-    for parameter, feature in [
-        (model.visual.proj, model.encode_image(image_NCHW)),
-        (model.text_projection, model.encode_text(ids)),
-    ]:
-        parameter.data = torch.linalg.pinv(feature.double(), rtol=1e-9).float() @ wanted
+    image_ND, text_ND = model.encode_image(image_NCHW), model.encode_text(ids)
+    model.visual.proj.data = torch.linalg.pinv(image_ND) @ wanted
+    model.text_projection.data = torch.linalg.pinv(text_ND) @ wanted
     model.logit_scale.data = torch.tensor(100.0).log()
     return model.state_dict()
 
 
-def test_a_wrong_activation_is_warned_of_and_the_right_one_is_not(clip_entry, tmp_path, caplog):
-    entry = changed(clip_entry, tmp_path, fitted_to_colours(clip_entry))
+def test_weights_that_name_colours_are_not_warned_of(clip_entry, tmp_path, caplog):
+    encoder = load_encoder(changed(clip_entry, tmp_path, fitted_to_colours(clip_entry)), CPU)
+    assert activation_check.colour_loss(encoder, 100.0) < 0.01
+    assert not caplog.records
+
+
+def test_a_wrong_activation_is_warned_of_and_the_right_one_is_not(clip_entry, tmp_path, caplog, monkeypatch):
+    def loss_of_openai_weights(encoder, scale):
+        blocks = [*encoder.model.visual.transformer.resblocks, *encoder.model.transformer.resblocks]
+        (kind,) = {type(block.mlp.gelu) for block in blocks}
+        return 0.3 if kind is QuickGELU else 1.4
+
+    monkeypatch.setattr(activation_check, "colour_loss", loss_of_openai_weights)
+    entry = changed(clip_entry, tmp_path, clip_state() | {"logit_scale": torch.tensor(100.0).log()})
     load_encoder(entry, CPU)
     assert not caplog.records
-    load_encoder(entry.model_copy(update={"quick_gelu": False}), CPU)
+    encoder = load_encoder(entry.model_copy(update={"quick_gelu": False}), CPU)
     (record,) = caplog.records
     assert "with `quick_gelu: false` features of plain pictures" in record.getMessage()
-    assert "probably trained with the other" in record.getMessage()
+    assert "1.40 nats) than with `quick_gelu: true` (0.30" in record.getMessage()
+    assert type(encoder.model.transformer.resblocks[0].mlp.gelu) is torch.nn.GELU, "the entry's is used on"
 
 
 def test_features_that_hardly_agree_are_warned_of(clip_entry, tmp_path, caplog):
