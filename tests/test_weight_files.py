@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from v2l.errors import UserError
+from v2l.io.checkpoints import newest_checkpoint, save_checkpoint
 from v2l.io.file_kinds import kind_of
 from v2l.io.pickles import read_checkpoint, read_tensor
 from v2l.io.state_dicts import misfits, read_state_dict
@@ -198,3 +199,14 @@ def test_no_damage_gives_a_traceback(tmp_path, how, place, noise):
         read_state_dict(path, "key")
     except UserError as error:
         assert "\n" not in str(error) and "weights_only" not in str(error)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", saved(STATE)[:300], saved(Payload())])
+def test_a_broken_checkpoint_is_passed_over_without_torchs_advice(tmp_path, caplog, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(tmp_path, 1, {"step": 1})
+    (tmp_path / "step-000000002.pt").write_bytes(content)
+    assert newest_checkpoint(tmp_path) == {"step": 1}
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "step-000000002.pt is broken" in message and "weights_only" not in message and "\n" not in message
+    assert not Path("EXECUTED").exists()
