@@ -361,7 +361,7 @@ def test_clip_weights_of_training_scripts_are_read(clip, clip_entry, tmp_path):
             "`quick_gelu` is false, but architecture .* says quick_gelu true",
         ),
         ({"quick_gelu": False}, {}, "`quick_gelu` is true, but .* says quick_gelu false"),
-        ({"text_cfg": ARCHITECTURE["text_cfg"] | {"vocab_size": 64000}}, {}, "vocabulary of 64000 entries"),
+        ({"text_cfg": ARCHITECTURE["text_cfg"] | {"vocab_size": 32000}}, {}, "vocabulary of 32000 entries"),
         ({"vision_cfg": ARCHITECTURE["vision_cfg"] | {"image_size": [32, 64]}}, {}, "images of 32 x 64 px"),
         ({"vision_cfg": ARCHITECTURE["vision_cfg"] | {"breadth": 3}}, {}, "open_clip cannot build .*breadth"),
         ({"text_cfg": 3}, {}, "is not a model config"),

@@ -58,10 +58,10 @@ def architecture_of(entry: OpenClipEncoder) -> Architecture:
             "one activation",
             f"set `quick_gelu: {str(config['quick_gelu']).lower()}`, or name the architecture with the other one",
         )
-    if (entries := config["text_cfg"].get("vocab_size", VOCABULARY)) != VOCABULARY:
+    if (entries := config["text_cfg"].get("vocab_size", VOCABULARY)) < VOCABULARY:
         raise UserError(
             f"encoder key `model`: {model} has a text vocabulary of {entries} entries",
-            f"the {VOCABULARY} entries of CLIP's own tokenizer",
+            f"one for the {VOCABULARY} entries of CLIP's own tokenizer",
             "choose an architecture with it, such as ViT-L-14",
         )
     size = config["vision_cfg"].get("image_size", 224)
