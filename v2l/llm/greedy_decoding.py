@@ -8,10 +8,12 @@ from typing import NamedTuple
 import torch
 import transformers
 
+from v2l.llm.load_checks import require_logits
 from v2l.llm.prefix_cache import PrefixCache, to_device
 from v2l.llm.token_budget import input_device
 
 Choices = Sequence[Sequence[Collection[int]] | None]
+NOT_FINITE = -1  # in place of an id that logits which are not numbers decided
 ANY = [-1]  # in place of the ids that a row may choose
 
 
@@ -80,6 +82,8 @@ class GreedyDecoder:
 
         `meanwhile` is called once the device has begun. Without stop ids nothing is read from it before the last step
         is started.
+
+        Raises UserError if logits that decide a token are not finite.
         """
         rows = list(range(len(batch.limits)))  # of the batch as it stands
         running = {row for row in rows if batch.limits[row] > 0}
@@ -110,12 +114,14 @@ class GreedyDecoder:
             if not steps:
                 meanwhile()
             running = {row for row in running if batch.limits[row] > number + 1}
+            # A step's tokens are kept as NOT_FINITE where their logits are not: nothing more is read from the device.
+            kept_B = chosen_B.where(logits_BV.gather(1, chosen_B[:, None])[:, 0].isfinite(), NOT_FINITE)
             if self._stop_ids:
-                tokens = chosen_B.tolist()
+                tokens = kept_B.tolist()
                 running -= {row for row, token in zip(rows, tokens, strict=True) if token in self._stop_ids}
                 steps.append((rows, tokens))
             else:
-                steps.append((rows, chosen_B))
+                steps.append((rows, kept_B))
             token_BT, position_BT = chosen_B[:, None], position_BT[:, -1:] + 1
             mask_BW = None if mask_BW is None else torch.nn.functional.pad(mask_BW, (0, 1), value=1)
         return self._made(steps, batch.limits)
@@ -127,6 +133,7 @@ class GreedyDecoder:
             for row, token in zip(rows, tokens, strict=True):
                 if len(made[row]) < limits[row] and not (made[row] and made[row][-1] in self._stop_ids):
                     made[row].append(token)
+        require_logits(all(NOT_FINITE not in tokens for tokens in made), self._model)
         return made
 
     def _cache(self, batch: PromptBatch) -> transformers.DynamicCache:
