@@ -14,13 +14,14 @@ from transformers.utils import logging
 
 from v2l.configuration.model_entries import LLM
 from v2l.configuration.slices import StageConfig
-from v2l.errors import UserError, few
+from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_metadata
 from v2l.llm.folder_checks import require_model
-from v2l.llm.load_checks import OTHER, require_all_taken, require_causal, require_finite_weights
+from v2l.llm.load_checks import OTHER, require_all_fit, require_causal, require_finite_weights
 from v2l.llm.model_facts import precision_of
 from v2l.llm.vocabulary import Vocabulary
+from v2l.llm.weight_headers import read_object
 from v2l.memory_errors import is_out_of_memory
 from v2l.precision import backward_of, computed_in
 from v2l.runtime import device as default_device
@@ -65,16 +66,19 @@ def load_llm(
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=WEIGHTS[precision], output_loading_info=True, **options, **placed
+            folder,
+            dtype=WEIGHTS[precision],
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            **options,
+            **placed,
         )
     except Exception as error:  # transformers raises whatever the files of users bring about
         if is_out_of_memory(error):
             raise
         raise _unloadable(error, path, key, device_map) from None
     model, info = loaded
-    if missing := sorted(info["missing_keys"]):
-        raise _unloadable(f"lacks weights {few(missing)}", path, key, device_map)
-    require_all_taken(info["unexpected_keys"], key, path)
+    require_all_fit(info, key, path)
     size, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().num_embeddings
     if size > rows:
         raise UserError(
@@ -107,6 +111,12 @@ def _unloadable(problem: BaseException | str, path: Path, key: str, device_map: 
         text, remedy = "it needs Python code of its own (auto_map), which is not executed", OTHER
     elif "Unrecognized configuration class" in text:
         text, remedy = "transformers knows its kind, but not as a causal language model", OTHER
+    elif "does not recognize this architecture" in text or "Unrecognized model" in text:
+        known, remedy = f"none that transformers {transformers.__version__} knows", OTHER
+        text = f"`model_type` of its config.json is {read_object(path / 'config.json').get('model_type')!r}, {known}"
+    elif "backend tokenizer" in text:
+        text = "its files do not say which kind of tokenizer they are of"
+        remedy = "add tokenizer.json, or `tokenizer_class` to tokenizer_config.json"
     elif not isinstance(problem, str | OSError | ValueError):
         text = f"{type(problem).__name__}: {text}"
     where = f" with device map {device_map}" if device_map else ""

@@ -24,20 +24,36 @@ OTHER_SENSES = re.compile(r"(^|\.)(vision|visual|image|audio|speech|multi_modal|
 PROBE_TOKENS = 6
 # Largest difference of logits, in standard deviations of theirs: another order of sums makes less, another model more.
 CAUSAL = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.05}
-CACHED = {torch.float32: 0.02, torch.float16: 0.3, torch.bfloat16: 0.5}
+CACHED = {torch.float32: 5e-3, torch.float16: 0.3, torch.bfloat16: 0.5}
 KIND = "a causal language model, which sees only what stands before a token, and continues from a cache"
 OTHER = "choose another language model (docs/bring-your-own.md)"
 
 
-def require_all_taken(unexpected: set[str], key: str, path: object) -> None:
-    """Raise UserError for keys of a model's files that the model has no place for, known buffers left out."""
+def require_all_fit(info: dict[str, Any], key: str, path: object) -> None:
+    """Raise UserError for weights that are lacking, of another shape, or left over; known buffers may be left over.
+
+    `info` is what transformers says of a loading.
+    """
+    unexpected = info["unexpected_keys"]
     left = sorted(name for name in unexpected if not BUFFERS.search(name) and not OTHER_SENSES.search(name))
-    if left:
-        raise UserError(
-            f"{key}: {path} has {len(left)} weights that its architecture does not take: {few(left)}",
-            "weights and a config.json that belong together",
-            "correct `architectures` and `model_type` in config.json, or take both from one release",
-        )
+    others = f", and has others: {few(left)}" if left else ""
+    shapes = [
+        f"{name} is {_shape(found)} where the model has {_shape(own)}"
+        for name, found, own in sorted(info["mismatched_keys"])
+    ]
+    if missing := sorted(info["missing_keys"] - {name for name, *_ in info["mismatched_keys"]}):
+        problem = f"lacks weights {few(missing)}{others}"
+    elif shapes:
+        problem = f"has weights of other shapes: {few(shapes)}"
+    elif left:
+        problem = f"has {len(left)} weights that its architecture does not take: {few(left)}"
+    else:
+        return
+    raise UserError(
+        f"{key}: {path} {problem}",
+        "weights and a config.json that belong together",
+        "correct `architectures` and `model_type` in config.json, or take all files from one release",
+    )
 
 
 def require_finite_weights(model: transformers.PreTrainedModel, key: str) -> None:
@@ -112,6 +128,10 @@ def require_logits(is_finite: bool, model: transformers.PreTrainedModel) -> None
             "finite logits",
             _remedy(model, "llms.<name>.path"),
         )
+
+
+def _shape(shape: Any) -> str:
+    return " x ".join(map(str, shape)) or "a number"
 
 
 def _difference(one: Tensor, other: Tensor) -> float:
