@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 import transformers
 
+from v2l.llm.library_decoding import continued
 from v2l.llm.prefix_cache import PrefixCache, to_device
 from v2l.llm.token_budget import input_device
 
@@ -40,7 +41,8 @@ class PromptBatch(NamedTuple):
 class GreedyDecoder:
     """What the batches of one call have in common: the model, the shared prefix and which ids may be chosen.
 
-    Without `padded` there is no prefix, all rows of a batch have the same length and stay in it until its end.
+    Without `padded` there is no prefix, all rows of a batch have the same length, and the model's own loop continues
+    them.
     """
 
     def __init__(
@@ -85,10 +87,13 @@ class GreedyDecoder:
         running = {row for row in rows if batch.limits[row] > 0}
         if not running:
             return [[] for _ in rows]
-        token_BT, position_BT, mask_BW, cache = batch.token_BT, batch.position_BT, batch.mask_BW, self._cache(batch)
+        if not self._padded:
+            return self._by_library(batch, meanwhile)
+        cache = self._prefix.slots(batch.padding)
+        token_BT, position_BT, mask_BW = batch.token_BT, batch.position_BT, batch.mask_BW
         steps: list[tuple[list[int], torch.Tensor | list[int]]] = []
         while running:
-            if self._padded and len(running) <= len(rows) // 2:
+            if len(running) <= len(rows) // 2:
                 keep = [place for place, row in enumerate(rows) if row in running]
                 rows = [rows[place] for place in keep]
                 keep_K = to_device(torch.tensor(keep), self._device)
@@ -104,9 +109,7 @@ class GreedyDecoder:
                 logits_to_keep=1,
             ).logits[:, -1]
             number = len(steps)
-            chosen_B = self._choose(
-                logits_BV, [_step(batch.choices[row], number) for row in rows] if batch.choices else None
-            )
+            chosen_B = self._choose(logits_BV, _step(batch.choices, rows, number))
             if not steps:
                 meanwhile()
             running = {row for row in running if batch.limits[row] > number + 1}
@@ -129,10 +132,17 @@ class GreedyDecoder:
                     made[row].append(token)
         return made
 
-    def _cache(self, batch: PromptBatch) -> transformers.DynamicCache:
-        if self._padded:
-            return self._prefix.slots(batch.padding)
-        return transformers.DynamicCache(config=self._model.config)
+    def _by_library(self, batch: PromptBatch, meanwhile: Callable[[], None]) -> list[list[int]]:
+        meanwhile()
+        rows = list(range(len(batch.limits)))
+        made_BN = continued(
+            self._model,
+            batch.token_BT,
+            max(batch.limits),
+            self._stop_ids,
+            lambda logits_BV, number: self._choose(logits_BV, _step(batch.choices, rows, number)),
+        )
+        return self._made([(rows, chosen_B) for chosen_B in made_BN.T.cpu()], batch.limits)
 
     def _choose(self, logits_BV: torch.Tensor, choices: list[list[int] | None] | None) -> torch.Tensor:
         """The id of the largest logit that each row may choose, of equal ones the lowest (B)."""
@@ -148,6 +158,9 @@ class GreedyDecoder:
         return torch.where(id_BC[:, 0] < 0, logits_BV.argmax(-1), chosen_B)
 
 
-def _step(steps: Sequence[Collection[int]] | None, number: int) -> list[int] | None:
-    """Sorted ids that may come as token `number`; None: any."""
-    return sorted(steps[number]) if steps is not None and number < len(steps) else None
+def _step(choices: Choices | None, rows: list[int], number: int) -> list[list[int] | None] | None:
+    """For each of `rows` the sorted ids that may come as token `number`, or None: any."""
+    if choices is None:
+        return None
+    steps = [choices[row] for row in rows]
+    return [sorted(ids[number]) if ids is not None and number < len(ids) else None for ids in steps]
