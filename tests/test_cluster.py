@@ -19,9 +19,9 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from tests.slurm import fake_slurm
 from tests.slurm.cluster import Cluster
 from tests.slurm.test_training import Training
-from v2l.cluster import executor
+from v2l.cluster import commands, executor, preflight
 from v2l.cluster.commands import minutes
-from v2l.cluster.request import Request
+from v2l.cluster.request import BatchExecutor, Request
 from v2l.errors import UserError
 from v2l.pipeline.job_commands import launched
 from v2l.training.progress_line import progress_line
@@ -321,3 +321,80 @@ def test_a_run_with_another_plugin_ends_at_once(new_project, slurm, tmp_path):
     assert result.returncode == 1 and "version 2.9.1 of the SLURM plugin is installed" in result.stdout, result.stdout
     assert "Traceback" not in result.stdout
     assert not calls(slurm, "squeue") and not calls(slurm, "sbatch"), "SLURM is not even asked for its queue"
+
+
+# ---- what a site's wrappers print besides SLURM's answers
+
+BANNER = """
+\x1b[1;33m****************************************\x1b[0m
+* Welcome to the cluster | maintenance: job 17 of 2|3 nodes|up on Monday *
+WARNING: your quota is 93 % full
+| Loading | modules | gcc/12 |
+
+"""
+
+
+def with_answers(monkeypatch, stdout: str = "", stderr: str = "", code: int = 0) -> None:
+    process = subprocess.CompletedProcess([], code, BANNER + stdout, stderr)
+    monkeypatch.setattr(commands.subprocess, "run", lambda *_, **__: process)
+
+
+def test_a_table_is_read_below_a_banner(monkeypatch):
+    with_answers(
+        monkeypatch, "gpu|gpu*|up|1-00:00:00|4|64+|512000|gpu:a100:8(S:0-1)\ncpu|cpu|up|infinite|2|8|99|(null)\n"
+    )
+    gpu, cpu = preflight.kinds_of_nodes()
+    assert gpu == ("gpu", True, "up", "1-00:00:00", "4", "64+", "512000", "gpu:a100:8(S:0-1)")
+    assert (cpu.partition, cpu.default, cpu.gpus) == ("cpu", False, "(null)")
+
+
+def test_an_answer_without_a_table_is_shown(monkeypatch):
+    with_answers(monkeypatch, stderr="sinfo: error: no controller\n", code=1)
+    with pytest.raises(UserError, match="tells of no partition; it says: sinfo: error: no controller / .*quota is 93"):
+        preflight.kinds_of_nodes()
+
+
+def test_jobs_states_settings_and_accounts_are_read_below_a_banner(monkeypatch):
+    with_answers(monkeypatch, "12|v2l-demo\n13_4|a|b\n")
+    assert commands.active_jobs() == [("12", "v2l-demo"), ("13_4", "a|b")]
+    with_answers(monkeypatch, "\x1b[32mRUNNING\x1b[0m\n")
+    assert commands.job_state("12") == "RUNNING"
+    with_answers(monkeypatch, "CANCELLED by 1000\n")
+    assert commands.job_state("12") == "CANCELLED"
+    with_answers(monkeypatch)
+    assert commands.job_state("12") == ""
+    with_answers(monkeypatch, "Configuration data\n  MinJobAge               = 300 sec\nAccountingStorageType = a/b\n")
+    assert commands.setting("MinJobAge") == "300" and commands.keeps_accounts()
+    with_answers(monkeypatch, "AccountingStorageType = a/b\nvision|me\nother|you\n")
+    preflight.check_account("vision", "me")
+    with pytest.raises(UserError, match="one of vision$|one of vision\\."):
+        preflight.check_account("other", "me")
+
+
+def test_a_refusal_is_shown_with_all_its_lines(monkeypatch):
+    refusal = """
+sbatch: error: QOSMaxGRESPerUser
+sbatch: lua: your project has 3 GPU hours left
+sbatch: error: Batch job submission failed: Job violates accounting/QOS policy
+
+"""
+    with_answers(monkeypatch, "gpu|gpu*|up|infinite|4|64|512000|gpu:8\n", refusal, 1)
+    monkeypatch.setattr(preflight, "kinds_of_nodes", list)
+    with pytest.raises(UserError) as caught:
+        preflight.check_request("train_tokenizer", "--gpus=32", "gpu", 10)
+    message = str(caught.value)
+    for line in refusal.split("\n"):
+        assert line.strip() in message
+    assert "\n" not in message and "QOSMaxGRESPerUser / sbatch: lua" in message
+
+
+def test_a_very_long_refusal_keeps_its_beginning_and_its_end():
+    text = commands.one_line("first\n" + "\n".join(f"line {number}" for number in range(1000)) + "\nlast")
+    assert text.startswith("first / line 0") and text.endswith("/ last") and len(text) < 1600
+
+
+@pytest.mark.parametrize(
+    "said", [BANNER + "Submitted batch job 4711\n", b"\x1b[0mSubmitted batch job 4711 on cluster a"]
+)
+def test_the_submitted_job_is_not_the_banners(said):
+    assert BatchExecutor._get_job_id_from_submission_command(said) == "4711"

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from peft import PeftModel
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -229,6 +230,13 @@ def test_an_adapter_that_does_not_fit_is_named(inputs, go):
     [
         ({"batch_size": 11}, "has 14 images, of which .*held_out_images` = 4.*at least .*batch_size` = 11"),
         ({"lora": {"modules": ["qkv"]}}, r"`finetune_llm.lora.modules` is \['qkv'\]"),
+        (
+            {"lora": {"modules": ["q_proj", "qkv", "all-linear"]}},
+            "no linear layer 'qkv', 'all-linear'.*: down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj",
+        ),
+        ({"lora": {"modules": ["q_proj", "embed_tokens"]}}, "no linear layer 'embed_tokens'"),
+        ({"lora": {"modules": ["q_.*"]}}, "no linear layer 'q_"),
+        ({"lora": {"rank": 1000}}, "rank` is 1000, but model.layers.0.self_attn.[qk]_proj is a matrix of .*at most"),
         ({"learning_rate": 1e30}, "fine-tuning of tiny diverged at step .*`finetune_llm.learning_rate`"),
     ],
 )
@@ -252,6 +260,20 @@ def test_another_vocabulary_is_refused(inputs, go, tmp_path):
     write_parquet(tmp_path / "tokens.parquet", pq.read_table(inputs["tokens"]), {}, metadata)
     with pytest.raises(UserError, match="vocabulary of language model tiny .* does not match"):
         go(tokens=tmp_path / "tokens.parquet")
+
+
+def test_every_named_layer_gets_an_adapter(inputs):
+    tuner, _ = tuner_of(inputs, lora={"modules": ["q_proj", "self_attn.v_proj", "down_proj"]})
+    layers = tuner.model.config.num_hidden_layers
+    found = [
+        name.split(".lora_A")[0].rpartition(".")[2] for name, _ in tuner.model.named_parameters() if "lora_A" in name
+    ]
+    assert sorted(found) == sorted(["q_proj", "v_proj", "down_proj"] * layers)
+
+
+def test_a_layer_named_twice_is_refused():
+    with pytest.raises(ValidationError, match="names q_proj twice"):
+        LoRA(modules=["q_proj", "k_proj", "q_proj"])
 
 
 def test_lora_defaults_are_the_released_ones():

@@ -356,6 +356,13 @@ def test_a_checkpoint_without_weights_says_what_it_holds(stage, content):
     stage.refused("has no weights", next(iter(content)), codebooks=str(stage.codebooks))
 
 
+def test_a_checkpoint_with_two_sets_of_weights_is_refused(stage):
+    stage.write_v2l()
+    content = torch.load(stage.checkpoint, weights_only=False)
+    torch.save(content | {"ema": content["model"]}, stage.checkpoint)
+    stage.refused("2 sets of weights", "model, ema", codebooks=str(stage.codebooks))
+
+
 def test_values_that_are_not_finite_are_refused(stage):
     model = released_model()
     model["quant_conv.bias"][3] = torch.nan
@@ -556,7 +563,9 @@ def test_a_yaml_that_our_network_cannot_follow_is_refused_by_name(stage, key, va
     stage.refused("model.yaml describes no VQ-GAN", word, method="vqgan")
 
 
-@pytest.mark.parametrize("text", ["", "- a", "model: [", "data: {}", "model: {target: taming.models.vqgan.GumbelVQ}"])
+@pytest.mark.parametrize(
+    "text", ["", "- a", "model: [", "[" * 5000, "data: {}", "model: {target: taming.models.vqgan.GumbelVQ}"]
+)
 def test_what_is_no_yaml_of_a_vqgan_is_refused(stage, text):
     stage.write_vqgan()
     (stage.folder / "model.yaml").write_text(text)

@@ -299,6 +299,18 @@ def test_a_damaged_language_model_is_named(roberta, tmp_path):
         untrained(tmp_path)
 
 
+def test_a_language_model_that_is_used_in_part_is_refused(roberta, tmp_path):
+    for file in roberta.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((roberta / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 0}))
+    with pytest.raises(UserError, match="config.json does not use weights .*encoder.layer.0"):
+        untrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n")
+    with pytest.raises(UserError, match="model.safetensors is a Git LFS pointer.*git lfs pull"):
+        untrained(tmp_path)
+
+
 def test_the_papers_sizes():
     """256 px in patches of 16: 16 x 16 words of RoBERTa-base, ViTs of 12 blocks, 12 heads and width 768."""
     made = LQAEEntry(method="lqae", language_model="models/roberta-base")

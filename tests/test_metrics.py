@@ -223,9 +223,9 @@ class Harmful:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "missing"),
+        (None, "cannot be read .No such file"),
         ({"weight": torch.zeros(2)}, "does not fit the network"),
-        (Harmful(), "not readable as PyTorch weights"),
+        (Harmful(), "names builtins.exec, which is not run"),
     ],
 )
 @pytest.mark.parametrize("kind", ["efficientnet-lite0", "inception-v3-fid"])

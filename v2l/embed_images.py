@@ -11,6 +11,7 @@ from tqdm import tqdm
 from v2l.configuration.slices import StageConfig
 from v2l.data.image_loading import load_batches
 from v2l.data.manifest import Manifest
+from v2l.encoders.image_text_encoder import require_features
 from v2l.encoders.loader import load_encoder
 from v2l.io.fitting_batches import FittingBatches
 from v2l.io.job_files import Inputs, Outputs
@@ -28,7 +29,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Write `feature_ND`, float32 of unit length, a row for each manifest row. Metadata: `encoder`, its registry
     name.
 
-    Raises UserError on an image that has become unreadable since it was indexed.
+    Raises UserError on an image that has become unreadable since it was indexed, or that has no finite feature.
     """
     manifest, chosen = Manifest.read(inputs["manifest"]), config.embed_images.batch_size
     size = chosen or IMAGES_AT_ONCE
@@ -43,6 +44,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
         with tqdm(total=len(rows), unit="image", disable=None) as progress:
             encoded = ((batch, [fitting(encoder.encode_squares, np.stack(squares))]) for batch, squares in batches)
             for batch, (feature_BD,) in fetched(encoded):
+                require_features(feature_BD, manifest.image_id[batch])
                 yield pa.table({"feature": vectors(feature_BD)})
                 progress.update(len(batch))
 

@@ -85,12 +85,14 @@ def answer(name: str, words: list[str]) -> None:
     elif name == "scontrol":
         print("AccountingStorageType = accounting_storage/slurmdbd\nMinJobAge = 300 sec\nMaxArraySize = 1001")
     elif name == "sacctmgr":
-        print("default\nfriends")
+        user = [word.removeprefix("user=") for word in words if word.startswith("user=")]
+        print("\n".join("|".join([account, *user]) for account in ("default", "friends")))
 
 
 if __name__ == "__main__":
     name = Path(sys.argv[0]).name
     with open(HOME / "calls.log", "a") as calls:
         calls.write(json.dumps([name, *sys.argv[1:]]) + "\n")
+    print(os.environ.get("FAKE_SLURM_BANNER", ""), end="")
     known = {"sbatch": sbatch, "squeue": squeue, "srun": srun}
     known[name](sys.argv[1:]) if name in known else answer(name, sys.argv[1:])

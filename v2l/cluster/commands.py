@@ -10,6 +10,8 @@ from v2l.errors import UserError
 
 PROFILE = "slurm/profile.v9+.yaml"
 PATIENCE_SECONDS = 20
+COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\\\)|\r")
+MOST_CHARACTERS = 1500  # of SLURM's answer in a message: its beginning and its end
 ENDED = {
     "BOOT_FAIL",
     "CANCELLED",
@@ -21,12 +23,21 @@ ENDED = {
     "REVOKED",
     "TIMEOUT",
 }
+STATES = ENDED | {
+    *("COMPLETING", "CONFIGURING", "EXPEDITING", "LAUNCH_FAILED", "PENDING", "POWER_UP_NODE", "PREEMPTED"),
+    *("RECONFIG_FAIL", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "RESV_DEL_HOLD", "RUNNING"),
+    *("SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED", "SUSPENDED", "UPDATE_DB"),
+}
 
 
 def ask(*command: str, seconds: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess:
-    """Run a SLURM client; one that is not there has return code 127, one that answers nothing in time 124."""
+    """Run a SLURM client; one that is not there has return code 127, one that answers nothing in time 124.
+
+    Its answer is without colours; what a site's wrappers print besides (banners, warnings) is still in it.
+    """
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+        found = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds)
+        return subprocess.CompletedProcess(command, found.returncode, plain(found.stdout), plain(found.stderr))
     except FileNotFoundError:
         return subprocess.CompletedProcess(command, 127, "", f"{command[0]} is not on the PATH")
     except subprocess.TimeoutExpired:
@@ -49,7 +60,7 @@ def require_slurm(attempts: int = 3) -> None:
         if attempt + 1 < attempts:
             time.sleep(2)
     raise UserError(
-        f"SLURM answers nothing: squeue says {last_line(answer.stderr)!r}",
+        f"SLURM answers nothing: squeue says {one_line(answer.stderr)!r}",
         "a controller that answers",
         "try `squeue`; if it fails too, wait or ask the cluster's administrators",
     )
@@ -57,7 +68,7 @@ def require_slurm(attempts: int = 3) -> None:
 
 def setting(name: str) -> str:
     """A value of the cluster's configuration (`MinJobAge`), without its unit; "" if it has none."""
-    found = re.search(rf"^{name}\s*=\s*(\S+)", ask("scontrol", "show", "config").stdout, re.MULTILINE)
+    found = re.search(rf"^\s*{name}\s*=\s*(\S+)", ask("scontrol", "show", "config").stdout, re.MULTILINE)
     return found.group(1) if found else ""
 
 
@@ -69,12 +80,12 @@ def keeps_accounts() -> bool:
 def job_state(job_id: str) -> str | None:
     """The state of a job: "" for one that neither squeue nor sacct knows, None while the controller answers nothing."""
     answer = ask("squeue", "--states=all", "--jobs", job_id, "--noheader", "--format=%T")
-    if answer.returncode == 0 and answer.stdout.strip():
-        return answer.stdout.split()[0]
+    if answer.returncode == 0 and (state := _state(answer.stdout)):
+        return state
     if answer.returncode != 0 and "Invalid job id" not in answer.stderr:
         return None
     records = ask("sacct", "-X", "--noheader", "--parsable2", "--format=State", "--jobs", job_id)
-    return records.stdout.split()[0] if records.returncode == 0 and records.stdout.strip() else ""
+    return _state(records.stdout) if records.returncode == 0 else ""
 
 
 def active_jobs(*filters: str, seconds: float = 60) -> list[tuple[str, str]]:
@@ -87,16 +98,29 @@ def active_jobs(*filters: str, seconds: float = 60) -> list[tuple[str, str]]:
 
     if not until(answered, seconds):
         raise UserError(
-            f"SLURM does not say which jobs are queued ({last_line(said[-1].stderr)})",
+            f"SLURM does not say which jobs are queued ({one_line(said[-1].stderr)})",
             "an answer of squeue, so that nothing is submitted twice",
             "start again when `squeue` works",
         )
-    return [tuple(line.split("|", 1)) for line in said[-1].stdout.splitlines()]
+    return re.findall(r"^\s*(\d[\w.+%,\[\]-]*)\|(.*)$", said[-1].stdout, re.MULTILINE)
 
 
-def last_line(text: str) -> str:
-    """The last line that says something."""
-    return (text.strip().splitlines() or ["nothing"])[-1]
+def plain(text: str) -> str:
+    """`text` without the codes that colour a terminal."""
+    return COLOURS.sub("", text)
+
+
+def one_line(text: str) -> str:
+    """Every line that says something, each once, in one; of a very long text its beginning and its end."""
+    lines = dict.fromkeys(line.strip() for line in plain(text).splitlines() if re.search(r"\w", line))
+    joined, half = " / ".join(lines) or "nothing", MOST_CHARACTERS // 2
+    return joined if len(joined) <= MOST_CHARACTERS else f"{joined[:half]} ... {joined[-half:]}"
+
+
+def _state(text: str) -> str:
+    """The first job state in the table `text`, "" if there is none; `CANCELLED by 1000` is CANCELLED."""
+    words = [line.split()[0].rstrip("+") for line in text.splitlines() if line.strip()]
+    return next((word for word in words if word in STATES), "")
 
 
 def until(condition: Callable[[], object], seconds: float, every: float = 2) -> object:

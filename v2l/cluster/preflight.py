@@ -1,14 +1,18 @@
 """What SLURM would refuse, or never start, is said at submission and not after an hour of waiting."""
 
+import re
 import shlex
 from typing import NamedTuple
 
 from v2l.cluster import card_check
-from v2l.cluster.commands import PROFILE, ask, keeps_accounts, last_line, minutes, setting
+from v2l.cluster.commands import PROFILE, ask, keeps_accounts, minutes, one_line, setting
 from v2l.configuration.cards import read_cards
 from v2l.errors import UserError
 
 RESOURCES = "workflow/profiles/default/profile.v9+.yaml"
+
+# partition, the same flagged, state, time limit, nodes, CPUs, memory in MB, GPUs: no line of a banner looks so
+ROW = re.compile(r"([^|\s]+)\|([^|\s]+)\|([a-z]+)\|([\w:/-]+)\|(\d+)\|(\d+\+?)\|(\d+\+?)\|([^|]*)")
 
 
 class Nodes(NamedTuple):
@@ -39,7 +43,7 @@ def check_status_command(command: str, first_look_seconds: int) -> None:
     answer = ask("sacct", "-X", "--noheader", "--starttime=now", "--name=none")
     if answer.returncode:
         raise UserError(
-            f"the status command sacct answers nothing ({last_line(answer.stderr)}), so no job's end would be noticed",
+            f"the status command sacct answers nothing ({one_line(answer.stderr)}), so no job's end would be noticed",
             "a status command that works on this cluster",
             remedy,
         )
@@ -55,8 +59,8 @@ def check_account(account: str, user: str) -> None:
             "no account where accounting is switched off",
             f"remove slurm_account from the top of {PROFILE}",
         )
-    answer = ask("sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={user}", "format=account")
-    known = sorted(set(answer.stdout.split()))
+    answer = ask("sacctmgr", "--noheader", "--parsable2", "show", "assoc", f"user={user}", "format=account,user")
+    known = sorted(set(re.findall(rf"^\s*([^|\s]+)\|{re.escape(user)}\s*$", answer.stdout, re.MULTILINE)))
     # An account database that does not answer, or is not shown to users, is left to sbatch to judge.
     if answer.returncode == 0 and known and account.lower() not in [name.lower() for name in known]:
         raise UserError(
@@ -91,7 +95,7 @@ def check_request(rule: str, options: str, partition: str, runtime: float) -> No
     answer = ask("sbatch", "--test-only", *shlex.split(options), "--wrap", "true")
     if answer.returncode == 0 and runtime <= longest:  # sbatch takes a longer one, which then waits for ever
         return
-    reason = f"a time limit of {runtime:.0f} minutes" if answer.returncode == 0 else last_line(answer.stderr)
+    reason = f"a time limit of {runtime:.0f} minutes" if answer.returncode == 0 else one_line(answer.stderr)
     raise UserError(
         f"SLURM would not run {rule} ({options.strip()}): {reason}",
         f"what partition {partition or '(default)'} has: {'; '.join(map(str, kinds))}",
@@ -107,7 +111,13 @@ def check_gpus(partition: str, config: str) -> None:
 
 
 def kinds_of_nodes() -> list[Nodes]:
-    """Every kind of node of every partition."""
-    lines = ask("sinfo", "--noheader", "--format=%R|%P|%a|%l|%D|%c|%m|%G").stdout.splitlines()
-    rows = [line.strip().split("|") for line in lines]
+    """Every kind of node of every partition; raises UserError if sinfo's answer holds no table."""
+    answer = ask("sinfo", "--noheader", "--format=%R|%P|%a|%l|%D|%c|%m|%G")
+    rows = [found.groups() for line in answer.stdout.splitlines() if (found := ROW.fullmatch(line.strip()))]
+    if answer.returncode or not rows:
+        raise UserError(
+            f"sinfo tells of no partition; it says: {one_line(answer.stderr + chr(10) + answer.stdout)}",
+            "a row for each kind of nodes of each partition",
+            "try `sinfo`; if it fails too, ask the cluster's administrators",
+        )
     return [Nodes(name, flagged.endswith("*"), *rest) for name, flagged, *rest in rows]

@@ -1,5 +1,6 @@
 """What a training asks of the cluster: the resources of its rule, from the profile, as options of sbatch."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -8,8 +9,20 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from submitit import SlurmExecutor
 
+from v2l.cluster.commands import plain
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
+
+
+class BatchExecutor(SlurmExecutor):
+    """submitit's executor, which else takes the number behind any `job` in a banner for the job's id."""
+
+    @staticmethod
+    def _get_job_id_from_submission_command(string: bytes | str) -> str:
+        text = plain(string if isinstance(string, str) else string.decode(errors="replace"))
+        if found := re.findall(r"^\s*Submitted batch job (\d+)", text, re.MULTILINE):
+            return found[-1]
+        return SlurmExecutor._get_job_id_from_submission_command(text)
 
 
 class Request(BaseModel):
@@ -59,7 +72,7 @@ class Request(BaseModel):
     def executor(self, name: str, folder: Path, batch_size: int) -> SlurmExecutor:
         """submitit's executor for one job called `name`, one rank for each GPU; logs go to `folder`/<job id>."""
         nodes, gpus = self.geometry(batch_size)
-        executor = SlurmExecutor(folder=folder / "%j", python=shlex.quote(sys.executable))
+        executor = BatchExecutor(folder=folder / "%j", python=shlex.quote(sys.executable))
         executor.update_parameters(
             job_name=name,
             partition=self.slurm_partition or None,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from submitit.helpers import clean_env
 
-from v2l.cluster.commands import ENDED, active_jobs, ask, job_state, until
+from v2l.cluster.commands import ENDED, active_jobs, ask, job_state, one_line, until
 from v2l.cluster.request import Request
 from v2l.cluster.training_task import LINES, TrainingTask
 from v2l.configuration.extensions import inherited
@@ -134,7 +134,7 @@ class Submission:
                 job_id = executor.submit(task).job_id
             except Exception as error:
                 raise UserError(
-                    f"sbatch refused {self.job_name} ({str(error).strip().splitlines()[-1]})",
+                    f"sbatch refused {self.job_name} ({one_line(str(error))})",
                     "a job that SLURM accepts",
                     "change train_tokenizer under set-resources in workflow/profiles/default/profile.v9+.yaml",
                 ) from None

@@ -1,6 +1,6 @@
 """Configuration of stage finetune_llm; part of v2l/configuration/config.py."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from v2l.configuration.entry import Entry, TrainedPrecision
 
@@ -14,6 +14,13 @@ class LoRA(Entry):
     modules: list[str] = Field(
         ["q_proj", "k_proj"], min_length=1, description="Names of the linear layers that get an adapter."
     )
+
+    @field_validator("modules")
+    @classmethod
+    def _named_once(cls, modules: list[str]) -> list[str]:
+        if twice := sorted({name for name in modules if modules.count(name) > 1}):
+            raise ValueError(f"names {', '.join(twice)} twice")
+        return modules
 
 
 class FinetuneLLM(Entry):

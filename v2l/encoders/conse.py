@@ -1,6 +1,5 @@
 """ConSE (Norouzi et al. 2013): an image is the mean of its likeliest class names, as a sentence encoder reads them."""
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +7,19 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from v2l.configuration.model_entries import ConseEncoder
 from v2l.data.json_files import read_json
 from v2l.encoders.image_text_encoder import ImageTextEncoder, existing_path
+from v2l.encoders.sentence_encoder import load_sentence_encoder, longest_text
 from v2l.errors import UserError
 from v2l.io.overlap import sent
+from v2l.io.state_dicts import misfits, read_state_dict
 from v2l.precision import computed_in
 
 NETWORK = "efficientnet-lite0"
-logging.disable_progress_bar()
+IMAGE_KEY = "encoder key `image`"
+CLASSES, LAST_BIAS = 1000, "_fc.bias"
 
 
 class Conse(ImageTextEncoder):
@@ -32,7 +32,8 @@ class Conse(ImageTextEncoder):
         self.device, self.precision = device, entry.precision
         self.image_size = EfficientNet.get_image_size(NETWORK)
         self.top_classes = entry.top_classes
-        self.tokenizer, self.text_model = _load_text_model(existing_path(entry.text, "text"), device)
+        self.tokenizer, self.text_model = load_sentence_encoder(existing_path(entry.text, "text"), device)
+        self.longest_text = longest_text(self.tokenizer, self.text_model)
         self.classifier = load_classifier(entry.image, device)
         names = _class_names(existing_path(entry.class_names, "class_names"), self.classifier._fc.out_features)
         class_CD = torch.cat(
@@ -68,10 +69,8 @@ class Conse(ImageTextEncoder):
     @torch.no_grad()
     def _sentences(self, texts: list[str]) -> Tensor:
         """Unit-length means over the real tokens' last hidden states, N x D."""
-        limit = self.text_model.config.max_position_embeddings
-        batch = self.tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt").to(
-            self.device
-        )
+        cut = {"padding": True, "truncation": True, "max_length": self.longest_text}
+        batch = self.tokenizer(texts, **cut, return_tensors="pt").to(self.device)
         with computed_in(self.precision):
             hidden_NTD = self.text_model(**batch).last_hidden_state.float()
         weight_NT1 = batch["attention_mask"][:, :, None].float()
@@ -82,35 +81,18 @@ def load_classifier(path: str, device: torch.device) -> EfficientNet:
     """EfficientNet-Lite0 from local ImageNet weights; input (x - 127) / 128 at 224 px. UserError if they do not fit."""
     file = existing_path(path, "image")
     network = EfficientNet.from_name(NETWORK)
-    try:
-        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    except (RuntimeError, AttributeError, TypeError, pickle.UnpicklingError, EOFError) as error:
+    state, expected = read_state_dict(file, IMAGE_KEY), network.state_dict()
+    classes = state.get(LAST_BIAS, expected[LAST_BIAS]).numel()
+    problems = f"{classes} classes" if classes != CLASSES else misfits(state, expected)
+    if problems:
         raise UserError(
-            f"{file} does not hold weights of {NETWORK} ({str(error)[:300]})".replace("\n", " "),
-            "its PyTorch state dict for 1,000 classes",
+            f"{IMAGE_KEY}: {file} does not hold weights of {NETWORK} ({problems})",
+            f"its PyTorch state dict for {CLASSES:,} classes",
             "run fetch_assets again, or correct the path",
-        ) from None
+        )
+    network.load_state_dict(state)
     # Pixels arrive channels last; with the weights in the same layout the CPU is about twice as fast.
     return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
-
-
-def _load_text_model(folder: Path, device: torch.device) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model, info = AutoModel.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
-        )
-        missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
-        problem = f"lacks {', '.join(missing[:3])}" if missing else None
-    except (OSError, ValueError, RuntimeError) as error:
-        problem = str(error)[:300].replace("\n", " ")
-    if problem:
-        raise UserError(
-            f"encoder key `text`: {folder} cannot be loaded ({problem})",
-            "a Hugging Face folder with config, tokenizer and weights of one sentence encoder",
-            "run fetch_assets again, or correct the path",
-        )
-    return tokenizer, model.eval().requires_grad_(False).to(device)
 
 
 def _class_names(path: Path, classes: int) -> list[str]:

@@ -1,6 +1,7 @@
 """What every image-text encoder offers, and how its files are checked."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from v2l.data.images import square_image
 from v2l.encoders.imagenet_templates import PromptTemplate
-from v2l.errors import UserError
+from v2l.errors import UserError, few
 
 
 class ImageTextEncoder(ABC):
@@ -49,6 +50,21 @@ class ImageTextEncoder(ABC):
     def encode_images(self, images: list[Image.Image], fit: str) -> Tensor:
         """Features of RGB images of any size, in one batch."""
         return self.encode_squares(np.stack([self.square(image, fit) for image in images]))
+
+
+def require_features(feature_ND: Tensor, names: Sequence[str]) -> None:
+    """Raise UserError that names the items of `names` whose features have no direction: not finite, or all zero."""
+    length_N = feature_ND.norm(dim=1)
+    usable_N = length_N.isfinite() & (length_N > 0)
+    if bool(usable_N.all()):
+        return
+    broken = [repr(name) for name, usable in zip(names, usable_N.tolist(), strict=True) if not usable]
+    raise UserError(
+        f"the encoder gives features that are zero or not finite for {len(broken)} of {len(names)} inputs at once: "
+        f"{few(broken)}",
+        "finite features with a direction",
+        "set `precision: float32` of the encoder in `encoders`; if it is, its weights are damaged: get them again",
+    )
 
 
 def existing_path(path: str, key: str) -> Path:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from v2l.encoders.image_text_encoder import ImageTextEncoder
+from v2l.encoders.image_text_encoder import ImageTextEncoder, require_features
 from v2l.encoders.imagenet_templates import PromptTemplate
 from v2l.io.fitting_batches import FittingBatches
 from v2l.io.overlap import fetched
@@ -28,7 +28,7 @@ def embed_texts(
 
     Equal texts are encoded once and get bit-identical rows; batches hold texts of similar length in tokens. `share`
     (`v2l.pipeline.shards.sharded_tables`) may have them made by several processes. Without `batch_size` it is
-    TEXTS_AT_ONCE, or what fits into memory.
+    TEXTS_AT_ONCE, or what fits into memory. Raises UserError that names texts without a finite feature.
     """
     size = batch_size or TEXTS_AT_ONCE
     stripped = [text.strip() for text in texts]
@@ -42,6 +42,7 @@ def embed_texts(
         encode = partial(encoder.mean_over_templates, templates)
         with tqdm(total=len(templates) * sum(map(len, batches)), unit="text", disable=None) as progress:
             for batch, (mean_BD,) in fetched((batch, [fitting(encode, batch)]) for batch in batches):
+                require_features(mean_BD, batch)
                 yield pa.table({"mean": vectors(mean_BD)})
                 progress.update(len(templates) * len(batch))
 

@@ -1,12 +1,12 @@
 """Checkpoints of a training run: one folder per run, one file per step, whole or not there."""
 
 import logging
-import pickle
 from pathlib import Path
 
 import torch
 
 from v2l.io.atomic import atomic_path
+from v2l.io.pickles import BROKEN, unpicklable
 
 KEEP = 2
 
@@ -24,8 +24,8 @@ def newest_checkpoint(folder: Path) -> dict | None:
     for path in _files(folder):
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            logging.warning("checkpoint %s is broken (%s): trying the one before", path, str(error).splitlines()[0])
+        except BROKEN as error:
+            logging.warning("checkpoint %s is broken (%s): trying the one before", path, unpicklable(error))
     return None
 
 

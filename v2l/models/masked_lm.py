@@ -3,7 +3,6 @@
 from __future__ import annotations  # transformers takes seconds to import what is only named
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Self
 
 import transformers
@@ -11,12 +10,15 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from v2l.errors import UserError
+from v2l.errors import UserError, few
+from v2l.io.file_kinds import kind_of
+from v2l.io.pickles import BROKEN, unpicklable
+from v2l.io.state_dicts import unused_layers
 
 logging.disable_progress_bar()
 
 KEY = "`language_model` of the tokenizer"
-FAILURES = (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError)
+FAILURES = (*BROKEN, SafetensorError)
 
 
 class FrozenMaskedLM(nn.Module):
@@ -41,12 +43,17 @@ class FrozenMaskedLM(nn.Module):
     def load(cls, folder: Path) -> Self:
         """Raises UserError unless `folder` holds a masked language model with or without its head."""
         mask_id = load_lm_tokenizer(folder).mask_token_id
+        for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+            if other := kind_of(path):
+                raise _unreadable(folder, f"{path.name} is {other}")
         level = logging.get_verbosity()
         logging.set_verbosity_error()  # a missing head is no fault to warn of
         try:
             for kind in (transformers.AutoModelForMaskedLM, transformers.AutoModel):
                 model, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
                 missing = [key for key in sorted(info["missing_keys"]) if not key.startswith("pooler.")]
+                if not missing and (left := unused_layers(model.base_model, info["unexpected_keys"])):
+                    raise _unreadable(folder, f"config.json does not use weights {few(left)}")
                 if not missing:
                     return cls(model, kind is transformers.AutoModelForMaskedLM, mask_id)
         except FAILURES as error:
@@ -133,8 +140,8 @@ def lm_words(folder: Path) -> list[str]:
     return load_lm_tokenizer(folder).batch_decode([[number] for number in ids], clean_up_tokenization_spaces=False)
 
 
-def _unreadable(folder: Path, problem: object) -> UserError:
-    text = " ".join(str(problem).split())[:300] or type(problem).__name__
+def _unreadable(folder: Path, problem: str | Exception) -> UserError:
+    text = " ".join((problem if isinstance(problem, str) else unpicklable(problem)).split())[:300]
     return UserError(
         f"{KEY}: {folder} cannot be loaded ({text})",
         "a complete masked language model that transformers knows",

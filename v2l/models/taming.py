@@ -70,6 +70,8 @@ def taming_network(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise _unusable(path, str(error).splitlines()[:1]) from None
+    except RecursionError:
+        raise _unusable(path, ["its values are nested too deeply"]) from None
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise _unusable(path, ["`model`: missing"])
     try:

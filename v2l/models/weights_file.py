@@ -17,6 +17,7 @@ from torch import Tensor
 from v2l.configuration.imported_weights import how_to_make
 from v2l.errors import UserError
 from v2l.io.canonical import canonical_json
+from v2l.io.file_kinds import kind_of
 from v2l.io.provenance import KEY, hash_path
 from v2l.io.storage import parquet_metadata, read_tensors
 from v2l.models.vision_tokenizer import CodeWords, VisionTokenizer
@@ -74,8 +75,10 @@ def read_weights_file(path: Path) -> WeightsFile:
     if not path.is_file():
         raise UserError(f"{path} is not there", EXPECTED, f"{how_to_make(path)}, or name another file")
     try:
+        if kind := kind_of(path):
+            raise UserError(f"{path} is {kind}", EXPECTED, "name such a file, or get it again")
         tensors, metadata = read_tensors(path)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         text = " ".join(str(error).split())[:200]
         raise UserError(f"{path} cannot be read ({text})", EXPECTED, "name such a file, or get it again") from None
     described = metadata.get("tokenizer") if isinstance(metadata, dict) else None
