@@ -5,11 +5,12 @@ A line more tries another family in every test of this folder, and asks for its 
 
 from typing import Any, NamedTuple
 
+CONTEXT = 192
 SIZES = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "max_position_embeddings": 64,
+    "max_position_embeddings": CONTEXT,
     "initializer_range": 0.4,  # far from uniform logits, so that greedy choices are clear
 }
 PLAIN = SIZES | {"intermediate_size": 64}
@@ -21,7 +22,7 @@ EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 LATENT = {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8}
 ROUTED = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "moe_intermediate_size": 16}
 FEW_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "initializer_range": 0.4}
+GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT, "initializer_range": 0.4}
 BERT = PLAIN | {"is_decoder": True}
 LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
 STATES = {"hidden_size": 32, "state_size": 8, "num_hidden_layers": 2, "initializer_range": 0.4}
@@ -52,7 +53,7 @@ class Family(NamedTuple):
     config: str
     sizes: dict[str, Any]
     tokenizer: str
-    context: int | None = 64
+    context: int | None = CONTEXT
 
 
 SUPPORTED = {
@@ -91,7 +92,7 @@ SUPPORTED = {
         "GPTNeoForCausalLM",
         "GPTNeoConfig",
         {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
-        | {"window_size": 8, "max_position_embeddings": 64, "initializer_range": 0.4},
+        | {"window_size": 8, "max_position_embeddings": CONTEXT, "initializer_range": 0.4},
         BYTES,
     ),
     "GPT-J": Family("GPTJForCausalLM", "GPTJConfig", GPT | {"rotary_dim": 4}, BYTES),
@@ -102,7 +103,7 @@ SUPPORTED = {
         "OPTForCausalLM",
         "OPTConfig",
         {"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "init_std": 0.4}
-        | {"max_position_embeddings": 64, "word_embed_proj_dim": 32},
+        | {"max_position_embeddings": CONTEXT, "word_embed_proj_dim": 32},
         EOS_FIRST,
     ),
     "BLOOM": Family(
@@ -113,14 +114,14 @@ SUPPORTED = {
         None,
     ),
     "Falcon": Family("FalconForCausalLM", "FalconConfig", SIZES, BYTES),
-    "Falcon with ALiBi": Family("FalconForCausalLM", "FalconConfig", SIZES | {"alibi": True}, BYTES, None),
+    "Falcon with ALiBi": Family("FalconForCausalLM", "FalconConfig", SIZES | {"alibi": True}, BYTES),
     "Falcon, new decoder": Family(
         "FalconForCausalLM", "FalconConfig", SIZES | {"new_decoder_architecture": True, "num_kv_heads": 2}, BYTES
     ),
     "MPT": Family(
         "MptForCausalLM",
         "MptConfig",
-        {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 64, "initializer_range": 0.4},
+        {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": CONTEXT, "initializer_range": 0.4},
         BYTES,
     ),
     "StableLM": Family("StableLmForCausalLM", "StableLmConfig", GROUPED, BYTES),
@@ -159,7 +160,7 @@ SUPPORTED = {
     "XGLM": Family(
         "XGLMForCausalLM",
         "XGLMConfig",
-        {"d_model": 32, "ffn_dim": 64, "num_layers": 2, "attention_heads": 4, "max_position_embeddings": 64}
+        {"d_model": 32, "ffn_dim": 64, "num_layers": 2, "attention_heads": 4, "max_position_embeddings": CONTEXT}
         | {"init_std": 0.4},
         UNIGRAM,
     ),
@@ -173,7 +174,6 @@ SUPPORTED = {
         BYTES_BOS,
     ),
     "BERT as decoder": Family("BertLMHeadModel", "BertConfig", BERT, WORDPIECE),
-    "RoBERTa as decoder": Family("RobertaForCausalLM", "RobertaConfig", BERT | {"pad_token_id": 1}, EOS_FIRST),
     "LFM 2": Family("Lfm2ForCausalLM", "Lfm2Config", GROUPED | {"layer_types": ["conv", "full_attention"]}, BYTES_BOS),
     "Mamba": Family("MambaForCausalLM", "MambaConfig", STATES, BYTES, None),
     "Mamba 2": Family(
@@ -205,14 +205,10 @@ SUPPORTED = {
     "RecurrentGemma": Family(
         "RecurrentGemmaForCausalLM",
         "RecurrentGemmaConfig",
-        GROUPED | {"lru_width": 32, "attention_window_size": 8, "block_types": ["recurrent", "attention"]},
+        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+        | {"intermediate_size": 64, "lru_width": 32, "attention_window_size": 8, "initializer_range": 0.4}
+        | {"block_types": ["recurrent", "attention"]},
         NO_PREFIX,
         None,
-    ),
-    "RWKV": Family(
-        "RwkvForCausalLM",
-        "RwkvConfig",
-        {"hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32, "context_length": 64},
-        BYTES,
     ),
 }
