@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from v2l.llm.engine import generate
-from v2l.llm.prefix_cache import can_pad
+from v2l.llm.row_layout import can_pad
 from v2l.llm.token_budget import TokenBudget, bytes_needed
 
 PLAIN = {

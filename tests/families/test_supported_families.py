@@ -17,7 +17,7 @@ from v2l.io.job_files import Inputs
 from v2l.llm import language_model
 from v2l.llm.engine import generate
 from v2l.llm.journal import Journal
-from v2l.llm.prefix_cache import can_pad
+from v2l.llm.row_layout import can_pad
 from v2l.llm.prompts import text_prompt
 from v2l.llm.token_budget import TokenBudget, bytes_needed
 from v2l.llm.vocabulary import Vocabulary

@@ -15,7 +15,7 @@ from v2l.io.canonical import canonical_json
 from v2l.llm.batches import plan_batches
 from v2l.llm.greedy_decoding import Choices, GreedyDecoder, PromptBatch
 from v2l.llm.journal import Journal
-from v2l.llm.prefix_cache import can_pad
+from v2l.llm.row_layout import can_pad
 from v2l.llm.token_budget import TokenBudget
 
 

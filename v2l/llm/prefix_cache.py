@@ -2,30 +2,9 @@
 
 from __future__ import annotations  # transformers takes seconds to import what is only named
 
-import inspect
-
 import torch
 import transformers
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
-
-def can_pad(model: transformers.PreTrainedModel, longest: int) -> bool:
-    """Whether rows of several lengths, up to `longest` tokens, can stand in one batch and share a prefix.
-
-    They can where keys and values of single tokens are all that is kept of a sequence. State spaces, convolutions and
-    indexed attention keep more, and some models under a name of their own; angles of kind longrope change for every row
-    once one is longer than in training.
-    """
-    if not {"past_key_values", "attention_mask"} <= set(inspect.signature(model.forward).parameters):
-        return False
-    config = model.config.get_text_config(decoder=True)
-    kinds = {type(layer) for layer in transformers.DynamicCache(config=config).layers}
-    rope = getattr(config, "rope_parameters", None) or {}
-    for part in (rope, *rope.values()):  # of the layers' kinds, if each has its own
-        is_long = isinstance(part, dict) and part.get("rope_type") == "longrope"
-        if is_long and longest > part["original_max_position_embeddings"]:
-            return False
-    return kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+from transformers.cache_utils import DynamicLayer
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
