@@ -114,7 +114,7 @@ SUPPORTED = {
         None,
     ),
     "Falcon": Family("FalconForCausalLM", "FalconConfig", SIZES, BYTES),
-    "Falcon with ALiBi": Family("FalconForCausalLM", "FalconConfig", SIZES | {"alibi": True}, BYTES),
+    "Falcon with ALiBi": Family("FalconForCausalLM", "FalconConfig", SIZES | {"alibi": True}, BYTES, None),
     "Falcon, new decoder": Family(
         "FalconForCausalLM", "FalconConfig", SIZES | {"new_decoder_architecture": True, "num_kv_heads": 2}, BYTES
     ),
@@ -183,7 +183,8 @@ SUPPORTED = {
     "Jamba": Family(
         "JambaForCausalLM",
         "JambaConfig",
-        GROUPED | {"mamba_d_state": 8, "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2}
+        GROUPED
+        | {"mamba_d_state": 8, "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2}
         | {"num_experts_per_tok": 1, "use_mamba_kernels": False},
         PIECES,
     ),
@@ -198,7 +199,8 @@ SUPPORTED = {
     "Zamba 2": Family(
         "Zamba2ForCausalLM",
         "Zamba2Config",
-        PLAIN | {"mamba_d_state": 8, "mamba_ngroups": 1, "n_mamba_heads": 8, "mamba_headdim": 8, "num_mem_blocks": 1}
+        PLAIN
+        | {"mamba_d_state": 8, "mamba_ngroups": 1, "n_mamba_heads": 8, "mamba_headdim": 8, "num_mem_blocks": 1}
         | {"layers_block_type": ["mamba", "hybrid"], "attention_head_dim": 16},
         PIECES,
     ),

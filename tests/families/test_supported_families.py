@@ -17,8 +17,8 @@ from v2l.io.job_files import Inputs
 from v2l.llm import language_model
 from v2l.llm.engine import generate
 from v2l.llm.journal import Journal
-from v2l.llm.row_layout import can_pad
 from v2l.llm.prompts import text_prompt
+from v2l.llm.row_layout import can_pad
 from v2l.llm.token_budget import TokenBudget, bytes_needed
 from v2l.llm.vocabulary import Vocabulary
 from v2l.tasks.cells import Cell, ShownImages
@@ -124,8 +124,10 @@ def test_expansion(loaded, tmp_path):
 
 def test_captions(loaded, asked, named):
     image = DescribedImage("1", "val", [0], "cat")
-    items = [TextItem(str(n), image, f"Input: {text}, output:", text, frozenset(), {}) for n, text in enumerate(
-        ["a red cat", "dog", "the old boat of a bird"])]
+    items = [
+        TextItem(str(n), image, f"Input: {text}, output:", text, frozenset(), {})
+        for n, text in enumerate(["a red cat", "dog", "the old boat of a bird"])
+    ]
     queries = [TextQuery(0, items[:1], item) for item in items[1:]] + [TextQuery(0, items[:2], items[2])]
     section = SimpleNamespace(max_new_tokens=3, batch_size=8)
     answers = asked(TextAnswering, queries, section=section, instruction="a photo of", marks="\n", name="captions")
@@ -175,7 +177,8 @@ def test_masked(loaded, asked):
     shown = [number for number, _ in Vocabulary(loaded.tokenizer).subwords()][:16]
     seen_L, masked_L = np.array([3, -1, -1, 7, 2, -1]), np.array([False, True, True, False, False, True])
     filled_L = np.array([3, 4, 5, 7, 2, -1])
-    questions = [GapQuestion("1", seen_L, masked_L, np.array([1, 2])), GapQuestion("2", filled_L, masked_L, np.array([5]))]
+    gaps = (("1", seen_L, np.array([1, 2])), ("2", filled_L, np.array([5])))
+    questions = [GapQuestion(name, map_L, masked_L, positions) for name, map_L, positions in gaps]
     section, tokens = SimpleNamespace(batch_size=8), SimpleNamespace(tokenizer=CODES)
     answers = asked(MaskedPrediction, questions, section=section, tokens=tokens)
     tokenizer = loaded.tokenizer

@@ -62,9 +62,7 @@ def unigram(special: list[str], single: str) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False
-    )
+    trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False)
     tokenizer.train_from_iterator(sentences(), trainer)
     tokenizer.post_processor = template(tokenizer, single)
     return tokenizer

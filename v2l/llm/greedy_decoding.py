@@ -9,10 +9,12 @@ import torch
 import transformers
 
 from v2l.llm.library_decoding import continued
+from v2l.llm.load_checks import require_logits
 from v2l.llm.prefix_cache import PrefixCache, to_device
 from v2l.llm.token_budget import input_device
 
 Choices = Sequence[Sequence[Collection[int]] | None]
+NOT_FINITE = -1  # in place of an id that logits which are not numbers decided
 ANY = [-1]  # in place of the ids that a row may choose
 
 
@@ -82,6 +84,8 @@ class GreedyDecoder:
 
         `meanwhile` is called once the device has begun. Without stop ids nothing is read from it before the last step
         is started.
+
+        Raises UserError if logits that decide a token are not finite.
         """
         rows = list(range(len(batch.limits)))  # of the batch as it stands
         running = {row for row in rows if batch.limits[row] > 0}
@@ -113,12 +117,13 @@ class GreedyDecoder:
             if not steps:
                 meanwhile()
             running = {row for row in running if batch.limits[row] > number + 1}
+            kept_B = _kept(logits_BV, chosen_B)
             if self._stop_ids:
-                tokens = chosen_B.tolist()
+                tokens = kept_B.tolist()
                 running -= {row for row, token in zip(rows, tokens, strict=True) if token in self._stop_ids}
                 steps.append((rows, tokens))
             else:
-                steps.append((rows, chosen_B))
+                steps.append((rows, kept_B))
             token_BT, position_BT = chosen_B[:, None], position_BT[:, -1:] + 1
             mask_BW = None if mask_BW is None else torch.nn.functional.pad(mask_BW, (0, 1), value=1)
         return self._made(steps, batch.limits)
@@ -130,19 +135,21 @@ class GreedyDecoder:
             for row, token in zip(rows, tokens, strict=True):
                 if len(made[row]) < limits[row] and not (made[row] and made[row][-1] in self._stop_ids):
                     made[row].append(token)
+        require_logits(all(NOT_FINITE not in tokens for tokens in made), self._model)
         return made
 
     def _by_library(self, batch: PromptBatch, meanwhile: Callable[[], None]) -> list[list[int]]:
         meanwhile()
         rows = list(range(len(batch.limits)))
-        made_BN = continued(
-            self._model,
-            batch.token_BT,
-            max(batch.limits),
-            self._stop_ids,
-            lambda logits_BV, number: self._choose(logits_BV, _step(batch.choices, rows, number)),
-        )
-        return self._made([(rows, chosen_B) for chosen_B in made_BN.T.cpu()], batch.limits)
+        steps: list[tuple[list[int], torch.Tensor | list[int]]] = []
+
+        def choose(logits_BV: torch.Tensor) -> torch.Tensor:
+            chosen_B = self._choose(logits_BV, _step(batch.choices, rows, len(steps)))
+            steps.append((rows, _kept(logits_BV, chosen_B)))
+            return chosen_B
+
+        continued(self._model, batch.token_BT, max(batch.limits), self._stop_ids, choose)
+        return self._made(steps, batch.limits)
 
     def _choose(self, logits_BV: torch.Tensor, choices: list[list[int] | None] | None) -> torch.Tensor:
         """The id of the largest logit that each row may choose, of equal ones the lowest (B)."""
@@ -159,6 +166,11 @@ class GreedyDecoder:
         if self._allowed_C is None:
             return logits_BV.argmax(-1)
         return self._allowed_C[logits_BV[:, self._allowed_C].argmax(-1)]
+
+
+def _kept(logits_BV: torch.Tensor, chosen_B: torch.Tensor) -> torch.Tensor:
+    """The chosen ids, NOT_FINITE in place of those whose logits are not: nothing more is read from the device (B)."""
+    return chosen_B.where(logits_BV.gather(1, chosen_B[:, None])[:, 0].isfinite(), NOT_FINITE)
 
 
 def _step(choices: Choices | None, rows: list[int], number: int) -> list[list[int] | None] | None:

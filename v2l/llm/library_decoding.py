@@ -8,17 +8,17 @@ from collections.abc import Callable, Collection
 import torch
 import transformers
 
-Chooser = Callable[[torch.Tensor, int], torch.Tensor]  # logits (B, V) of a row's token t, and t -> ids (B)
+Chooser = Callable[[torch.Tensor], torch.Tensor]  # logits (B, V) of a step -> ids (B)
 
 
 class _Chosen(transformers.LogitsProcessor):
     """Leaves of all ids only the chosen one."""
 
-    def __init__(self, choose: Chooser, width: int):
-        self._choose, self._width = choose, width
+    def __init__(self, choose: Chooser):
+        self._choose = choose
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        chosen_B = self._choose(scores, input_ids.shape[1] - self._width)
+        chosen_B = self._choose(scores)
         return torch.full_like(scores, -torch.inf).scatter(1, chosen_B[:, None], 0.0)
 
 
@@ -28,19 +28,17 @@ def continued(
     count: int,
     stop_ids: Collection[int],
     choose: Chooser,
-) -> torch.Tensor:
-    """At most `count` ids for each row of `token_BW`, as `choose` takes them, until all rows have a stop id (B, N).
+) -> None:
+    """Continue each row of `token_BW` by at most `count` ids, as `choose` takes them, until all rows have a stop id.
 
-    What follows a row's stop id has no meaning. Settings of the checkpoint's generation_config.json have no influence.
+    Settings of the checkpoint's generation_config.json have no influence.
     """
     settings = model.generation_config
     model.generation_config = transformers.GenerationConfig(
         max_new_tokens=count, do_sample=False, eos_token_id=sorted(stop_ids) or None, pad_token_id=0
     )
     try:
-        chosen = transformers.LogitsProcessorList([_Chosen(choose, token_BW.shape[1])])
-        mask_BW = torch.ones_like(token_BW)
-        made_BT = model.generate(token_BW, attention_mask=mask_BW, logits_processor=chosen)
+        chosen = transformers.LogitsProcessorList([_Chosen(choose)])
+        model.generate(token_BW, attention_mask=torch.ones_like(token_BW), logits_processor=chosen)
     finally:
         model.generation_config = settings
-    return made_BT[:, token_BW.shape[1] :]

@@ -10,7 +10,9 @@ import transformers
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from v2l.errors import UserError
 from v2l.llm.greedy_decoding import GreedyDecoder
+from v2l.llm.load_checks import KIND, OTHER, described, logit_difference
 from v2l.llm.token_budget import input_device
 from v2l.memory_errors import is_out_of_memory
 
@@ -39,35 +41,62 @@ def can_pad(model: transformers.PreTrainedModel, longest: int) -> bool:
     if not named or not kinds <= {DynamicLayer, DynamicSlidingWindowLayer}:
         return False
     if model not in _padded:
-        _padded[model] = difference(model, padded=True) <= ROUNDING[model.dtype]
+        _padded[model] = _looks_alike(model)
     return _padded[model]
+
+
+def require_steps(model: transformers.PreTrainedModel, key: str) -> None:
+    """Raise UserError for a model that says other things token by token than of whole rows.
+
+    Costs four passes of two rows of six tokens and fewer; as many again for models that cannot be padded.
+    """
+    if can_pad(model, 0):
+        return
+    try:
+        found = difference(model, padded=False)
+    except Exception as error:  # whatever a model's own code raises
+        if is_out_of_memory(error):
+            raise
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(f"{described(model, key)} cannot continue from a cache ({text})", KIND, OTHER) from None
+    if found > ROUNDING[model.dtype]:
+        raise UserError(
+            f"{described(model, key)} answers otherwise with a cache than without "
+            f"(logits differ by {found:.2g} of their spread)",
+            KIND,
+            OTHER,
+        )
 
 
 @torch.inference_mode()
 def difference(model: transformers.PreTrainedModel, padded: bool) -> float:
     """How far logits of a batch, laid out as for generation, are from those of whole rows without a cache.
 
-    In standard deviations of the latter; infinite where they are not numbers or the model cannot be run so. With
-    `padded` the batch is of two lengths and shares a prefix, otherwise of one length in the model's own loop.
+    In standard deviations of the latter. With `padded` the batch is of two lengths and shares a prefix, otherwise of
+    one length in the model's own loop. Raises whatever the model's code raises.
     """
     size = model.get_input_embeddings().get_parameter("weight").shape[0]
     id_L = [(1 + 7 * place) % size for place in range(LONG + STEPS)]
     other_L = [*id_L[:SHARED], *reversed(id_L[SHARED:LONG])]
     rows, following = [id_L[:LONG], other_L[: SHORT if padded else LONG]], id_L[LONG:]
+    decoder = _RecordingDecoder(model, id_L[: SHARED if padded else 0], padded, (), None)
+    forced = [[{number} for number in following]] * len(rows)
+    decoder.run(decoder.prepare([0, 1], rows, [STEPS] * len(rows), forced), lambda: None)
+    differences = []
+    for row, found_SV in zip(rows, torch.stack(decoder.logits, 1), strict=True):
+        whole_1T = torch.tensor([[*row, *following[:-1]]], device=input_device(model))
+        wanted_SV = model(input_ids=whole_1T, use_cache=False).logits[0, -STEPS:].float()
+        differences.append(logit_difference(found_SV, wanted_SV))
+    return max(differences)
+
+
+def _looks_alike(model: transformers.PreTrainedModel) -> bool:
     try:
-        decoder = _RecordingDecoder(model, rows[0][: SHARED if padded else 0], padded, (), None)
-        forced = [[{number} for number in following]] * len(rows)
-        decoder.run(decoder.prepare([0, 1], rows, [STEPS] * len(rows), forced), lambda: None)
-        found_BSV = torch.stack(decoder.logits, 1)
-        for row, found_SV in zip(rows, found_BSV, strict=True):
-            whole_1T = torch.tensor([[*row, *following[:-1]]], device=input_device(model))
-            wanted_SV = model(input_ids=whole_1T, use_cache=False).logits[0, -STEPS:].float()
-            decoder.differences.append(_spread(found_SV, wanted_SV))
+        return difference(model, padded=True) <= ROUNDING[model.dtype]
     except Exception as error:  # whatever a model's own code raises
         if is_out_of_memory(error):
             raise
-        return torch.inf
-    return max(decoder.differences)
+        return False
 
 
 class _RecordingDecoder(GreedyDecoder):
@@ -76,16 +105,7 @@ class _RecordingDecoder(GreedyDecoder):
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.logits: list[Tensor] = []
-        self.differences: list[float] = []
 
     def _choose(self, logits_BV: Tensor, choices: list[list[int] | None] | None) -> Tensor:
         self.logits.append(logits_BV.float())
         return super()._choose(logits_BV, choices)
-
-
-def _spread(found_SV: Tensor, wanted_SV: Tensor) -> float:
-    both = found_SV.isfinite() & wanted_SV.isfinite()
-    if not bool(both.any()):
-        return torch.inf
-    found = float((found_SV - wanted_SV)[both].abs().max() / wanted_SV[both].std().clamp(min=1e-6))
-    return found if found == found else torch.inf
