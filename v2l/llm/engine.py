@@ -16,7 +16,7 @@ from v2l.llm.batches import plan_batches
 from v2l.llm.greedy_decoding import Choices, GreedyDecoder, PromptBatch
 from v2l.llm.journal import Journal
 from v2l.llm.model_facts import context_of
-from v2l.llm.prefix_cache import can_pad
+from v2l.llm.row_layout import can_pad
 from v2l.llm.token_budget import TokenBudget
 
 

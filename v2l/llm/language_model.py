@@ -20,6 +20,7 @@ from v2l.io.storage import parquet_metadata
 from v2l.llm.folder_checks import require_model
 from v2l.llm.load_checks import OTHER, require_all_fit, require_causal, require_finite_weights
 from v2l.llm.model_facts import precision_of
+from v2l.llm.row_layout import require_steps
 from v2l.llm.vocabulary import Vocabulary
 from v2l.llm.weight_headers import read_object
 from v2l.memory_errors import is_out_of_memory
@@ -93,6 +94,7 @@ def load_llm(
     require_finite_weights(model, key)
     model.forward = computed_in(backward_of(precision))(model.forward)
     require_causal(model, key)
+    require_steps(model, key)
     return model, tokenizer
 
 

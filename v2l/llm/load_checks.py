@@ -1,7 +1,8 @@
-"""Whether a loaded language model is what generation takes it for: finite, causal, and alike with and without cache."""
+"""Whether a loaded language model is what generation takes it for: finite and causal."""
 
 from __future__ import annotations  # transformers takes seconds to import what is only named
 
+import math
 import re
 from typing import Any
 
@@ -24,7 +25,6 @@ OTHER_SENSES = re.compile(r"(^|\.)(vision|visual|image|audio|speech|multi_modal|
 PROBE_TOKENS = 6
 # Largest difference of logits, in standard deviations of theirs: another order of sums makes less, another model more.
 CAUSAL = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.05}
-CACHED = {torch.float32: 5e-3, torch.float16: 0.3, torch.bfloat16: 0.5}
 KIND = "a causal language model, which sees only what stands before a token, and continues from a cache"
 OTHER = "choose another language model (docs/bring-your-own.md)"
 
@@ -74,11 +74,11 @@ def require_finite_weights(model: transformers.PreTrainedModel, key: str) -> Non
 
 @torch.inference_mode()
 def require_causal(model: transformers.PreTrainedModel, key: str) -> None:
-    """Raise UserError for a model whose logits depend on later tokens, differ with a cache, or are not finite.
+    """Raise UserError for a model whose logits depend on later tokens or are not finite.
 
-    Costs three passes, the longest of two rows of six tokens.
+    Costs a pass of two rows of six tokens.
     """
-    what = f"{key}: {model.config.model_type} in {model.config.name_or_path}"
+    what = described(model, key)
     last = min(PROBE_TOKENS, context_of(model.config.to_dict()) or PROBE_TOKENS) - 1
     if last < 2:
         raise UserError(f"{what} has a context of {last + 1} tokens", "room for a prompt", OTHER)
@@ -86,29 +86,23 @@ def require_causal(model: transformers.PreTrainedModel, key: str) -> None:
     row_T = torch.arange(1, last + 3) * max(1, size // (last + 4)) % size
     ids_2T = torch.stack([row_T[:-1], torch.cat([row_T[: last - 1], row_T[-2:]])]).to(input_device(model))
     try:
-        whole_2TV = model(ids_2T, use_cache=False).logits.float()
-        cache = transformers.DynamicCache(config=model.config)
-        model(ids_2T[:1, :last], past_key_values=cache, use_cache=True)
-        place_11 = torch.full((1, 1), last, device=ids_2T.device)
-        step_V = model(ids_2T[:1, last:], past_key_values=cache, position_ids=place_11, use_cache=True)
-        step_V = step_V.logits[0, -1].float()
+        whole_2TV = model(input_ids=ids_2T, use_cache=False).logits.float()
     except Exception as error:  # whatever a model's own code raises
         if is_out_of_memory(error):
             raise
-        text = " ".join(str(error).split())[:200]
-        raise UserError(f"{what} cannot continue from a cache ({type(error).__name__}: {text})", KIND, OTHER) from None
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(f"{what} cannot read six tokens ({text})", KIND, OTHER) from None
     if not bool(whole_2TV.isfinite().any(-1).all() and not whole_2TV.isnan().any()):
         raise UserError(
             f"{what} gives logits that are not numbers in {_dtype(model)}", "finite logits", _remedy(model, key)
         )
-    if _difference(whole_2TV[0, : last - 1], whole_2TV[1, : last - 1]) > CAUSAL[model.dtype]:
+    if logit_difference(whole_2TV[0, : last - 1], whole_2TV[1, : last - 1]) > CAUSAL[model.dtype]:
         raise UserError(f"{what} is not causal: a later token changes what it says of earlier ones", KIND, OTHER)
-    if (found := _difference(step_V, whole_2TV[0, last])) > CACHED[model.dtype]:
-        raise UserError(
-            f"{what} answers otherwise with a cache than without (logits differ by {found:.2g} of their spread)",
-            KIND,
-            OTHER,
-        )
+
+
+def described(model: transformers.PreTrainedModel, key: str) -> str:
+    """A model as messages name it."""
+    return f"{key}: {model.config.model_type} in {model.config.name_or_path}"
 
 
 def end_ids(model: transformers.PreTrainedModel) -> set[int]:
@@ -134,9 +128,11 @@ def _shape(shape: Any) -> str:
     return " x ".join(map(str, shape)) or "a number"
 
 
-def _difference(one: Tensor, other: Tensor) -> float:
-    both = one.isfinite() & other.isfinite()
-    return float((one - other)[both].abs().max() / other[both].std().clamp(min=1e-6))
+def logit_difference(found: Tensor, wanted: Tensor) -> float:
+    """The largest difference of logits in standard deviations of those that are wanted; infinite for NaN."""
+    both = wanted.isfinite() & (found.isfinite() | found.isnan())
+    difference = float((found - wanted)[both].abs().max() / wanted[both].std().clamp(min=1e-6))
+    return torch.inf if math.isnan(difference) else difference
 
 
 def _dtype(model: transformers.PreTrainedModel) -> str:
