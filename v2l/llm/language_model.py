@@ -64,6 +64,8 @@ def load_llm(
     if path.suffix == ".gguf":
         folder, options = path.parent, options | {"gguf_file": path.name}
     placed = {"device_map": _device_map(device_map), "offload_folder": offload} if device_map else {}
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it warns of is refused below
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
@@ -78,6 +80,8 @@ def load_llm(
         if is_out_of_memory(error):
             raise
         raise _unloadable(error, path, key, device_map) from None
+    finally:
+        logging.set_verbosity(level)
     model, info = loaded
     require_all_fit(info, key, path)
     size, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().num_embeddings
@@ -98,10 +102,11 @@ def load_llm(
     return model, tokenizer
 
 
-def _unloadable(problem: BaseException | str, path: Path, key: str, device_map: str) -> UserError:
+def _unloadable(problem: BaseException, path: Path, key: str, device_map: str) -> UserError:
     """The error of a model that transformers does not load; of its advice, only what is safe is repeated."""
     remedy = "check that it is complete and undamaged"
-    text = " ".join(str(problem).split())[:300] or type(problem).__name__
+    whole = " ".join(str(problem).split())
+    text = whole[:300] or type(problem).__name__
     if isinstance(problem, RecursionError):
         text, remedy = (
             "its files refer to each other without end",
@@ -109,17 +114,17 @@ def _unloadable(problem: BaseException | str, path: Path, key: str, device_map: 
         )
     elif isinstance(problem, UnpicklingError):
         text, remedy = "its weights are damaged, or Python code and not only numbers", "take a release in safetensors"
-    elif "trust_remote_code" in text:
+    elif "trust_remote_code" in whole:
         text, remedy = "it needs Python code of its own (auto_map), which is not executed", OTHER
-    elif "Unrecognized configuration class" in text:
+    elif "Unrecognized configuration class" in whole:
         text, remedy = "transformers knows its kind, but not as a causal language model", OTHER
-    elif "does not recognize this architecture" in text or "Unrecognized model" in text:
+    elif "does not recognize this architecture" in whole or "Unrecognized model" in whole:
         known, remedy = f"none that transformers {transformers.__version__} knows", OTHER
         text = f"`model_type` of its config.json is {read_object(path / 'config.json').get('model_type')!r}, {known}"
-    elif "backend tokenizer" in text:
+    elif "backend tokenizer" in whole:
         text = "its files do not say which kind of tokenizer they are of"
         remedy = "add tokenizer.json, or `tokenizer_class` to tokenizer_config.json"
-    elif not isinstance(problem, str | OSError | ValueError):
+    elif not isinstance(problem, OSError | ValueError):
         text = f"{type(problem).__name__}: {text}"
     where = f" with device map {device_map}" if device_map else ""
     return UserError(
