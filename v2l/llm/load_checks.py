@@ -105,15 +105,6 @@ def described(model: transformers.PreTrainedModel, key: str) -> str:
     return f"{key}: {model.config.model_type} in {model.config.name_or_path}"
 
 
-def end_ids(model: transformers.PreTrainedModel) -> set[int]:
-    """Ids that end a sequence by generation_config.json and config.json, whose tokens need not be control tokens."""
-    found: set[int] = set()
-    for config in (model.generation_config, model.config, model.config.get_text_config(decoder=True)):
-        ids: Any = getattr(config, "eos_token_id", None)
-        found |= {number for number in (ids if isinstance(ids, list | tuple) else [ids]) if isinstance(number, int)}
-    return found
-
-
 def require_logits(is_finite: bool, model: transformers.PreTrainedModel) -> None:
     """Raise UserError if logits that were to decide a token were not finite."""
     if not is_finite:
