@@ -27,6 +27,14 @@ BERT = PLAIN | {"is_decoder": True}
 LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
 STATES = {"hidden_size": 32, "state_size": 8, "num_hidden_layers": 2, "initializer_range": 0.4}
 MAMBA_HEADS = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_expand": 2}
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 16,
+    "patch_size": 4,
+}
 LINEAR = {
     "linear_num_value_heads": 4,
     "linear_num_key_heads": 2,
@@ -66,6 +74,12 @@ SUPPORTED = {
     "Gemma": Family("GemmaForCausalLM", "GemmaConfig", HEADS, NO_PREFIX),
     "Gemma 2": Family("Gemma2ForCausalLM", "Gemma2Config", HEADS | WINDOW, NO_PREFIX),
     "Gemma 3": Family("Gemma3ForCausalLM", "Gemma3TextConfig", HEADS | HALF_WINDOWS, NO_PREFIX),
+    "Gemma 3 with pictures": Family(
+        "Gemma3ForConditionalGeneration",
+        "Gemma3Config",
+        {"text_config": HEADS | HALF_WINDOWS, "vision_config": VISION, "mm_tokens_per_image": 4},
+        NO_PREFIX,
+    ),
     "Qwen 2": Family("Qwen2ForCausalLM", "Qwen2Config", GROUPED, ADDED),
     "Qwen 2 MoE": Family(
         "Qwen2MoeForCausalLM", "Qwen2MoeConfig", GROUPED | FEW_EXPERTS | {"shared_expert_intermediate_size": 16}, ADDED
@@ -78,12 +92,13 @@ SUPPORTED = {
         HEADS | FEW_EXPERTS | LINEAR | {"shared_expert_intermediate_size": 16},
         ADDED,
     ),
+    "Qwen 3.5": Family("Qwen3_5ForCausalLM", "Qwen3_5TextConfig", HEADS | LINEAR, ADDED),
     "Phi": Family("PhiForCausalLM", "PhiConfig", PLAIN, BYTES),
-    "Phi 3": Family("Phi3ForCausalLM", "Phi3Config", GROUPED | WINDOW | {"pad_token_id": 0}, PIECES),
+    "Phi 3": Family("Phi3ForCausalLM", "Phi3Config", GROUPED | WINDOW, PIECES),
     "Phi 3 with longrope": Family(
         "Phi3ForCausalLM",
         "Phi3Config",
-        GROUPED | {"rope_parameters": LONGROPE, "original_max_position_embeddings": 32, "pad_token_id": 0},
+        GROUPED | {"rope_parameters": LONGROPE, "original_max_position_embeddings": 32},
         PIECES,
     ),
     "Phi 3.5 MoE": Family("PhimoeForCausalLM", "PhimoeConfig", GROUPED | EXPERTS, PIECES),
@@ -153,8 +168,8 @@ SUPPORTED = {
         PLAIN | LATENT | ROUTED | {"first_k_dense_replace": 1, "topk_group": 1, "n_group": 1},
         BYTES_BOS,
     ),
-    "GLM 4": Family("Glm4ForCausalLM", "Glm4Config", HEADS | {"pad_token_id": 0}, ADDED),
-    "SmolLM 3": Family("SmolLM3ForCausalLM", "SmolLM3Config", GROUPED | {"pad_token_id": 0}, BYTES_BOS),
+    "GLM 4": Family("Glm4ForCausalLM", "Glm4Config", HEADS, ADDED),
+    "SmolLM 3": Family("SmolLM3ForCausalLM", "SmolLM3Config", GROUPED, BYTES_BOS),
     "Nemotron": Family("NemotronForCausalLM", "NemotronConfig", GROUPED, PIECES),
     "Persimmon": Family("PersimmonForCausalLM", "PersimmonConfig", PLAIN, UNIGRAM),
     "XGLM": Family(
@@ -173,6 +188,16 @@ SUPPORTED = {
         | {"layer_types": ["chunked_attention", "full_attention"]},
         BYTES_BOS,
     ),
+    "Apertus": Family("ApertusForCausalLM", "ApertusConfig", GROUPED, ADDED),
+    "Arcee": Family("ArceeForCausalLM", "ArceeConfig", GROUPED, BYTES_BOS),
+    "Seed-OSS": Family("SeedOssForCausalLM", "SeedOssConfig", HEADS, ADDED),
+    "MiniMax": Family(
+        "MiniMaxForCausalLM",
+        "MiniMaxConfig",
+        HEADS | EXPERTS | {"layer_types": ["linear_attention", "full_attention"], "block_size": 8},
+        ADDED,
+    ),
+    "RoFormer as decoder": Family("RoFormerForCausalLM", "RoFormerConfig", BERT, WORDPIECE),
     "BERT as decoder": Family("BertLMHeadModel", "BertConfig", BERT, WORDPIECE),
     "LFM 2": Family("Lfm2ForCausalLM", "Lfm2Config", GROUPED | {"layer_types": ["conv", "full_attention"]}, BYTES_BOS),
     "Mamba": Family("MambaForCausalLM", "MambaConfig", STATES, BYTES, None),
@@ -213,4 +238,88 @@ SUPPORTED = {
         NO_PREFIX,
         None,
     ),
+}
+UNPADDED = {  # batches hold prompts of one length, which the model's own loop continues
+    "Qwen 3 Next",
+    "Qwen 3.5",
+    "Phi 3 with longrope",
+    "MiniMax",
+    "RoFormer as decoder",
+    "LFM 2",
+    "Mamba",
+    "Mamba 2",
+    "Falcon-Mamba",
+    "Jamba",
+    "Bamba",
+    "Falcon H1",
+    "Granite 4 hybrid",
+    "Zamba 2",
+    "RecurrentGemma",
+}
+REFUSED = {  # family and what the message says
+    "BERT": (Family("BertLMHeadModel", "BertConfig", PLAIN, WORDPIECE), "is not causal"),
+    "RoBERTa": (Family("RobertaForCausalLM", "RobertaConfig", PLAIN, EOS_FIRST), "is not causal"),
+    "RoBERTa as decoder": (
+        Family("RobertaForCausalLM", "RobertaConfig", BERT, EOS_FIRST),
+        "answers otherwise with a cache than without",
+    ),
+    "ELECTRA": (
+        Family("ElectraForCausalLM", "ElectraConfig", PLAIN | {"embedding_size": 32}, WORDPIECE),
+        "is not causal",
+    ),
+    "XLNet": (
+        Family("XLNetLMHeadModel", "XLNetConfig", {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64}, UNIGRAM),
+        "is not causal",
+    ),
+    "RWKV": (
+        Family(
+            "RwkvForCausalLM",
+            "RwkvConfig",
+            {"hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32, "context_length": CONTEXT},
+            BYTES,
+        ),
+        "answers otherwise with a cache than without",
+    ),
+    "T5": (
+        Family(
+            "T5ForConditionalGeneration",
+            "T5Config",
+            {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4},
+            UNIGRAM_CLOSED,
+        ),
+        "holds a model of an encoder and a decoder",
+    ),
+    "BART": (
+        Family(
+            "BartForConditionalGeneration",
+            "BartConfig",
+            {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+            | {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": CONTEXT},
+            EOS_FIRST,
+        ),
+        "holds a model of an encoder and a decoder",
+    ),
+    "LLaVA": (
+        Family(
+            "LlavaForConditionalGeneration",
+            "LlavaConfig",
+            {
+                "text_config": GROUPED | {"model_type": "llama"},
+                "vision_config": VISION | {"model_type": "siglip_vision_model"},
+            },
+            PIECES,
+        ),
+        "not as a causal language model",
+    ),
+}
+QUANTISED = {  # the entries of config.json, and what the message says
+    "GPTQ": ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config: gptq"),
+    "AWQ": ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "quantization_config: awq"),
+    "bitsandbytes": ({"quantization_config": {"load_in_4bit": True}}, "quantization_config: bitsandbytes"),
+    "compressed-tensors": (
+        {"quantization_config": {"quant_method": "compressed-tensors"}},
+        "quantization_config: compressed-tensors",
+    ),
+    "FP8": ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config: fp8"),
+    "MXFP4 (gpt-oss as released)": ({"quantization_config": {"quant_method": "mxfp4"}}, "quantization_config: mxfp4"),
 }

@@ -15,7 +15,10 @@ SPARE = 8  # rows of the embedding without a token, as releases have that pad it
 def write(folder: Path, family: Family) -> Path:
     folder.mkdir(parents=True)
     size = write_tokenizer(folder, family.tokenizer)
-    config = getattr(transformers, family.config)(vocab_size=size + SPARE, **family.sizes)
+    sizes = {"vocab_size": size + SPARE, "pad_token_id": 0} | family.sizes
+    if "text_config" in sizes:
+        sizes["text_config"] = sizes["text_config"] | {"vocab_size": sizes.pop("vocab_size")}
+    config = getattr(transformers, family.config)(**sizes)
     torch.manual_seed(0)
     getattr(transformers, family.network)(config).save_pretrained(folder)
     return folder

@@ -1,5 +1,6 @@
 """Every family in every use of a language model: equal to plain `transformers`, prompt by prompt, in float32."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.families.architectures import SUPPORTED
+from tests.families.architectures import SUPPORTED, UNPADDED
 from tests.families.reference import Loaded, entry
 from v2l.configuration.config import ExpandVocabulary
 from v2l.configuration.slices import StageConfig
@@ -17,6 +18,8 @@ from v2l.io.job_files import Inputs
 from v2l.llm import language_model
 from v2l.llm.engine import generate
 from v2l.llm.journal import Journal
+from v2l.llm.language_model import load_llm
+from v2l.llm.model_facts import weight_bytes
 from v2l.llm.prompts import text_prompt
 from v2l.llm.row_layout import can_pad
 from v2l.llm.token_budget import TokenBudget, bytes_needed
@@ -29,10 +32,7 @@ from v2l.tasks.restoration import RestorationPrediction
 from v2l.tasks.restoration_sequences import RestorationQuestion
 from v2l.tasks.text_answers import DescribedImage, TextAnswering, TextItem, TextQuery
 
-UNPADDED = {
-    "Qwen 3 Next", "Phi 3 with longrope", "LFM 2", "Mamba", "Mamba 2", "Falcon-Mamba", "Jamba", "Bamba", "Falcon H1",
-    "Granite 4 hybrid", "Zamba 2", "RecurrentGemma",
-}  # fmt: skip
+WITHOUT_KEYS = {"MambaForCausalLM", "Mamba2ForCausalLM", "FalconMambaForCausalLM", "RecurrentGemmaForCausalLM"}
 CODES = {"name": "random", "shown_as": "ordinary token", "codebooks": {"local_size": 16}}
 
 
@@ -73,7 +73,7 @@ def test_batches_equal_each_prompt_alone(loaded):
     prompts = prompts_of(loaded.rows)
     expected = [loaded.generated(prompt, 5) for prompt in prompts]
     assert len({token for row in expected for token in row}) > 2
-    for batch_size, tokens in ((1, 4096), (8, 4096), (3, 120)):
+    for batch_size, tokens in ((1, 4096), (8, 4096), (None, 120), (None, 1)):
         budget = TokenBudget(loaded.model)
         budget.tokens = tokens
         assert generate(loaded.model, prompts, 5, batch_size, budget=budget) == expected, (batch_size, tokens)
@@ -201,11 +201,39 @@ def test_context(loaded):
 
 
 def test_memory(loaded):
-    """The weights as they are, and the bytes that a token keeps, as transformers' own cache holds them."""
+    weights = {id(weight): weight for weight in loaded.reference.parameters()}
+    size = 4 * sum(weight.numel() for weight in weights.values())
+    assert size <= weight_bytes(entry(loaded.folder)) <= 1.05 * size
     cached, passing, logits = bytes_needed(loaded.model)
-    assert cached >= 0 and passing > 0 and logits >= loaded.rows * 4
+    assert (cached > 0) == (loaded.family.network not in WITHOUT_KEYS) and passing > 0 and logits >= loaded.rows * 4
+
+
+def test_a_token_takes_the_bytes_of_its_keys_and_values(tmp_path):
+    cached, passing, _ = bytes_needed(Loaded.of(SUPPORTED["Llama"], tmp_path / "model").model)
+    assert cached == 2 * 2 * 2 * 8 * 4  # keys and values, layers, heads, their width, float32
+    assert passing == 8 * 64 * 4
 
 
 def test_who_runs_unpadded(request, loaded):
     name = request.node.callspec.params["loaded"]
     assert can_pad(loaded.model, 100) == (name not in UNPADDED)
+    assert can_pad(loaded.model, 32) == (name not in UNPADDED or name == "Phi 3 with longrope")
+
+
+@pytest.mark.parametrize("name", ["Llama", "Mamba"])
+def test_settings_of_generation_in_the_folder_have_no_influence(name, tmp_path):
+    plain = Loaded.of(SUPPORTED[name], tmp_path / "model")
+    prompts = prompts_of(plain.rows)
+    expected = [plain.generated(prompt, 5) for prompt in prompts]
+    settings = {"do_sample": True, "temperature": 0.1, "repetition_penalty": 9.0, "suppress_tokens": expected[0]}
+    (plain.folder / "generation_config.json").write_text(json.dumps(settings | {"max_length": 3, "num_beams": 2}))
+    model, _ = load_llm("tiny", entry(plain.folder), torch.device("cpu"))
+    assert generate(model, prompts, 5) == expected
+
+
+def test_logits_that_are_not_numbers_are_named_in_the_models_own_loop_too(tmp_path):
+    model = Loaded.of(SUPPORTED["Mamba"], tmp_path / "model").model
+    with torch.no_grad():
+        model.get_output_embeddings().weight[:] = torch.nan
+    with pytest.raises(UserError, match="logits that are not numbers in float32"):
+        generate(model, [[9, 10], [11]], 2)

@@ -137,7 +137,7 @@ def _gap_id(tokenizer: transformers.PreTrainedTokenizerBase) -> int:
             raise UserError(
                 "the tokenizer has no special token, so that nothing can stand for a gap",
                 f"one of {', '.join(f'{name}_token' for name in named)} in its tokenizer_config.json",
-                "name one there, or leave masked restoration out of `evaluate_llm.tasks`",
+                "name one there, or empty `evaluate_llm.masked.tokenizers`",
             )
         found = max(special)
     return found

@@ -18,7 +18,7 @@ from v2l.memory_errors import is_out_of_memory
 
 # Largest difference of logits, in standard deviations of theirs, that another order of sums makes.
 ROUNDING = {torch.float32: 0.02, torch.float16: 0.3, torch.bfloat16: 0.5}
-SHARED, LONG, SHORT, STEPS = 2, 6, 4, 2  # tokens of the prefix and of the rows of a probe, and what follows them
+SHARED, LONG, SHORT, STEPS = 4, 8, 6, 2  # tokens of a probe: of the prefix, of the two rows, and after them
 
 _padded: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
@@ -48,7 +48,7 @@ def can_pad(model: transformers.PreTrainedModel, longest: int) -> bool:
 def require_steps(model: transformers.PreTrainedModel, key: str) -> None:
     """Raise UserError for a model that says other things token by token than of whole rows.
 
-    Costs four passes of two rows of six tokens and fewer; as many again for models that cannot be padded.
+    Costs five passes of two rows of eight tokens and fewer; as many again for models that cannot be padded.
     """
     if can_pad(model, 0):
         return

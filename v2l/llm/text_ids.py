@@ -26,8 +26,12 @@ class TextIds:
         return [*self.opening, *self.further(text)]
 
     def further(self, text: str) -> list[int]:
-        """Ids of a text inside a sequence, without any id that marks a beginning or an end."""
-        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
+        """Ids of a text inside a sequence, without any id that marks a beginning or an end.
+
+        Half of a surrogate pair, which JSON can hold, is read as U+FFFD: tokenizers take only valid text.
+        """
+        valid = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return list(self._tokenizer(valid, add_special_tokens=False).input_ids)
 
 
 def _opening(tokenizer: transformers.PreTrainedTokenizerBase) -> list[int]:

@@ -20,6 +20,7 @@ from v2l.io.storage import read_tensors
 from v2l.llm.batches import BLOCK, split_blocks
 from v2l.llm.journal import Journal
 from v2l.llm.prompts import answer_of, classification_prompt, released_name
+from v2l.llm.text_ids import TextIds
 from v2l.tasks.cells import Cell, ShownImages, cells_of, further_columns, row
 from v2l.tasks.episode_files import read_episodes
 from v2l.tasks.episodes import Episode, sample_episodes
@@ -125,7 +126,6 @@ class ClassificationTask(EvaluationTask[list[EpisodeQuestion]]):
         """
         from v2l.llm.engine import generate  # seconds to import, which the baselines need not pay
         from v2l.llm.language_model import llm_of
-        from v2l.llm.text_ids import TextIds
         from v2l.llm.token_budget import TokenBudget
 
         released, most = self.source.protocol == RELEASED, self.section.max_new_tokens
@@ -168,7 +168,8 @@ def name_choices(
     if not question.cell.induction:
         return None
     named = question.episode.class_names
-    names = [tokenizer(released_name(name), add_special_tokens=False).input_ids for name in named]
+    texts = TextIds(tokenizer)
+    names = [texts.further(released_name(name)) for name in named]
     end = set() if tokenizer.eos_token_id is None else {tokenizer.eos_token_id}
     return [
         {ids[place] for ids in names if place < len(ids)} | end for place in range(min(limit, max(map(len, names))))

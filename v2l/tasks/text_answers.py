@@ -17,6 +17,7 @@ from v2l.io.job_files import Inputs
 from v2l.llm.batches import BLOCK, split_blocks
 from v2l.llm.journal import Journal
 from v2l.llm.prompts import answer_of, join_words, text_prompt
+from v2l.llm.text_ids import TextIds
 from v2l.runtime import rng
 from v2l.tasks.evaluation_task import EvaluationTask
 from v2l.tasks.simple_predictors import majority_vote, token_overlap
@@ -131,7 +132,6 @@ class TextAnswering(EvaluationTask[list[TextQuery]]):
     def _language_model(self, journal: Journal) -> TextPredictor:
         from v2l.llm.engine import generate  # seconds to import, which the baselines need not pay
         from v2l.llm.language_model import llm_of
-        from v2l.llm.text_ids import TextIds
         from v2l.llm.token_budget import TokenBudget
 
         model, tokenizer, words = llm_of(self.config, self.inputs)
