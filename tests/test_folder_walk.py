@@ -92,9 +92,8 @@ def accounted(root: Path, folder: Path, **entry) -> tuple[list[str], dict, list]
 
 def test_every_file_is_accounted_for(tmp_path, caplog):
     root = tmp_path / "root"
-    pictures(
-        root, "cat/0.png", "cat/1.JFIF", "cat/2.tif", "cat/3.bmp", "cat/4.GIF", "dog/a.jpe", "dog/b.webp", "loose.png"
-    )
+    taken = ["cat/0.png", "cat/1.JFIF", "cat/2.tif", "cat/3.bmp", "cat/4.GIF", "dog/a.jpe", "dog/b.webp"]
+    pictures(root, *taken, "loose.png")
     pictures(root, ".ipynb_checkpoints/cat-0.png", "@eaDir/cat/0.png", "cat/@eaDir/0.png", "__MACOSX/cat/0.png")
     touch(
         root, "cat/._0.png", "cat/.DS_Store", "cat/Thumbs.db", "README", "labels.csv", "dog/new.heic", "dog/empty.png"
