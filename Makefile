@@ -11,6 +11,9 @@ PIP_COMPILE := .venv/lock/bin/pip-compile --quiet --generate-hashes --allow-unsa
 	--no-emit-find-links --no-emit-trusted-host --no-header
 # What torch is built with, which changes with it.
 TORCH := ^(torch|torchvision|triton|cuda-.*|nvidia-.*)==
+# Pictures and vocabularies of language models that only tests look at.
+TEST_ASSETS := foolbox llama-tokenizer-js tokenizer-llama3 tokenizer-qwen3 tokenizer-gemma3 tokenizer-gptoss \
+	tokenizer-deepseek-v3
 .DEFAULT_GOAL := help
 .PHONY: another-lock help setup assets demo demo-training test test-slurm lint format lock
 
@@ -51,7 +54,8 @@ demo-training: assets
 	$(BIN)/python -m tools.demo_weights
 
 test: assets
-	@$(BIN)/snakemake assets/foolbox/asset.json --config experiment=demo --quiet all
+	@$(BIN)/python -m v2l.fetch_assets announce demo $(TEST_ASSETS)
+	@$(BIN)/snakemake $(TEST_ASSETS:%=assets/%/asset.json) --config experiment=demo --quiet all
 	$(SIDE_BY_SIDE) $(BIN)/python -m pytest $(WORKERS)
 
 # Bounded, and the clusters are stopped however the tests end.

@@ -1,8 +1,12 @@
 """Stage expand_vocabulary on a tiny LLaMA written to disk."""
 
+import json
+import shutil
+
 import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from tests.tiny import write_llama
 from v2l.configuration.config import ExpandVocabulary
@@ -91,6 +95,23 @@ def test_limits_and_reserved_ids(folder, tmp_path):
     everything = pq.read_table(path)
     assert everything["token_ids"].to_pylist()[:10] == [[number] for number in range(10)]
     assert everything["text"].to_pylist()[:3] == ["<unk>", "<s>", "</s>"]
+
+
+def test_a_template_that_ends_texts_changes_nothing(folder, tmp_path, caplog):
+    ending = shutil.copytree(folder, tmp_path / "ending")
+    content = json.loads((ending / "tokenizer.json").read_text())
+    piece = {"SpecialToken": {"id": "</s>", "type_id": 0}}
+    content["post_processor"]["single"].append(piece)
+    content["post_processor"]["special_tokens"] = {"</s>": {"id": "</s>", "ids": [2], "tokens": ["</s>"]}}
+    (ending / "tokenizer.json").write_text(json.dumps(content))
+    assert AutoTokenizer.from_pretrained(ending)("a photo of").input_ids[-1] == 2
+    made = []
+    with caplog.at_level("INFO"):
+        for place in (folder, ending):
+            run(stage(place, max_subwords=10), Inputs({}), {"vocabulary": tmp_path / "vocabulary.parquet"})
+            made.append(pq.read_table(tmp_path / "vocabulary.parquet"))
+    assert made[0] == made[1]
+    assert "tiny: 185 ordinary, 128 part of a character, 24 control character, 3 special token" in caplog.text
 
 
 def test_a_missing_model_leaves_nothing_behind(tmp_path):

@@ -16,6 +16,7 @@ from v2l.io.storage import write_parquet
 from v2l.llm.engine import generate
 from v2l.llm.journal import Journal
 from v2l.llm.language_model import load_llm
+from v2l.llm.text_ids import TextIds
 from v2l.llm.vocabulary import Vocabulary
 from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage
@@ -49,12 +50,13 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     model, tokenizer = load_llm(section.llm, config.llms[section.llm], device())
     words = Vocabulary(tokenizer)
     ordinary = words.subwords()
+    logging.info("%s: %s", section.llm, words.summary())
     pairs = (words.subwords(reserved=True) if section.reserved else ordinary)[: section.max_subwords]
     ids = [number for number, _ in pairs]
     beyond = range(words.size, model.get_output_embeddings().out_features)
     nameless = [number for number, token in enumerate(words.tokens) if token is None]
     banned = [*(nameless if section.reserved else words.control), *beyond]
-    next_V2 = continue_subwords(model, tokenizer(section.prompt).input_ids, ids, banned, section.batch_size)
+    next_V2 = continue_subwords(model, TextIds(tokenizer).first(section.prompt), ids, banned, section.batch_size)
     bigrams = [[number, first] for number, (first, _) in zip(ids, next_V2.tolist(), strict=True)]
     trigrams = [[*bigram, second] for bigram, (_, second) in zip(bigrams, next_V2.tolist(), strict=True)]
     columns = {

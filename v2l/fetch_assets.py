@@ -176,13 +176,15 @@ def _text(record: dict) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """`announce [EXPERIMENT]` prints what that (else the active) experiment will download; otherwise the stage runs."""
+    """`announce [EXPERIMENT [ASSET ...]]` prints what that (else the active) experiment and the named assets will
+    download; otherwise the stage runs."""
     if arguments[:1] != ["announce"]:
         return run_stage(run)
     try:
         overrides = yaml.safe_load(Path("config/config.yaml").read_text()) or {}
         overrides |= {"experiment": arguments[1]} if arguments[1:] else {}
-        print(announce(load_experiment(overrides).fetch_assets.assets, Path("config/assets.lock")))
+        names = [*load_experiment(overrides).fetch_assets.assets, *arguments[2:]]
+        print(announce(names, Path("config/assets.lock")))
     except UserError as error:
         sys.exit(f"error: {error}")
 

@@ -151,7 +151,7 @@ class Restoration(TaskSection):
     )
     instruction: str = Field(
         "Learn a new language and predict the {count} tokens that follow, as in the examples.\n",
-        description="First line of a prompt; {count} is m.",
+        description="First line of a prompt; {count} is m, other braces stand as they are.",
     )
 
     def for_run(self, tokenizer: str, protocol: str) -> Self:

@@ -137,15 +137,18 @@ class GreedyDecoder:
     def _choose(self, logits_BV: torch.Tensor, choices: list[list[int] | None] | None) -> torch.Tensor:
         """The id of the largest logit that each row may choose, of equal ones the lowest (B)."""
         if choices is None:
-            if self._allowed_C is None:
-                return logits_BV.argmax(-1)
-            return self._allowed_C[logits_BV[:, self._allowed_C].argmax(-1)]
+            return self._choose_any(logits_BV)
         count = max(len(ids or ANY) for ids in choices)
         padded_BC = [[*(ids or ANY), *ANY * (count - len(ids or ANY))] for ids in choices]
         id_BC = to_device(torch.tensor(padded_BC), self._device)
         logits_BC = logits_BV.gather(1, id_BC.clamp(min=0)).masked_fill(id_BC < 0, -torch.inf)
         chosen_B = id_BC.gather(1, logits_BC.argmax(-1, keepdim=True))[:, 0]
-        return torch.where(id_BC[:, 0] < 0, logits_BV.argmax(-1), chosen_B)
+        return torch.where(id_BC[:, 0] < 0, self._choose_any(logits_BV), chosen_B)
+
+    def _choose_any(self, logits_BV: torch.Tensor) -> torch.Tensor:
+        if self._allowed_C is None:
+            return logits_BV.argmax(-1)
+        return self._allowed_C[logits_BV[:, self._allowed_C].argmax(-1)]
 
 
 def _step(steps: Sequence[Collection[int]] | None, number: int) -> list[int] | None:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from v2l.errors import UserError
+from v2l.llm.text_ids import TextIds
+
 if TYPE_CHECKING:
     import transformers
 
@@ -72,6 +75,11 @@ def _example(words: str) -> str:
     return f"###\nInput: < {words} >\nOutput:"
 
 
+def instruction_text(instruction: str, count: int) -> str:
+    """The instruction with `count` in place of {count}; other braces stand as they are."""
+    return instruction.replace("{count}", str(count))
+
+
 class RestorationPrompt:
     """Prompts whose examples are token ids, spliced between the pieces of text without tokenising anything twice.
 
@@ -79,35 +87,32 @@ class RestorationPrompt:
     """
 
     def __init__(self, tokenizer: transformers.PreTrainedTokenizerBase, instruction: str):
-        self._tokenizer, self._instruction = tokenizer, instruction
-        self._input, self._output, self._end = map(self._piece, ("Input:", ", output:", "\n"))
+        self._texts, self._instruction = TextIds(tokenizer), instruction
+        self._input, self._output, self._end = map(self._texts.further, ("Input:", ", output:", "\n"))
 
     def ids(
         self, examples: Iterable[tuple[Sequence[int], Sequence[int]]], query: Sequence[int], count: int
     ) -> list[int]:
         """Ids of the prompt that asks for `count` tokens after `query`; `examples` are (input ids, output ids)."""
-        prompt = list(self._tokenizer(self._instruction.format(count=count)).input_ids)
+        prompt = self._texts.first(instruction_text(self._instruction, count))
         for shown, answer in examples:
             prompt += [*self._input, *shown, *self._output, *answer, *self._end]
         return [*prompt, *self._input, *query, *self._output]
-
-    def _piece(self, text: str) -> list[int]:
-        return self._tokenizer(text, add_special_tokens=False).input_ids
 
 
 class MaskedPrompt:
     """Prompts of masked restoration: a token map with gaps, then the whole map up to the tokens that are asked for.
 
-    Nothing of the layout is known from the paper. Each gap is the model's unknown token, which stands for no word, so
-    that the second map can be read off the first wherever nothing is missing.
+    Nothing of the layout is known from the paper. Each gap is the model's unknown token or, without one, another that
+    stands for no word, so that the second map can be read off the first wherever nothing is missing.
     """
 
     REMEDY = "take a language model with a longer context, or lower `train_tokenizer.network.image_size`"
 
     def __init__(self, tokenizer: transformers.PreTrainedTokenizerBase):
-        self._head = tokenizer("Picture with gaps:").input_ids
-        self._middle = tokenizer("\nPicture:", add_special_tokens=False).input_ids
-        self._gap = tokenizer.eos_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
+        texts = TextIds(tokenizer)
+        self._head, self._middle = texts.first("Picture with gaps:"), texts.further("\nPicture:")
+        self._gap = _gap_id(tokenizer)
 
     def ids(self, map_L: np.ndarray, masked_L: np.ndarray, end: int) -> list[int]:
         """Ids of the prompt that asks for what follows the first `end` ids of the map `map_L` (ids, row-major).
@@ -116,3 +121,23 @@ class MaskedPrompt:
         """
         shown_L = np.where(masked_L, self._gap, map_L)
         return [*self._head, *shown_L.tolist(), *self._middle, *map_L[:end].tolist()]
+
+
+def _gap_id(tokenizer: transformers.PreTrainedTokenizerBase) -> int:
+    """The unknown token, else the one that ends, pads, masks, separates or begins, else the last special one.
+
+    Raises UserError for a tokenizer without any special token.
+    """
+    named = ("unk", "eos", "pad", "mask", "sep", "bos")
+    ids = [getattr(tokenizer, f"{name}_token_id", None) for name in named]
+    found = next((number for number in ids if number is not None), None)
+    if found is None:
+        special = [number for number, token in tokenizer.added_tokens_decoder.items() if token.special]
+        if not special:
+            raise UserError(
+                "the tokenizer has no special token, so that nothing can stand for a gap",
+                f"one of {', '.join(f'{name}_token' for name in named)} in its tokenizer_config.json",
+                "name one there, or empty `evaluate_llm.masked.tokenizers`",
+            )
+        found = max(special)
+    return found

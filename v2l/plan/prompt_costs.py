@@ -20,10 +20,12 @@ from v2l.llm.prompts import (
     RestorationPrompt,
     caption_heading,
     classification_prompt,
+    instruction_text,
     join_words,
     question_heading,
     text_prompt,
 )
+from v2l.llm.text_ids import TextIds
 from v2l.tasks.captioning import CaptioningTask
 from v2l.tasks.cells import cells_of
 from v2l.tasks.image_corruption import corruption_class, mask_positions
@@ -50,11 +52,11 @@ class Prompts(NamedTuple):
 class StandIn:
     """Counts tokens where a model's own tokenizer is not there: a token for each word, mark and line's end."""
 
-    unk_token_id = 0
+    unk_token_id = bos_token_id = 0
 
     def __call__(self, text: str, add_special_tokens: bool = True) -> Any:
         pieces = re.findall(r"\w{1,8}|[^\w\s]|\n", text)
-        return SimpleNamespace(input_ids=[1] * (len(pieces) + add_special_tokens))
+        return SimpleNamespace(input_ids=[0] * add_special_tokens + [1] * len(pieces))
 
 
 def tokenizer_of(entry: LLM) -> Any:
@@ -73,6 +75,7 @@ class PromptCosts:
 
     def __init__(self, config: Config, entry: LLM):
         self.config, self.tokenizer = config, tokenizer_of(entry)
+        self.texts = TextIds(self.tokenizer)
 
     def prompts(self, run: Run, grid: tuple[int, int], images: int) -> list[Prompts]:
         """The prompts of a run, by what they are alike in."""
@@ -90,7 +93,7 @@ class PromptCosts:
         return len(MaskedPrompt(self.tokenizer).ids(np.zeros(length, np.int64), nothing, length))
 
     def _tokens(self, text: str) -> int:
-        return len(self.tokenizer(text).input_ids)
+        return len(self.texts.first(text))
 
     def _words(self, run: Run, count: int) -> str:
         words = EXPANDED if self.config.tokenizers[run.tokenizer].method == "v2l" else SINGLE
@@ -111,7 +114,7 @@ class PromptCosts:
         section, protocol = self.config.evaluate_llm.restoration, run.source.protocol
         images = min(images, image_count(section, run.tokenizer, protocol) or images)
         prompt, found = RestorationPrompt(self.tokenizer, section.instruction), []
-        head = self._tokens(section.instruction.format(count=section.predicted_tokens))
+        head = self._tokens(instruction_text(section.instruction, section.predicted_tokens))
         for task in section.tasks:
             masked, shapes = corruption_class(task).is_masked, []
             for step in steps(mask_positions(task, grid), section.predicted_tokens):

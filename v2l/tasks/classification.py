@@ -20,6 +20,7 @@ from v2l.io.storage import read_tensors
 from v2l.llm.batches import BLOCK, split_blocks
 from v2l.llm.journal import Journal
 from v2l.llm.prompts import answer_of, classification_prompt, released_name
+from v2l.llm.text_ids import TextIds
 from v2l.tasks.cells import Cell, ShownImages, cells_of, further_columns, row
 from v2l.tasks.episode_files import read_episodes
 from v2l.tasks.episodes import Episode, sample_episodes
@@ -129,10 +130,11 @@ class ClassificationTask(EvaluationTask[list[EpisodeQuestion]]):
 
         released, most = self.source.protocol == RELEASED, self.section.max_new_tokens
         model, tokenizer, words = llm_of(self.config, self.inputs)
-        budget = TokenBudget(model)
+        budget, texts = TokenBudget(model), TextIds(tokenizer)
+        named = words.named_ids(model)
 
         def predict(block: list[EpisodeQuestion]) -> list[Prediction]:
-            prompts = [tokenizer(prompt_of(question, self.images, released)).input_ids for question in block]
+            prompts = [texts.first(prompt_of(question, self.images, released)) for question in block]
             choices = [name_choices(tokenizer, question, most) for question in block] if released else None
             outputs = generate(
                 model,
@@ -140,16 +142,17 @@ class ClassificationTask(EvaluationTask[list[EpisodeQuestion]]):
                 [len(steps) if steps else most for steps in choices] if choices else most,
                 self.section.batch_size,
                 stop_ids=() if released else words.stops("\n"),
+                allowed_ids=named,
                 choices=choices,
                 names=[str(question) for question in block],
                 remedy="lower ways, tokens, inner_shots or repeats in `evaluate_llm.classification.grid` or `grid_of`",
                 journal=journal,
                 budget=budget,
             )
-            texts = [words.answer_text(ids) for ids in outputs]
+            answers = [words.answer_text(ids) for ids in outputs]
             return [
                 Prediction(prompt, ids, text, answer_of(text))
-                for prompt, ids, text in zip(prompts, outputs, texts, strict=True)
+                for prompt, ids, text in zip(prompts, outputs, answers, strict=True)
             ]
 
         return predict
@@ -165,10 +168,11 @@ def name_choices(
     if not question.cell.induction:
         return None
     named = question.episode.class_names
-    names = [tokenizer(released_name(name), add_special_tokens=False).input_ids for name in named]
+    texts = TextIds(tokenizer)
+    names = [texts.further(released_name(name)) for name in named]
+    end = set() if tokenizer.eos_token_id is None else {tokenizer.eos_token_id}
     return [
-        {ids[place] for ids in names if place < len(ids)} | {tokenizer.eos_token_id}
-        for place in range(min(limit, max(map(len, names))))
+        {ids[place] for ids in names if place < len(ids)} | end for place in range(min(limit, max(map(len, names))))
     ]
 
 

@@ -86,6 +86,7 @@ class RestorationPrediction(EvaluationTask[list[str]]):
                 "a code for every id that can be generated",
                 "set `evaluate_llm.restoration.restrict_to_codebook` to true",
             )
+        named = words.named_ids(model)
         code_of = {number: code for code, number in enumerate(ids.tolist())}
         prompt, budget = RestorationPrompt(tokenizer, section.instruction), TokenBudget(model)
 
@@ -104,7 +105,7 @@ class RestorationPrediction(EvaluationTask[list[str]]):
                 prompts,
                 counts,
                 section.batch_size,
-                allowed_ids=ids.tolist() if restrict else None,
+                allowed_ids=ids.tolist() if restrict else named,
                 names=[question.name for question in asked],
                 remedy="lower `context_tokens` or shorten `replacement_shares` in `evaluate_llm.restoration`",
                 journal=journal,

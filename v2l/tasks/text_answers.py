@@ -17,6 +17,7 @@ from v2l.io.job_files import Inputs
 from v2l.llm.batches import BLOCK, split_blocks
 from v2l.llm.journal import Journal
 from v2l.llm.prompts import answer_of, join_words, text_prompt
+from v2l.llm.text_ids import TextIds
 from v2l.runtime import rng
 from v2l.tasks.evaluation_task import EvaluationTask
 from v2l.tasks.simple_predictors import majority_vote, token_overlap
@@ -134,28 +135,30 @@ class TextAnswering(EvaluationTask[list[TextQuery]]):
         from v2l.llm.token_budget import TokenBudget
 
         model, tokenizer, words = llm_of(self.config, self.inputs)
-        budget = TokenBudget(model)
+        budget, texts = TokenBudget(model), TextIds(tokenizer)
+        named = words.named_ids(model)
 
         def predict(queries: list[TextQuery]) -> list[dict[str, Any]]:
             prompts = []
             for query in queries:
                 examples = [(item.heading, item.answer) for item in query.examples]
-                prompts.append(tokenizer(text_prompt(self.instruction, examples, query.item.heading)).input_ids)
+                prompts.append(texts.first(text_prompt(self.instruction, examples, query.item.heading)))
             outputs = generate(
                 model,
                 prompts,
                 self.section.max_new_tokens,
                 self.section.batch_size,
                 stop_ids=words.stops(self.marks),
+                allowed_ids=named,
                 names=[f"{query.item.name} (with {len(query.examples)} examples)" for query in queries],
                 remedy=f"lower `tokens` or `in_context_examples` in `evaluate_llm.{self.name}`",
                 journal=journal,
                 budget=budget,
             )
-            texts = [words.answer_text(ids) for ids in outputs]
+            answers = [words.answer_text(ids) for ids in outputs]
             return [
                 {"prompt_ids": prompt, "output_ids": ids, "output": text, "answer": answer_of(text, self.marks)}
-                for prompt, ids, text in zip(prompts, outputs, texts, strict=True)
+                for prompt, ids, text in zip(prompts, outputs, answers, strict=True)
             ]
 
         return predict
