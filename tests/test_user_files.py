@@ -40,7 +40,7 @@ REPLACED = {  # pattern of the replaced file -> patterns of the jobs that read i
     "clip.safetensors": "embed_",
     "clip.json": "embed_",
     "roberta/*.safetensors": "train_tokenizer .*/lqae",
-    "lpips-vgg.safetensors": "train_tokenizer ",
+    "lpips-vgg.safetensors": "train_tokenizer (?!.*/lqae)",  # whose loss has no such part
     "lpips-alex.safetensors": "score_predictions_images ",
     "inception.pth": "score_predictions_images ",
     "imagenet/LOC_synset_mapping.txt": "index_images .*/(mini-)?imagenet.parquet",
