@@ -1,5 +1,6 @@
 """Pictures that are reached by links, or seen and not taken: which name counts, and what is said of the others."""
 
+import json
 import os
 from functools import partial
 from pathlib import Path
@@ -67,6 +68,23 @@ def test_two_listed_names_of_one_file_are_refused(tmp_path):
     assert files["left_out"] == {
         OTHER_NAME: 1, "a picture that no list or class folder has": 1, "no picture (.csv)": 3
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["a\0.jpg", "\ud800.jpg", "\udce9\U0001f600.jpg", "x" * 300 + ".jpg", "/etc/gone.jpg", ""]
+)
+def test_names_that_no_picture_has_are_rejected(tmp_path, name):
+    root = tmp_path / "root"
+    pictures(root, "val/0.jpg")
+    content = {"images": [{"id": 0, "file_name": "0.jpg"}, {"id": 1, "file_name": name}], "annotations": []}
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    splits = {"val": {"captions": str(tmp_path / "captions.json"), "images": "val"}}
+    try:
+        names, files, rejected = accounted(root, tmp_path, kind="coco_captions", splits=splits)
+    except UserError as error:
+        assert "captions.json" in str(error)
+    else:
+        assert names == ["val/0.jpg"] and len(rejected) == 1 and rejected[0].isprintable()
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

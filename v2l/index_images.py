@@ -84,15 +84,17 @@ def _measure(root: Path, listing: list[Listed]) -> tuple[dict[str, tuple[int, in
 
 def _size_or_reason(root: Path, image_id: str) -> tuple[int, int] | str:
     path = root / image_id
-    if "\udc80" <= max(image_id) <= "\udcff":
+    try:
+        image_id.encode()
+    except UnicodeEncodeError:
         return "its name is not UTF-8: rename it"
     try:
         return open_image(path).size
     except Exception as error:  # decoders raise many kinds; whichever it is, the image cannot be used
-        if path.is_file() and path.suffix.lower() not in Image.registered_extensions():
+        if os.path.isfile(path) and path.suffix.lower() not in Image.registered_extensions():
             return f"this installation reads no {path.suffix.lower()} files: convert it to PNG or JPEG"
         reason = f"{type(error).__name__}: {error}".replace(str(path), image_id)
-        return " ".join(reason.split())
+        return printable(" ".join(reason.split()))
 
 
 def _log_passed_over(root: Path, image_ids: Iterable[str]) -> None:

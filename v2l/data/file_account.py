@@ -1,6 +1,7 @@
 """What became of every file below a data set's root: used, left out by a rule, or rejected."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -27,7 +28,7 @@ def account(layout: Layout, used: Collection[str], rejected: Collection[str]) ->
             rule = OTHER_NAME if files.first_name(name) in first_names else layout.rule_of(name)
             counts[rule] += 1
             examples.setdefault(rule, name)
-    missing = sum(not (layout.root / name).exists() for name in rejected)
+    missing = sum(not os.path.exists(layout.root / name) for name in rejected)
     there = len(rejected) - missing
     logging.info(
         "%s: %d files, %d used, %d left out, %d rejected%s",

@@ -1,6 +1,7 @@
 """What the index of a data set asks of its kind: which files are images, and their classes and splits."""
 
 import logging
+import os
 import posixpath
 import re
 from abc import ABC, abstractmethod
@@ -128,7 +129,7 @@ def list_images(layout: Layout) -> list[Listed]:
     layout does.
     """
     root = layout.root
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise UserError(
             f"{root} (root of a data set) is not a folder", "the folder of its images", "correct `root` in the config"
         )

@@ -30,8 +30,13 @@ class RootFiles:
 
     def first_name(self, name: str) -> str:
         """The first name of a file that a walk or a list names; outside the root, or missing, its path."""
+        if name in self.names:
+            return self.names[name] or name
         path = os.path.join(self.root, name)
-        return self.names.get(name) or (name if name in self.names else self._walk.first_name(path) or path)
+        try:
+            return self._walk.first_name(path) or path
+        except ValueError:  # no file can have such a name
+            return path
 
     def _count(self, name: str, rule: str) -> None:
         self.left_out[rule] += 1
