@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from tests.test_index_images import index
 from v2l.errors import UserError
-from v2l.io.folder_walk import LINK, NOWHERE, SYSTEM, walk
+from v2l.io.folder_walk import ABOVE, NOWHERE, SYSTEM, FolderWalk, FoundFile, is_system
 from v2l.io.storage import parquet_metadata
 
 
@@ -30,15 +30,15 @@ def touch(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
-def walked(root: Path) -> tuple[list[str], dict[str, str]]:
+def walked(root: Path) -> tuple[list[FoundFile], dict[str, str]]:
     rules: dict[str, str] = {}
-    return [name for name, _ in walk(root, rules.__setitem__)], rules
+    return list(FolderWalk(root, rules.__setitem__).files()), rules
 
 
-def test_a_picture_is_used_once_whatever_links_to_it(tmp_path):
+def test_a_file_has_one_first_name_whatever_links_to_it(tmp_path):
     root = tmp_path / "root"
-    pictures(root, *(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(6)))
-    pictures(tmp_path, "elsewhere/bird/0.png", "elsewhere/bird/1.png", "one.png")
+    pictures(root, "cat/0.png", "cat/1.png", "dog/0.png")
+    pictures(tmp_path, "elsewhere/bird/0.png", "elsewhere/fish/0.png", "one.png")
     links = {
         "cat/all": root / "cat",
         "aaa": root / "dog",
@@ -47,6 +47,7 @@ def test_a_picture_is_used_once_whatever_links_to_it(tmp_path):
         "cat/again.png": root / "cat/0.png",
         "bird": tmp_path / "elsewhere/bird",
         "birds": tmp_path / "elsewhere/bird",
+        "both": tmp_path / "elsewhere",
         "dog/one.png": tmp_path / "one.png",
         "dog/two.png": tmp_path / "one.png",
         "gone": tmp_path / "gone",
@@ -54,12 +55,17 @@ def test_a_picture_is_used_once_whatever_links_to_it(tmp_path):
     for name, target in links.items():
         (root / name).symlink_to(target)
     (tmp_path / "elsewhere/bird/back").symlink_to(root)
-    names, rules = walked(root)
-    own = [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(6)]
-    assert sorted(names) == sorted([*own, "bird/0.png", "bird/1.png", "dog/one.png"])
-    assert rules.pop("gone") == NOWHERE
-    assert set(rules) == {"cat/all", "aaa", "loop", "above", "cat/again.png", "birds", "dog/two.png", "bird/back"}
-    assert set(rules.values()) == {LINK}
+    (root / "dog/hard.png").hardlink_to(root / "cat/1.png")
+    (root / "dog/harder.png").symlink_to(root / "dog/hard.png")
+    found, rules = walked(root)
+    assert {file.name: file.same_as for file in found} == {
+        "cat/0.png": "", "cat/1.png": "", "dog/0.png": "", "dog/hard.png": "cat/1.png",
+        "aaa/0.png": "dog/0.png", "aaa/hard.png": "cat/1.png", "cat/again.png": "cat/0.png",
+        "dog/one.png": "", "dog/two.png": "dog/one.png", "dog/harder.png": "cat/1.png",
+        "bird/0.png": "", "birds/0.png": "bird/0.png", "both/bird/0.png": "bird/0.png", "both/fish/0.png": "",
+    }  # fmt: skip
+    assert len(found) == 14
+    assert rules == {"gone": NOWHERE} | dict.fromkeys(("cat/all", "loop", "above", "bird/back"), ABOVE)
 
 
 def test_links_into_a_folder_that_is_not_walked_are_followed(tmp_path):
@@ -67,19 +73,34 @@ def test_links_into_a_folder_that_is_not_walked_are_followed(tmp_path):
     pictures(tmp_path, ".git/annex/a.png")
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/0.png").symlink_to("../.git/annex/a.png")
-    assert walked(tmp_path) == (["cat/0.png"], {".git/annex/a.png": SYSTEM})
+    found, rules = walked(tmp_path)
+    assert [(file.name, file.same_as) for file in found] == [("cat/0.png", "")]
+    assert rules == {".git/annex/a.png": SYSTEM}
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=8))
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=8))
 def test_any_links_between_folders_end_and_give_each_file_once(tmp_path_factory, links):
-    root = tmp_path_factory.mktemp("links")
-    for number in range(6):
-        touch(root, f"{number % 3}/{number}/file")
-    folders = [root / f"{number % 3}/{number}" for number in range(6)]
+    top = tmp_path_factory.mktemp("links")
+    root = top / "root"
+    folders = [root / f"{number % 3}/{number}" for number in range(6)] + [top / "other", top / "other/inner"]
+    for folder in folders:
+        touch(folder, "file")
     for number, (place, target) in enumerate(links):
         (folders[place] / f"link{number}").symlink_to(folders[target])
-    names, _ = walked(root)
-    assert len(names) == 6 and len({os.path.realpath(root / name) for name in names}) == 6
+    found, _ = walked(root)
+    names = [file.name for file in found]
+    first = {file.name: os.path.realpath(root / file.name) for file in found if not file.same_as}
+    assert len(names) == len(set(names)) and len(set(first.values())) == len(first) >= 6
+    assert all(first[file.same_as] == os.path.realpath(root / file.name) for file in found if file.same_as)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["$Recycle.Bin", "Thumbs.db", "THUMBS.DB", "._a.png", "@Recycle", ".Trash-1000", "Icon\r", "a.png:Zone.Identifier"],
+)
+def test_names_that_systems_give_are_known(name):
+    assert is_system(name)
 
 
 def accounted(root: Path, folder: Path, **entry) -> tuple[list[str], dict, list]:
@@ -107,6 +128,7 @@ def test_every_file_is_accounted_for(tmp_path, caplog):
     assert files == {
         "used": 7,
         "rejected": 4,
+        "missing": 0,
         "left_out": {
             SYSTEM: 7,
             "a picture above the class folders (`class_depth`: 1)": 1,
@@ -119,7 +141,7 @@ def test_every_file_is_accounted_for(tmp_path, caplog):
     assert "left out: 1, a picture above the class folders" in caplog.text and "loose.png" in caplog.text
     said = "\n".join(rejected)
     assert "pipe.png,OSError: not a regular file" in said and r"caf\xe9.png,its name is not UTF-8" in said
-    assert "new.heic,UnidentifiedImageError" in said
+    assert "new.heic,this installation reads no .heic files: convert it to PNG or JPEG" in said
 
 
 def test_endings_that_are_not_taken_are_said(tmp_path):
@@ -162,17 +184,18 @@ def test_empty_class_folders_are_named(tmp_path, imagenet, caplog):
     (imagenet / "train/n00000003").mkdir()
     (imagenet / "train/.ipynb_checkpoints").mkdir()
     accounted(imagenet, tmp_path, **entry_of(imagenet))
-    assert f"1 class folders of {imagenet / 'train'} hold no picture: n00000003" in caplog.text
+    assert f"1 class folders of {imagenet} hold no picture: train/n00000003" in caplog.text
 
 
 def test_archives_that_are_not_unpacked_are_refused(tmp_path, imagenet):
     for number in (1, 3):
         with tarfile.open(imagenet / f"train/n0000000{number}.tar", "w") as archive:
             archive.add(imagenet / "val/n00000001/1.JPEG", "0.JPEG")
-    with pytest.raises(UserError, match=r"not unpacked: train/n00000003.tar\..*unpack each into a folder"):
+    with pytest.raises(UserError, match=r"not unpacked: train/n00000003.tar\..*into a folder of its name"):
         accounted(imagenet, tmp_path, **entry_of(imagenet))
     (imagenet / "train/n00000003.tar").unlink()
-    assert accounted(imagenet, tmp_path, **entry_of(imagenet))[1]["left_out"] == {"no picture (.tar)": 1}
+    files = accounted(imagenet, tmp_path, **entry_of(imagenet))[1]
+    assert files["left_out"] == {"an archive, which is not opened (.tar)": 1}
 
 
 def test_an_archive_in_place_of_a_split_is_named(tmp_path, imagenet):
@@ -188,7 +211,7 @@ def test_what_is_there_instead_of_images_is_said(tmp_path):
     with pytest.raises(UserError, match=r"no images that are used \(2: a picture above the class folders"):
         accounted(root, tmp_path)
     touch(tmp_path / "other", "cat/readme.txt")
-    with pytest.raises(UserError, match="no file has a picture's ending"):
+    with pytest.raises(UserError, match=r"\(1: no picture \(\.txt\)\)"):
         accounted(tmp_path / "other", tmp_path)
 
 

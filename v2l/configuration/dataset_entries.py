@@ -10,7 +10,8 @@ from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 
 PICTURES = (  # file endings of what pillow may read, and of what people bring besides: those are rejected by name
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".jp2"),
-    *(".j2k", ".jpx", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".heic", ".heif"),
+    *(".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".avif", ".avifs", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
+    *(".heic", ".heif"),
 )
 KIND = Field(description="Which layout its files have; decides the other keys.")
 

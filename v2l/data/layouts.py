@@ -1,31 +1,31 @@
 """Data sets whose classes are folders or labels: folders of images, ImageNet and mini-ImageNet."""
 
 import logging
+import posixpath
 from pathlib import Path
 
 from v2l.configuration.dataset_entries import FolderDataset, ImageNetDataset, MiniImageNetDataset
 from v2l.data.csv_lists import read_csv
 from v2l.data.drawn_splits import DrawnLayout
-from v2l.data.layout import Layout, Listed
+from v2l.data.layout import ARCHIVES, Layout, Listed
 from v2l.data.synsets import distinct_names, synset_names
 from v2l.data.text_files import one_line, read_text
 from v2l.errors import UserError, few
-from v2l.io.folder_walk import is_system
-
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
 class FolderLayout(DrawnLayout[FolderDataset]):
     """Class folders; a class key is a folder's path below root. The first line of a text file beside is a caption."""
 
     def list_images(self) -> list[Listed]:
-        listing = []
+        listing, depth = [], self.dataset.class_depth
         for name in self.pictures(endings=self._endings):
             *folders, _ = name.split("/")
-            if len(folders) >= self.dataset.class_depth and not set(folders) & set(self.dataset.exclude):
-                key = "/".join(folders[: self.dataset.class_depth])
-                listing.append(Listed(name, key, "", _caption(self.root / name)))
-        return listing
+            if len(folders) >= depth and not set(folders) & set(self.dataset.exclude):
+                listing.append(Listed(name, "/".join(folders[:depth]), "", _caption(self.root / name)))
+        classes = [name for name in self.files.folders if name and name.count("/") == depth - 1]
+        taken = [name for name in classes if not set(name.split("/")) & set(self.dataset.exclude)]
+        self.log_empty(taken, {item.key for item in listing})
+        return self.once(listing)
 
     def why_left_out(self, name: str) -> str:
         """Which key of the entry leaves a picture out."""
@@ -54,13 +54,17 @@ class ImageNetLayout(Layout[ImageNetDataset]):
     """ImageNet's folders; a class key is a wnid."""
 
     def list_images(self) -> list[Listed]:
-        labels = self.dataset.val_labels
-        listing = class_folders(self, "train")
-        if validation := class_folders(self, "val"):
-            return listing + validation
-        flat = sorted(map(Path, self.pictures("val")))
+        listing = self.once(class_folders(self, "train") + (class_folders(self, "val", flat=True) or self._labelled()))
+        keys = {split: {item.key for item in listing if item.split == split} for split in ("train", "val")}
+        if keys["train"] and (alone := sorted(keys["val"] - keys["train"])):
+            logging.warning("%d classes of split val have no image in split train: %s", len(alone), few(alone))
+        return listing
+
+    def _labelled(self) -> list[Listed]:
+        """Validation images that lie in no class folders, with the classes that a list gives them."""
+        flat, labels = sorted(map(Path, self.pictures("val"))), self.dataset.val_labels
         if not flat:
-            return listing
+            return []
         if labels is None:
             remedy = "set val_labels to the list (LOC_val_solution.csv)"
             raise UserError(f"{self.root / 'val'} holds images without class folders", "a label list", remedy)
@@ -72,7 +76,7 @@ class ImageNetLayout(Layout[ImageNetDataset]):
             raise UserError(
                 problem, f"a row for every image of {self.root / 'val'}", "use the list that belongs to these images"
             )
-        return listing + [Listed(f"val/{path.name}", wnids[path.stem], "val") for path in flat]
+        return [Listed(f"val/{path.name}", wnids[path.stem], "val") for path in flat]
 
     def class_names(self, keys: list[str]) -> list[str]:
         """Names of the synset list."""
@@ -83,48 +87,54 @@ class MiniImageNetLayout(Layout[MiniImageNetDataset]):
     """mini-ImageNet's lists or folders; a class key is a wnid."""
 
     def list_images(self) -> list[Listed]:
-        listing = []
+        listed, found = [], []
         for split in ("train", "val", "test"):
             labels = self.root / f"{split}.csv"
             if labels.is_file():
                 rows = read_csv(labels, ["filename", "label"])
-                listing += [Listed(f"images/{filename}", wnid, split) for filename, wnid in rows]
+                listed += [Listed(f"images/{filename}", wnid, split) for filename, wnid in rows]
             else:
-                listing += class_folders(self, split)
-        return listing
+                found += class_folders(self, split)
+        return listed + self.once(found)
 
     def class_names(self, keys: list[str]) -> list[str]:
         """Names of the synset list."""
         return synset_names(Path(self.dataset.synsets), keys)
 
 
-def class_folders(layout: Layout, split: str) -> list[Listed]:
-    """The pictures in the class folders of a split; logs folders without any.
+def class_folders(layout: Layout, split: str, flat: bool = False) -> list[Listed]:
+    """The pictures in the class folders of a split, which may lie there without if it is `flat`; logs empty folders.
 
-    Raises UserError if there is no folder of the split, and for archives that are not unpacked.
+    Raises UserError if there is no folder of the split, for archives that are not unpacked, and if there are class
+    folders or pictures, but no picture in a class folder.
     """
-    folder = layout.root / split
+    folder, expected = layout.root / split, f"split {split} as {split}/<wnid>/, or a list of its images"
+    archives = [name for name in layout.files.names if name.lower().endswith(ARCHIVES)]
     if not folder.is_dir():
-        archives = [name for name in layout.files if "/" not in name and name.endswith(ARCHIVES)]
-        found = f" ({few(archives)} beside it: unpack)" if archives else ""
+        beside = [name for name in archives if "/" not in name]
         raise UserError(
-            f"{folder} is not a folder{found}",
-            f"split {split} as {split}/<wnid>/, or a list of its images",
+            f"{folder} is not a folder{f' ({few(beside)} beside it: unpack)' if beside else ''}",
+            expected,
             f"put the images of split {split} there, or correct `root` in the config",
         )
-    listing = [Listed(name, name.split("/")[1], split) for name in layout.pictures(split) if name.count("/") > 1]
+    pictures = layout.pictures(split)
+    listing = [Listed(name, name.split("/")[1], split) for name in pictures if name.count("/") > 1]
     filled = {item.key for item in listing}
-    archives = [name for name in layout.files if name.startswith(f"{split}/") and name.endswith(ARCHIVES)]
-    packed = [name for name in archives if name.count("/") == 1 and Path(name).name.partition(".")[0] not in filled]
-    if packed:
+    packed = [name for name in archives if posixpath.dirname(name) == split]
+    if packed := [name for name in packed if posixpath.basename(name).partition(".")[0] not in filled]:
         raise UserError(
             f"{folder} holds archives that are not unpacked: {few(packed)}",
             f"a folder {split}/<wnid>/ for each class",
-            "unpack each into a folder of its name (`mkdir n01440764 && tar -xf n01440764.tar -C n01440764`)",
+            "unpack each, one of a class into a folder of its name "
+            "(`mkdir n01440764 && tar -xf n01440764.tar -C n01440764`)",
         )
-    empty = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_system(path.name))
-    if empty := [name for name in empty if name not in filled]:
-        logging.warning("%d class folders of %s hold no picture: %s", len(empty), folder, few(empty))
+    classes = [name for name in layout.files.folders if posixpath.dirname(name) == split]
+    if not listing and (classes or pictures) and not (flat and pictures):
+        found = [f"{len(classes)} class folders are empty"] if classes else []
+        found += [f"{len(pictures)} pictures lie in none, for example {few(pictures[:1])}"] if pictures else []
+        remedy = f"put the images of split {split} there, or remove the folders if it has none"
+        raise UserError(f"{folder} has no picture in a class folder: {', '.join(found)}", expected, remedy)
+    layout.log_empty(classes, {f"{split}/{key}" for key in filled})
     return listing
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from v2l.io.atomic import atomic_path
 from v2l.io.canonical import canonical_json
-from v2l.io.folder_walk import walk
+from v2l.io.folder_walk import FolderWalk
 from v2l.io.provenance import hash_path
 
 CACHE = Path("work/file_hashes")
@@ -56,8 +56,10 @@ def listing_hash(root: Path) -> tuple[int, int, str]:
 
 
 def listing(root: Path) -> Iterator[tuple[bytes, int, int]]:
-    """Relative name, size and modification time (ns) of every regular file below a folder, as `walk` orders them."""
-    for name, entry in walk(root, unreadable=lambda error: None):  # the stage says which
-        status = entry.stat()
-        if stat.S_ISREG(status.st_mode):
-            yield os.fsencode(name), status.st_size, status.st_mtime_ns
+    """Name, size and modification time (ns) of every regular file below a folder, as `FolderWalk` orders them.
+
+    A file with several names, of links, has a line for each.
+    """
+    for found in FolderWalk(root, unreadable=lambda error: None).files():  # the stage says which
+        if stat.S_ISREG(found.status.st_mode):
+            yield os.fsencode(found.name), found.status.st_size, found.status.st_mtime_ns
