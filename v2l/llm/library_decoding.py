@@ -4,11 +4,10 @@ fit: each knows which states it keeps, under which name, and when they are to be
 from __future__ import annotations  # transformers takes seconds to import what is only named
 
 from collections.abc import Callable, Collection
-from typing import cast
+from typing import Any
 
 import torch
 import transformers
-from transformers.generation import GenerationMixin
 
 Chooser = Callable[[torch.Tensor], torch.Tensor]  # logits (B, V) of a step -> ids (B)
 
@@ -41,7 +40,7 @@ def continued(
     )
     try:
         chosen = transformers.LogitsProcessorList([_Chosen(choose)])
-        loop: Callable[..., object] = cast(GenerationMixin, model).generate
-        loop(token_BW, attention_mask=torch.ones_like(token_BW), logits_processor=chosen)
+        loop: Any = model  # whose class leaves `generate` untyped
+        loop.generate(token_BW, attention_mask=torch.ones_like(token_BW), logits_processor=chosen)
     finally:
         model.generation_config = settings
