@@ -1,6 +1,7 @@
 """A whole run of the tiny experiment, built once and shared by the tests that look at it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 from tests import tiny
+from tests.dry_runs import DryRuns, Plan, running
 from v2l.configuration.experiment import EXTENSIBLE
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +61,18 @@ class Project:
         kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": 2400}
         return subprocess.run(command, cwd=self.folder, env=os.environ | environment, **kwargs)
 
+    def touch_all(self, target: str = "all") -> None:
+        """Make every output of `target` an empty file, and let Snakemake take it for made from the present inputs."""
+        planned = self.snakemake("-n", target)
+        assert planned.returncode == 0, planned.stdout
+        for line in re.findall(r"^Reason: Missing output files: ([^;\n]+)", planned.stdout, re.MULTILINE):
+            for name in line.split(", "):
+                path = self.folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+        touched = self.snakemake("--touch", "--forceall", target)
+        assert touched.returncode == 0, touched.stdout
+
     def planned(self, *arguments: str) -> dict[str, int]:
         """Rule -> number of jobs that a run would start."""
         result = self.snakemake("-n", *arguments)
@@ -102,6 +116,30 @@ def tiny_run(new_project) -> Project:
     project.log = project.snakemake("all", PYTHONPATH=str(OFFLINE))
     assert project.log.returncode == 0, project.log.stdout[-6000:]
     return project
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Project:
+    """A project with files of its own that Snakemake takes for finished; its results are empty."""
+    project = Project(tmp_path_factory.mktemp("finished"))
+    tiny.build(project.folder)
+    project.touch_all()
+    return project
+
+
+@pytest.fixture(scope="session")
+def dry_runs(finished) -> Iterator[DryRuns]:
+    """Dry runs of the finished project."""
+    with DryRuns(finished.folder) as runs:
+        yield runs
+
+
+@pytest.fixture(scope="session")
+def whole(dry_runs) -> Plan:
+    """Every job of the finished project."""
+    plan = dry_runs.plan("--forceall", "--config", "experiment=tiny")
+    assert len(running(plan)) > 150
+    return plan
 
 
 @pytest.fixture

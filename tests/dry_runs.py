@@ -7,6 +7,7 @@ Each line of standard input is a JSON list of arguments for `snakemake -n`; each
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ class PlannedJob(NamedTuple):
 
 
 Plan = dict[str, PlannedJob]
+TARGETS = re.compile("all(_tables|_figures)? ")
 
 
 class DryRuns:
@@ -45,6 +47,19 @@ class DryRuns:
         answer = json.loads(self._process.stdout.readline())
         assert isinstance(answer, dict), answer
         return {name: PlannedJob(*job) for name, job in answer.items()}
+
+
+def running(plan: Plan) -> set[str]:
+    """The jobs of a plan that would run."""
+    return {name for name, job in plan.items() if job.runs and not TARGETS.match(name)}
+
+
+def below(plan: Plan, patterns: tuple[str, ...]) -> set[str]:
+    """The jobs that fit one of the patterns, and all that wait for one of these."""
+    found = {name for name in plan if any(re.match(pattern, name) for pattern in patterns)}
+    while further := {name for name, job in plan.items() if name not in found and found & set(job.below)}:
+        found |= further
+    return {name for name in found if not TARGETS.match(name)}
 
 
 def serve() -> None:

@@ -11,7 +11,7 @@ from tests.test_index_images import image, index
 from v2l.configuration.dataset_entries import FolderDataset, Sample
 from v2l.data.annotation_files import CocoCaptionFile, VQAAnnotationFile, VQAQuestionFile
 from v2l.data.json_files import read_json
-from v2l.data.layout import list_images
+from v2l.data.layout import layout_of, list_images
 from v2l.data.manifest import read_annotations
 from v2l.errors import UserError
 from v2l.io.storage import parquet_metadata
@@ -247,11 +247,11 @@ def test_each_question_is_of_its_own_split_where_splits_share_images(coco):
 def test_the_caption_beside_an_image(tmp_path, content, caption):
     image(tmp_path / "cat" / "a.png")
     (tmp_path / "cat" / "a.txt").write_bytes(content)
-    (listed,) = list_images(FolderDataset(kind="folder", root=str(tmp_path)))
+    (listed,) = list_images(layout_of(FolderDataset(kind="folder", root=str(tmp_path))))
     assert listed.captions == caption
     (tmp_path / "cat" / "a.txt").write_bytes(b"caf\xe9")
     with pytest.raises(UserError, match=r"a\.txt, line 1: byte 0xe9 is no UTF-8"):
-        list_images(FolderDataset(kind="folder", root=str(tmp_path)))
+        list_images(layout_of(FolderDataset(kind="folder", root=str(tmp_path))))
 
 
 def test_files_that_name_no_images_are_told(coco):

@@ -107,7 +107,7 @@ def test_facts_and_provenance_are_written(stage, caplog):
     assert metadata["encoder"] == "clip"
     assert metadata["v2l"]["stage"] == "embed_images"
     assert metadata["v2l"]["config"] == stage[0]
-    assert list(metadata["v2l"]["inputs"]) == ["manifest"]
+    assert sorted(metadata["v2l"]["inputs"]) == ["encoders.clip.model", "encoders.clip.weights", "manifest"]
     assert "embedded 5 images of pictures, 16 channels" in caplog.text
 
 

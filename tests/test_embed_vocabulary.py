@@ -154,7 +154,7 @@ def test_run_writes_the_means_with_facts_and_provenance(stage, caplog):
     assert metadata["encoder"] == "clip"
     assert metadata["v2l"]["stage"] == "embed_vocabulary"
     assert metadata["v2l"]["config"] == data
-    assert list(metadata["v2l"]["inputs"]) == ["vocabulary"]
+    assert sorted(metadata["v2l"]["inputs"]) == ["encoders.clip.model", "encoders.clip.weights", "vocabulary"]
     assert "embedded 3 entries with 2 templates, 16 channels" in caplog.text
 
 

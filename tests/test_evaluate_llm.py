@@ -13,6 +13,7 @@ from tests.token_experiment import task_section
 from v2l.configuration.evaluation import Classification, Grid, Restoration
 from v2l.configuration.model_entries import LLM
 from v2l.configuration.restoration_tasks import RESTORATION_TASKS
+from v2l.configuration.run_settings import for_run
 from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import SCHEMA as MANIFEST
 from v2l.data.token_table import schema
@@ -195,7 +196,8 @@ class TestClassification:
     def test_provenance_and_protocol(self, inputs, classified):
         metadata = parquet_metadata(classified[0])
         assert metadata["protocol"] == "paper" and metadata["v2l"]["stage"] == "evaluate_llm"
-        assert set(metadata["v2l"]["inputs"]) == {"tokens", "vocabulary", "words", "manifest", "features"}
+        expected = {"tokens", "vocabulary", "words", "manifest", "features", "llms.tiny.path"}
+        assert set(metadata["v2l"]["inputs"]) == expected
         assert pq.read_schema(classified[0]).remove_metadata() == pa.schema(classification.SCHEMA)
 
     def test_predictors_without_a_language_model(self, inputs, tmp_path):
@@ -208,8 +210,8 @@ class TestClassification:
     def test_a_tokenizer_can_have_its_own_grid(self):
         own, shared = Grid(ways=[2], tokens=[4]), Grid(ways=[5])
         section = Classification(grid=[shared], grid_of={"few": [own], "other": [Grid(ways=[3])]})
-        assert section.for_run("few", "paper").grid == [own] and section.for_run("v2l", "paper").grid == [shared]
-        assert not section.for_run("few", "paper").grid_of
+        assert for_run(section, "few", "paper").grid == [own] and for_run(section, "v2l", "paper").grid == [shared]
+        assert not for_run(section, "few", "paper").grid_of
 
     def test_cells_that_two_blocks_share_come_once(self):
         blocks = [Grid(ways=[2], tokens=[5], inner_shots=[1, 3]), Grid(ways=[2], tokens=[5], repeats=[0, 1])]

@@ -83,7 +83,7 @@ def test_the_adapter_is_a_peft_folder_with_the_released_settings(inputs, go, tmp
     loaded = {name.replace(".base_layer", ""): tensor for name, tensor in model.get_base_model().state_dict().items()}
     assert all(torch.equal(loaded[name], tensor) for name, tensor in frozen.items())
     record = read_tensors(outputs["adapter"])[1]["v2l"]
-    assert record["stage"] == "finetune_llm" and set(record["inputs"]) == {"tokens", "vocabulary"}
+    assert record["stage"] == "finetune_llm" and set(record["inputs"]) == {"tokens", "vocabulary", "llms.tiny.path"}
     assert "peft" in record["versions"]
     assert not list((tmp_path / "work").iterdir())
 

@@ -357,14 +357,14 @@ def test_mini_imagenet_with_lists(tmp_path):
     assert "images/val1.jpg" in (tmp_path / "out" / "pictures.rejected.csv").read_text()
     (root / "val.csv").write_text("filename,label\ntest1.jpg,n02\n")
     with pytest.raises(UserError, match="images/test1.jpg listed more than once"):
-        list_images(mini(root))
+        list_images(layout_of(mini(root)))
 
 
 def test_mini_imagenet_with_folders(tmp_path):
     root = tmp_path / "mini"
     for split, wnid in (("train", "n03"), ("val", "n02"), ("test", "n01")):
         image(root / split / wnid / "1.jpg")
-    assert [(item.image_id, item.key, item.split) for item in list_images(mini(root))] == [
+    assert [(item.image_id, item.key, item.split) for item in list_images(layout_of(mini(root)))] == [
         ("test/n01/1.jpg", "n01", "test"),
         ("train/n03/1.jpg", "n03", "train"),
         ("val/n02/1.jpg", "n02", "val"),

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from pydantic.fields import FieldInfo
 
-from tests.dry_runs import DryRuns, Plan
+from tests.dry_runs import below, running
 from v2l.configuration.entry import SELECTION, Entry
 from v2l.configuration.experiment import load_experiment
 
@@ -203,31 +203,6 @@ def overrides(key: str) -> list[str]:
 
 def _arguments(sections: dict[str, Any]) -> list[str]:
     return [f"{name}={json.dumps(value)}" for name, value in sections.items()]
-
-
-def below(plan: Plan, patterns: tuple[str, ...]) -> set[str]:
-    """The jobs that fit one of the patterns, and all that wait for one of these."""
-    found = {name for name in plan if any(re.match(pattern, name) for pattern in patterns)}
-    while further := {name for name, job in plan.items() if name not in found and found & set(job.below)}:
-        found |= further
-    return {name for name in found if not re.match(r"all(_tables|_figures)? ", name)}
-
-
-def running(plan: Plan) -> set[str]:
-    return {name for name, job in plan.items() if job.runs and not re.match(r"all(_tables|_figures)? ", name)}
-
-
-@pytest.fixture(scope="module")
-def dry_runs(tiny_run) -> Iterator[DryRuns]:
-    with DryRuns(tiny_run.folder) as runs:
-        yield runs
-
-
-@pytest.fixture(scope="module")
-def whole(dry_runs) -> Plan:
-    plan = dry_runs.plan("--forceall", "--config", "experiment=tiny")
-    assert len(running(plan)) > 150
-    return plan
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny
-from tests.conftest import Project
-from tests.test_rerun import BELOW_CODEBOOK, BELOW_TOKENS, SHOWN_TABLES
-from tests.touched import touch_all
+from tests.dry_runs import below, running
 from v2l.configuration.slices import StageConfig
 from v2l.io import file_hashes
 from v2l.io.file_hashes import file_hash, listing, listing_hash
@@ -17,19 +14,6 @@ from v2l.io.job_files import Inputs
 from v2l.io.provenance import hash_path
 from v2l.pipeline.record import provenance, run_key
 from v2l.pipeline.user_files import files_read, states
-
-WORDS = {"expand_vocabulary", "embed_vocabulary", "filter_vocabulary"} | BELOW_CODEBOOK
-PICTURES = {"index_images", "index_images_rejected", "embed_images"}
-BELOW_PICTURES = PICTURES | {"filter_vocabulary"} | BELOW_CODEBOOK
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Project:
-    """A project that Snakemake takes for finished, with files of its own."""
-    project = Project(tmp_path_factory.mktemp("finished"))
-    tiny.build(project.folder)
-    touch_all(project)
-    return project
 
 
 def replaced(path: Path) -> Callable[[], None]:
@@ -49,36 +33,33 @@ def first(folder: Path, pattern: str) -> Path:
     return sorted(folder.glob(pattern))[0]
 
 
-REPLACED = {  # pattern of the replaced file -> rules that run again, at the least and at the most
-    "llama/*.safetensors": ({"expand_vocabulary", "evaluate_llm", "finetune_llm"}, WORDS),
-    "llama/tokenizer.model": ({"expand_vocabulary"}, WORDS),
-    "clip.safetensors": (
-        {"embed_vocabulary", "embed_images"},
-        BELOW_PICTURES | WORDS - {"expand_vocabulary"} - PICTURES,
-    ),
-    "clip.json": ({"embed_vocabulary", "embed_images"}, BELOW_PICTURES | WORDS - {"expand_vocabulary"}),
-    "roberta/*.safetensors": ({"train_tokenizer"}, BELOW_CODEBOOK),
-    "inception.pth": ({"score_predictions_images"}, {"score_predictions_images"} | SHOWN_TABLES),
-    "imagenet/LOC_synset_mapping.txt": ({"index_images"}, BELOW_PICTURES),
-    "imagenet/train/*/*": ({"index_images"}, BELOW_PICTURES),
-    "coco/captions_val2014.json": ({"index_images"}, PICTURES | BELOW_TOKENS),
-    "coco/questions.json": ({"index_images"}, PICTURES | BELOW_TOKENS),
-    "coco/val2014/*": ({"index_images"}, PICTURES | BELOW_TOKENS),
-    "mini-imagenet/test.csv": ({"index_images"}, PICTURES | BELOW_TOKENS),
+COCO = "index_images .*/(coco-captions|vqa-v2).parquet"
+REPLACED = {  # pattern of the replaced file -> patterns of the jobs that read it
+    "llama/*.safetensors": "expand_vocabulary ",
+    "llama/tokenizer.model": "expand_vocabulary ",
+    "clip.safetensors": "embed_",
+    "clip.json": "embed_",
+    "roberta/*.safetensors": "train_tokenizer .*/lqae",
+    "lpips-vgg.safetensors": "train_tokenizer (?!.*/lqae)",  # whose loss has no such part
+    "lpips-alex.safetensors": "score_predictions_images ",
+    "inception.pth": "score_predictions_images ",
+    "imagenet/LOC_synset_mapping.txt": "index_images .*/(mini-)?imagenet.parquet",
+    "imagenet/train/*/*": "index_images .*/imagenet.parquet",
+    "coco/captions_val2014.json": COCO,
+    "coco/questions.json": COCO,
+    "coco/val2014/*": COCO,
+    "mini-imagenet/test.csv": "index_images .*/mini-imagenet.parquet",
 }
 
 
 @pytest.mark.parametrize("pattern", REPLACED)
-def test_a_replaced_file_reruns_its_stage_and_what_lies_below(finished, pattern):
-    least, most = REPLACED[pattern]
+def test_a_replaced_file_reruns_its_stage_and_what_lies_below(finished, dry_runs, whole, pattern):
     undo = replaced(first(finished.folder / "tiny", pattern))
     try:
-        planned = set(finished.planned("all"))
+        planned = running(dry_runs.plan("--config", "experiment=tiny"))
     finally:
         undo()
-    assert least <= planned <= most | {"extract_tokens"} | BELOW_TOKENS, planned
-    if "score_predictions_images" in least:
-        assert planned <= most
+    assert planned == below(whole, (REPLACED[pattern],))
 
 
 def test_added_and_removed_pictures_are_noticed_and_nothing_else(finished):
@@ -107,9 +88,9 @@ def test_a_listing_ends_at_links_and_opens_nothing(tmp_path):
     (tmp_path / ".hidden/b.jpg").write_bytes(b"b")
     os.mkfifo(tmp_path / "pipe.jpg")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")).write_bytes(b"odd")
-    assert [name for name, _, _ in listing(tmp_path)] == [b"\xff.jpg", b"cat/a.jpg"]
+    assert [name for name, _, _ in listing(tmp_path)] == [b"\xff.jpg", b"cat/a.jpg", b"dog/a.jpg"]
     count, total, before = listing_hash(tmp_path)
-    assert (count, total) == (2, 4)
+    assert (count, total) == (3, 5)
     os.utime(tmp_path / "cat/a.jpg", ns=(0, 5))
     assert listing_hash(tmp_path)[2] != before
 

@@ -18,10 +18,21 @@ class UserError(Exception):
         super().__init__(f"{problem}{stop}Expected: {expected}. What to do: {remedy}.")
 
 
+def printable(name: str) -> str:
+    """A file's name for a message: bytes that are not UTF-8, and characters that do not print, escaped."""
+    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in name)
+
+
+def _escaped(sign: str) -> str:
+    if "\udc80" <= sign <= "\udcff":  # how Python writes a byte of a file name that is not UTF-8
+        return f"\\x{ord(sign) - 0xDC00:02x}"
+    return sign.encode("unicode_escape").decode()
+
+
 def few(names: list[str]) -> str:
     """The first five of `names`, and how many more there are, for a message."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+    return ", ".join(map(printable, names[:5])) + more
 
 
 def check_finite(what: str, step: int, losses: dict[str, float], remedy: str) -> None:

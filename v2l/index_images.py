@@ -9,13 +9,15 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pyarrow as pa
+from PIL import Image
 from tqdm import tqdm
 
 from v2l.configuration.slices import StageConfig
+from v2l.data.file_account import account
 from v2l.data.images import open_image, passed_over
 from v2l.data.layout import Listed, layout_of, list_images
 from v2l.data.manifest import SCHEMA
-from v2l.errors import UserError
+from v2l.errors import UserError, printable
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import write_beside
@@ -34,11 +36,11 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """
     name = config.job["dataset"]
     dataset = config.datasets[name]
-    listing = list_images(dataset)
+    layout = layout_of(dataset)
+    listing = list_images(layout)
     sizes, rejected = _measure(Path(dataset.root), listing)
     _check_share(name, listing, rejected, config.index_images.max_rejected_share)
     _log_passed_over(Path(dataset.root), sizes)
-    layout = layout_of(dataset)
     images = layout.divide([item for item in listing if item.image_id in sizes], name, config.seed)
     keys = sorted({item.key for item in images})
     names = layout.class_names(keys)
@@ -57,9 +59,10 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     record = provenance(config, inputs)
     with atomic_path(outputs["rejected"]) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([REJECTED_COLUMNS, *([name, image_id, reason] for image_id, reason in rejected)])
+        writer.writerows([REJECTED_COLUMNS, *([name, printable(image_id), reason] for image_id, reason in rejected)])
     write_beside(outputs["rejected"], record)
-    metadata = {"dataset": {"name": name, "root": dataset.root, "fit": dataset.fit, "classes": names}}
+    files = account(layout, [item.image_id for item in images], [image_id for image_id, _ in rejected])
+    metadata = {"files": files, "dataset": {"name": name, "root": dataset.root, "fit": dataset.fit, "classes": names}}
     write_parquet(outputs["manifest"], pa.table(columns, schema=SCHEMA), record, metadata)
     split_sizes = sorted(Counter(item.split for item in images).items())
     counts = ", ".join(f"{count} {split}" for split, count in split_sizes)
@@ -82,10 +85,16 @@ def _measure(root: Path, listing: list[Listed]) -> tuple[dict[str, tuple[int, in
 def _size_or_reason(root: Path, image_id: str) -> tuple[int, int] | str:
     path = root / image_id
     try:
+        image_id.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
+    try:
         return open_image(path).size
     except Exception as error:  # decoders raise many kinds; whichever it is, the image cannot be used
+        if os.path.isfile(path) and path.suffix.lower() not in Image.registered_extensions():
+            return f"this installation reads no {path.suffix.lower()} files: convert it to PNG or JPEG"
         reason = f"{type(error).__name__}: {error}".replace(str(path), image_id)
-        return " ".join(reason.split())
+        return printable(" ".join(reason.split()))
 
 
 def _log_passed_over(root: Path, image_ids: Iterable[str]) -> None:
@@ -105,10 +114,10 @@ def _workers() -> int:
 
 def _check_share(name: str, listing: list[Listed], rejected: list[tuple[str, str]], limit: float) -> None:
     for image_id, reason in rejected:
-        logging.warning("rejected %s (%s)", image_id, reason)
+        logging.warning("rejected %s (%s)", printable(image_id), reason)
     share = len(rejected) / len(listing)
     if share > limit:
-        first = "; ".join(f"{image_id} ({reason})" for image_id, reason in rejected[:5])
+        first = "; ".join(f"{printable(image_id)} ({reason})" for image_id, reason in rejected[:5])
         raise UserError(
             f"data set {name}: {len(rejected)} of {len(listing)} images ({share:.1%}) cannot be read, first {first}",
             f"at most index_images.max_rejected_share = {limit:g}",

@@ -5,11 +5,11 @@ A default is the paper's value where the paper states one, else the released cod
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
 from v2l.configuration.baselines import BASELINES
 from v2l.configuration.dataset_entries import SAMPLES, AnyDataset, Sample
-from v2l.configuration.entry import SELECTION, Entry, Precision, Template, UserFile
+from v2l.configuration.entry import NUMBER, SELECTION, Entry, Precision, Template, UserFile
 from v2l.configuration.evaluation import VQA, Captioning, Classification, Masked, Restoration
 from v2l.configuration.llm_finetuning import FinetuneLLM
 from v2l.configuration.metrics import IMAGE_METRICS
@@ -89,15 +89,10 @@ class FilterVocabulary(Entry):
     )
 
 
-def _number(value: object) -> object:
-    """A number of the command line, where Snakemake leaves those in lists as text."""
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
 class Corruption(Entry):
     """Pixel corruptions of the restoration tasks."""
 
-    blur_kernels: list[Annotated[Literal[3, 5, 7, 9, 11, 13, 15], BeforeValidator(_number)]] = Field(
+    blur_kernels: list[Annotated[Literal[3, 5, 7, 9, 11, 13, 15], NUMBER]] = Field(
         [5, 7, 9, 11], min_length=1, description="Kernel sides in pixels; one is drawn per image."
     )
     blur_sigma: float | None = Field(

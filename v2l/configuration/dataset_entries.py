@@ -8,6 +8,11 @@ from v2l.configuration.entry import Entry, OptionalUserFile, UserFile
 from v2l.configuration.registry import EntryOf, NameOf, Registry
 from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 
+PICTURES = (  # file endings of what pillow may read, and of what people bring besides: those are rejected by name
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".jp2"),
+    *(".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".avif", ".avifs", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
+    *(".heic", ".heif"),
+)
 KIND = Field(description="Which layout its files have; decides the other keys.")
 
 
@@ -38,7 +43,7 @@ class FolderDataset(DrawnDataset):
 
     kind: Annotated[Literal["folder"], KIND]
     class_depth: int = Field(1, ge=1, description="Level below root whose folder names are the classes.")
-    extensions: list[str] = Field([".png", ".jpg", ".jpeg", ".webp"], description="File endings that count as images.")
+    extensions: list[str] = Field(list(PICTURES), description="File endings that count as images.")
     exclude: list[str] = Field([], description="Folder names that are left out, at any level.")
 
 

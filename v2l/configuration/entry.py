@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Mark:
@@ -27,6 +27,9 @@ USER_FILE = Mark("a file or folder that must be there before a job reads it")
 SELECTION = Mark("which things an experiment runs: a further one must not rerun the others, so no job gets it")
 PRECISION = Mark("what a network computes in (v2l.precision), which a GPU may lack")
 WATCHES = Mark("whether or how fast a run goes on, and nothing of its result: a checkpoint does not depend on it")
+
+# Of the command line, where Snakemake leaves the numbers of a list as text.
+NUMBER = BeforeValidator(lambda value: int(value) if isinstance(value, str) and value.isdecimal() else value)
 
 UserFile = Annotated[str, USER_FILE]
 OptionalUserFile = Annotated[str | None, USER_FILE]

@@ -1,6 +1,6 @@
 """Configuration of the tasks of stage evaluate_llm; part of v2l/configuration/config.py."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -16,7 +16,6 @@ from v2l.configuration.cell_settings import CELL_SETTINGS
 from v2l.configuration.entry import SELECTION, Entry
 from v2l.configuration.registry import NameOf, nearest
 from v2l.configuration.restoration_tasks import RESTORATION_TASKS
-from v2l.configuration.sources import HELD_OUT
 
 
 class TaskSection(Entry):
@@ -35,10 +34,6 @@ class TaskSection(Entry):
     batch_size: int | None = Field(
         None, ge=1, description="Most prompts of a batch; null: as many as the memory beside the weights holds."
     )
-
-    def for_run(self, tokenizer: str, protocol: str) -> Self:
-        """What of this section decides a run on tokens of `tokenizer`: nothing that other runs have as their own."""
-        return self
 
 
 class Grid(Entry):
@@ -103,10 +98,6 @@ class Classification(TaskSection):
     )
     max_new_tokens: int = Field(16, ge=1, description="Longest answer, in tokens.")
 
-    def for_run(self, tokenizer: str, protocol: str) -> Self:
-        """`grid` is the tokenizer's own, if it has one."""
-        return self.model_copy(update={"grid": self.grid_of.get(tokenizer, self.grid), "grid_of": {}})
-
 
 class HeldOut(Entry):
     """What protocol held-out leaves out; it costs as much as `paper`."""
@@ -153,12 +144,6 @@ class Restoration(TaskSection):
         "Learn a new language and predict the {count} tokens that follow, as in the examples.\n",
         description="First line of a prompt; {count} is m, other braces stand as they are.",
     )
-
-    def for_run(self, tokenizer: str, protocol: str) -> Self:
-        """Of `images_of` the tokenizer's own; `held_out` in its protocol alone."""
-        own = {name: count for name, count in self.images_of.items() if name == tokenizer}
-        held_out = self.held_out if protocol == HELD_OUT else HeldOut()
-        return self.model_copy(update={"images_of": own, "held_out": held_out})
 
 
 class Masked(TaskSection):

@@ -65,6 +65,10 @@ class EmojiLayout(DrawnLayout[EmojiDataset]):
                     listing.append(Listed(picture, subgroup, "further" if is_further else "", [form.label]))
         return listing
 
+    def why_left_out(self, name: str) -> str:
+        """One rule for all: which emoji are taken."""
+        return "a picture of no emoji in the list, of one that is left out (`exclude`, `min_images`), or a skin tone's"
+
     def class_names(self, keys: list[str]) -> list[str]:
         """The subgroup's name with hyphens as spaces."""
         return distinct_names([[key.replace("-", " "), key, key] for key in keys])

@@ -1,31 +1,46 @@
 """Data sets whose classes are folders or labels: folders of images, ImageNet and mini-ImageNet."""
 
-import os
+import logging
+import posixpath
 from pathlib import Path
 
 from v2l.configuration.dataset_entries import FolderDataset, ImageNetDataset, MiniImageNetDataset
 from v2l.data.csv_lists import read_csv
 from v2l.data.drawn_splits import DrawnLayout
-from v2l.data.layout import Layout, Listed
+from v2l.data.layout import ARCHIVES, Layout, Listed
 from v2l.data.synsets import distinct_names, synset_names
 from v2l.data.text_files import one_line, read_text
 from v2l.errors import UserError, few
-
-PHOTO_ENDINGS = (".jpeg", ".jpg", ".png")
 
 
 class FolderLayout(DrawnLayout[FolderDataset]):
     """Class folders; a class key is a folder's path below root. The first line of a text file beside is a caption."""
 
     def list_images(self) -> list[Listed]:
-        endings = tuple(ending.lower() for ending in self.dataset.extensions)
-        listing = []
-        for path in _files(self.root, endings):
-            *folders, _ = path.relative_to(self.root).parts
-            if len(folders) >= self.dataset.class_depth and not set(folders) & set(self.dataset.exclude):
-                key = "/".join(folders[: self.dataset.class_depth])
-                listing.append(Listed(path.relative_to(self.root).as_posix(), key, "", _caption(path)))
-        return listing
+        listing, depth = [], self.dataset.class_depth
+        for name in self.pictures(endings=self._endings):
+            *folders, _ = name.split("/")
+            if len(folders) >= depth and not set(folders) & set(self.dataset.exclude):
+                listing.append(Listed(name, "/".join(folders[:depth]), "", _caption(self.root / name)))
+        classes = [name for name in self.files.folders if name and name.count("/") == depth - 1]
+        taken = [name for name in classes if not set(name.split("/")) & set(self.dataset.exclude)]
+        self.log_empty(taken, {item.key for item in listing})
+        return self.once(listing)
+
+    def why_left_out(self, name: str) -> str:
+        """Which key of the entry leaves a picture out."""
+        *folders, _ = name.split("/")
+        if not name.lower().endswith(self._endings):
+            return f"a picture whose ending is not in `extensions` ({Path(name).suffix.lower()})"
+        if set(folders) & set(self.dataset.exclude):
+            return "a picture in a folder of `exclude`"
+        if len(folders) < self.dataset.class_depth:
+            return f"a picture above the class folders (`class_depth`: {self.dataset.class_depth})"
+        return f"a picture of a class with fewer than `min_images`: {self.dataset.min_images}"
+
+    @property
+    def _endings(self) -> tuple[str, ...]:
+        return tuple(ending.lower() for ending in self.dataset.extensions)
 
     def class_names(self, keys: list[str]) -> list[str]:
         """The folder's name with underscores as spaces; folders of one name take their parents' names in front."""
@@ -39,11 +54,17 @@ class ImageNetLayout(Layout[ImageNetDataset]):
     """ImageNet's folders; a class key is a wnid."""
 
     def list_images(self) -> list[Listed]:
-        labels = self.dataset.val_labels
-        listing = _class_folders(self.root, "train")
-        flat = sorted(path for path in _split(self.root, "val").iterdir() if path.suffix.lower() in PHOTO_ENDINGS)
+        listing = self.once(class_folders(self, "train") + (class_folders(self, "val", flat=True) or self._labelled()))
+        keys = {split: {item.key for item in listing if item.split == split} for split in ("train", "val")}
+        if keys["train"] and (alone := sorted(keys["val"] - keys["train"])):
+            logging.warning("%d classes of split val have no image in split train: %s", len(alone), few(alone))
+        return listing
+
+    def _labelled(self) -> list[Listed]:
+        """Validation images that lie in no class folders, with the classes that a list gives them."""
+        flat, labels = sorted(map(Path, self.pictures("val"))), self.dataset.val_labels
         if not flat:
-            return listing + _class_folders(self.root, "val")
+            return []
         if labels is None:
             remedy = "set val_labels to the list (LOC_val_solution.csv)"
             raise UserError(f"{self.root / 'val'} holds images without class folders", "a label list", remedy)
@@ -55,7 +76,7 @@ class ImageNetLayout(Layout[ImageNetDataset]):
             raise UserError(
                 problem, f"a row for every image of {self.root / 'val'}", "use the list that belongs to these images"
             )
-        return listing + [Listed(f"val/{path.name}", wnids[path.stem], "val") for path in flat]
+        return [Listed(f"val/{path.name}", wnids[path.stem], "val") for path in flat]
 
     def class_names(self, keys: list[str]) -> list[str]:
         """Names of the synset list."""
@@ -66,43 +87,55 @@ class MiniImageNetLayout(Layout[MiniImageNetDataset]):
     """mini-ImageNet's lists or folders; a class key is a wnid."""
 
     def list_images(self) -> list[Listed]:
-        listing = []
+        listed, found = [], []
         for split in ("train", "val", "test"):
             labels = self.root / f"{split}.csv"
             if labels.is_file():
                 rows = read_csv(labels, ["filename", "label"])
-                listing += [Listed(f"images/{filename}", wnid, split) for filename, wnid in rows]
+                listed += [Listed(f"images/{filename}", wnid, split) for filename, wnid in rows]
             else:
-                listing += _class_folders(self.root, split)
-        return listing
+                found += class_folders(self, split)
+        return listed + self.once(found)
 
     def class_names(self, keys: list[str]) -> list[str]:
         """Names of the synset list."""
         return synset_names(Path(self.dataset.synsets), keys)
 
 
-def _class_folders(root: Path, split: str) -> list[Listed]:
-    folders = sorted(path for path in _split(root, split).iterdir() if path.is_dir())
-    files = [(folder.name, path) for folder in folders for path in _files(folder, PHOTO_ENDINGS)]
-    return [Listed(path.relative_to(root).as_posix(), wnid, split) for wnid, path in files]
+def class_folders(layout: Layout, split: str, flat: bool = False) -> list[Listed]:
+    """The pictures in the class folders of a split, which may lie there without if it is `flat`; logs empty folders.
 
-
-def _split(root: Path, split: str) -> Path:
-    folder = root / split
+    Raises UserError if there is no folder of the split, for archives that are not unpacked, and if there are class
+    folders or pictures, but no picture in a class folder.
+    """
+    folder, expected = layout.root / split, f"split {split} as {split}/<wnid>/, or a list of its images"
+    archives = [name for name in layout.files.names if name.lower().endswith(ARCHIVES)]
     if not folder.is_dir():
-        remedy = f"put the images of split {split} there, or correct `root` in the config"
+        beside = [name for name in archives if "/" not in name]
         raise UserError(
-            f"{folder} is not a folder", f"split {split} as {split}/<wnid>/, or a list of its images", remedy
+            f"{folder} is not a folder{f' ({few(beside)} beside it: unpack)' if beside else ''}",
+            expected,
+            f"put the images of split {split} there, or correct `root` in the config",
         )
-    return folder
-
-
-def _files(root: Path, endings: tuple[str, ...]) -> list[Path]:
-    """Files below `root` with one of the endings, links to folders followed."""
-    found = []
-    for folder, _, names in os.walk(root, followlinks=True):
-        found += [Path(folder, name) for name in names if name.lower().endswith(endings) and name[0] != "."]
-    return found
+    pictures = layout.pictures(split)
+    listing = [Listed(name, name.split("/")[1], split) for name in pictures if name.count("/") > 1]
+    filled = {item.key for item in listing}
+    packed = [name for name in archives if posixpath.dirname(name) == split]
+    if packed := [name for name in packed if posixpath.basename(name).partition(".")[0] not in filled]:
+        raise UserError(
+            f"{folder} holds archives that are not unpacked: {few(packed)}",
+            f"a folder {split}/<wnid>/ for each class",
+            "unpack each, one of a class into a folder of its name "
+            "(`mkdir n01440764 && tar -xf n01440764.tar -C n01440764`)",
+        )
+    classes = [name for name in layout.files.folders if posixpath.dirname(name) == split]
+    if not listing and (classes or pictures) and not (flat and pictures):
+        found = [f"{len(classes)} class folders are empty"] if classes else []
+        found += [f"{len(pictures)} pictures lie in none, for example {few(pictures[:1])}"] if pictures else []
+        remedy = f"put the images of split {split} there, or remove the folders if it has none"
+        raise UserError(f"{folder} has no picture in a class folder: {', '.join(found)}", expected, remedy)
+    layout.log_empty(classes, {f"{split}/{key}" for key in filled})
+    return listing
 
 
 def _caption(path: Path) -> list[str]:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from v2l.io.atomic import atomic_path
 from v2l.io.canonical import canonical_json
+from v2l.io.folder_walk import FolderWalk
 from v2l.io.provenance import hash_path
 
 CACHE = Path("work/file_hashes")
 LARGE = 64 << 20  # bytes; smaller files are read each time
-SYSTEM_NAMES = (b"@eaDir", b"__MACOSX", b"Thumbs.db", b"desktop.ini")
 
 
 def file_hash(path: Path) -> str:
@@ -56,36 +56,10 @@ def listing_hash(root: Path) -> tuple[int, int, str]:
 
 
 def listing(root: Path) -> Iterator[tuple[bytes, int, int]]:
-    """Relative name, size and modification time (ns) of every file below a folder, in an order of their own.
+    """Name, size and modification time (ns) of every regular file below a folder, as `FolderWalk` orders them.
 
-    Left out are hidden names, what systems put beside pictures, and all that is no regular file. Links are followed;
-    a folder that is reached twice counts once, so loops end.
+    A file with several names, of links, has a line for each.
     """
-    top = os.fsencode(root)
-    pending, seen = [b""], {_identity(os.stat(top))}
-    while pending:
-        folder = pending.pop()
-        try:
-            with os.scandir(os.path.join(top, folder)) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
-        except OSError:  # may not be read: the stage says so
-            continue
-        folders = []
-        for entry in found:
-            if entry.name.startswith(b".") or entry.name in SYSTEM_NAMES:
-                continue
-            try:
-                status = entry.stat()
-            except OSError:  # a link to nothing
-                continue
-            name = os.path.join(folder, entry.name)
-            if stat.S_ISREG(status.st_mode):
-                yield name, status.st_size, status.st_mtime_ns
-            elif stat.S_ISDIR(status.st_mode) and _identity(status) not in seen:
-                seen.add(_identity(status))
-                folders.append(name)
-        pending += reversed(folders)
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+    for found in FolderWalk(root, unreadable=lambda error: None).files():  # the stage says which
+        if stat.S_ISREG(found.status.st_mode):
+            yield os.fsencode(found.name), found.status.st_size, found.status.st_mtime_ns

@@ -40,7 +40,7 @@ def continued(
     )
     try:
         chosen = transformers.LogitsProcessorList([_Chosen(choose)])
-        generate: Any = model.generate
-        generate(token_BW, attention_mask=torch.ones_like(token_BW), logits_processor=chosen)
+        loop: Any = model  # whose class leaves `generate` untyped
+        loop.generate(token_BW, attention_mask=torch.ones_like(token_BW), logits_processor=chosen)
     finally:
         model.generation_config = settings

@@ -11,6 +11,7 @@ import yaml
 from v2l.configuration.config import Config
 from v2l.configuration.entry import USER_FILE
 from v2l.configuration.imported_weights import how_to_make, imported_files
+from v2l.configuration.run_settings import for_run
 from v2l.configuration.runs import Run
 from v2l.configuration.slices import marked, project
 from v2l.configuration.variants import variant_settings
@@ -41,7 +42,7 @@ def episode_files(section: dict[str, Any]) -> dict[tuple[int, int], str]:
 
 def used_episode_files(config: Config, run: Run) -> list[str]:
     """Files of episodes that a run of few-shot classification reads."""
-    section = config.evaluate_llm.classification.for_run(run.tokenizer, run.source.protocol)
+    section = for_run(config.evaluate_llm.classification, run.tokenizer, run.source.protocol)
     return sorted(set(episode_files(section.model_dump(mode="json")).values()))
 
 

@@ -9,6 +9,7 @@ from v2l.configuration.baselines import BASELINES
 from v2l.configuration.config import Config, EvaluateLLM
 from v2l.configuration.imported_weights import is_imported
 from v2l.configuration.registry import nearest
+from v2l.configuration.run_settings import for_run
 from v2l.configuration.slices import project
 from v2l.configuration.sources import Source
 from v2l.configuration.variants import variant_settings
@@ -65,7 +66,7 @@ def _tasks_of(tasks: EvaluateLLM, values: dict[str, str]) -> EvaluateLLM:
     else:
         source = Source.of_run(values.get("task", ""), values.get("predictor", ""))
     sections = {name: getattr(tasks, name) for name in type(tasks).model_fields}
-    own = {name: section.for_run(values.get("tokenizer", ""), source.protocol) for name, section in sections.items()}
+    own = {name: for_run(section, values.get("tokenizer", ""), source.protocol) for name, section in sections.items()}
     return tasks.model_copy(update=own)
 
 

@@ -12,6 +12,7 @@ import transformers
 from v2l.configuration.config import Config
 from v2l.configuration.evaluation import TextTask
 from v2l.configuration.model_entries import LLM
+from v2l.configuration.run_settings import for_run
 from v2l.configuration.runs import Run
 from v2l.configuration.sources import PAPER, RELEASED
 from v2l.llm.batches import BLOCK, LEAST
@@ -105,7 +106,7 @@ class PromptCosts:
         section, found = self.config.evaluate_llm.classification, []
         is_released = run.source.protocol == RELEASED
         answer = self._tokens(CLASS_NAME + "\n") - 1
-        for cell in cells_of(section.for_run(run.tokenizer, PAPER).grid):
+        for cell in cells_of(for_run(section, run.tokenizer, PAPER).grid):
             words, names = self._words(run, cell.tokens), [CLASS_NAME] * cell.ways
             support = [(words, CLASS_NAME)] * (cell.ways * cell.inner_shots)
             text = classification_prompt(names, support, words, cell.induction, cell.repeats, is_released)
