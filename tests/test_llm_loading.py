@@ -1,5 +1,6 @@
 """What language model folders and files are: facts without loading, refusals by name, and checks after loading."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -54,8 +57,8 @@ def folder(original, tmp_path) -> Path:
     return shutil.copytree(original, tmp_path / "llm")
 
 
-def load(path: Path, **settings):
-    return load_llm("x", LLM(path=str(path), **settings), torch.device("cpu"))
+def load(path: Path, **keys):
+    return load_llm("x", LLM(path=str(path), **keys), torch.device("cpu"))
 
 
 def text(name: str, content: str) -> Change:
@@ -408,3 +411,37 @@ class TestSize:
     def test_of_a_config_that_says_nothing_is_not_known(self, tmp_path, content):
         (tmp_path / "config.json").write_text(content)
         assert memory.megabytes(LLM(path=str(tmp_path))) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 10**12) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = [*MIXTRAL, "dtype", "text_config", "quantization_config", "rope_scaling", "rope_parameters", "n_positions"]
+KEYS += ["alibi", "head_dim", "n_embd", "max_position_embeddings", "is_encoder_decoder", "tie_word_embeddings"]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(KEYS), JSON), st.dictionaries(st.sampled_from(KEYS), JSON))
+def test_no_config_gives_a_traceback(folder, config, inner):
+    config = MIXTRAL | config | ({"text_config": inner} if inner else {})
+    (folder / "config.json").write_text(json.dumps(config))
+    entry = LLM(path=str(folder))
+    assert context_of(config) is None or context_of(config) > 0
+    assert precision_of(entry) in ("float32", "bfloat16", "float16")
+    assert memory.gpus(entry, 80000) >= 1
+    with contextlib.suppress(KeyError):
+        assert parameters(config) > 0
+    with contextlib.suppress(UserError):
+        require_model(folder, "`llms.x.path`")
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=80), st.sampled_from([b"", b"GGUF", b"GGUF\x03\0\0\0", b"\x20\0\0\0\0\0\0\0{"]))
+def test_no_file_of_weights_gives_a_traceback(tmp_path, content, beginning):
+    for name in ("model.safetensors", "a.gguf"):
+        path = tmp_path / name
+        path.write_bytes(beginning + content)
+        with contextlib.suppress(UserError):
+            size_of(path if name == "a.gguf" else tmp_path)

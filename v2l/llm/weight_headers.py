@@ -118,7 +118,7 @@ def gguf_size(path: Path) -> WeightSize:
                 shape = [_number(file, "Q") for _ in range(_number(file, "I"))]
                 values[_number(file, "I")] += math.prod(shape)
                 _number(file, "Q")
-    except (ValueError, KeyError, struct.error):
+    except (ValueError, KeyError, OSError, OverflowError, RecursionError, struct.error):
         kind = kind_of(path)
         what = kind if kind and not kind.startswith("a GGUF") else "no GGUF file, or cut off in its header"
         raise UserError(f"{path} is {what}", WHOLE, AGAIN) from None
