@@ -154,15 +154,19 @@ class TestLoading:
             load()
         sentencepiece_tokenizer().save_pretrained(tmp_path / "llm")
         (tmp_path / "llm" / "config.json").write_text("{")
-        with pytest.raises(UserError, match="cannot be loaded"):
+        with pytest.raises(UserError, match=r"`llms\.tiny\.path`: .*config\.json cannot be read as JSON"):
             load()
 
     def test_a_truncated_weight_file_is_named(self, model, tmp_path):
         model.save_pretrained(tmp_path)
         sentencepiece_tokenizer().save_pretrained(tmp_path)
         weights = tmp_path / "model.safetensors"
-        weights.write_bytes(weights.read_bytes()[:1000])
-        with pytest.raises(UserError, match=r"`llms\.tiny\.path`: .* cannot be loaded"):
+        whole = weights.read_bytes()
+        weights.write_bytes(whole[:1000])
+        with pytest.raises(UserError, match=r"`llms\.tiny\.path`: .* is no safetensors file, or is damaged"):
+            load_llm("tiny", LLM(path=str(tmp_path)), torch.device("cpu"))
+        weights.write_bytes(whole[:-1])
+        with pytest.raises(UserError, match=r"`llms\.tiny\.path`: .* is cut off: it has"):
             load_llm("tiny", LLM(path=str(tmp_path)), torch.device("cpu"))
 
     def test_missing_weights_are_never_drawn_at_random(self, model, tmp_path):
@@ -200,7 +204,7 @@ class TestPlacement:
         with pytest.raises(UserError, match=r"`llms\.g\.path`: .*none\.gguf is not a folder.*or a \.gguf file"):
             load_llm("g", LLM(path=str(path)), torch.device("cpu"))
         path.write_bytes(b"GGUF" + bytes(20))
-        with pytest.raises(UserError, match=r"`llms\.g\.path`: .*none\.gguf cannot be loaded"):
+        with pytest.raises(UserError, match=r"`llms\.g\.path`: .*none\.gguf is no GGUF file, or cut off"):
             load_llm("g", LLM(path=str(path)), torch.device("cpu"))
 
     @pytest.mark.parametrize("place", ["auto", "disk", "all on disk"])

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from tests.conftest import Project
 from v2l.configuration.model_entries import LLM
-from v2l.llm import memory
+from v2l.llm import memory, model_facts
 
 LLAMA_70B = {
     "architectures": ["LlamaForCausalLM"],
@@ -33,12 +33,12 @@ LLAMA_70B = {
 def test_parameters_are_those_of_the_built_model(config):
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(LlamaConfig(**config))
-    assert memory.parameters(config) == sum(parameter.numel() for parameter in model.parameters())
+    assert model_facts.parameters(config) == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_70b_in_half_precision_needs_several_gpus(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(LLAMA_70B))
-    entry = LLM(path=str(tmp_path))
+    entry = LLM(path=str(tmp_path), dtype="float16")
     assert memory.megabytes(entry) == 137954
     assert [memory.gpus(entry, size) for size in (24000, 40000, 80000, 192000)] == [8, 5, 3, 1]
 

@@ -19,6 +19,7 @@ from v2l.configuration.variants import variant_settings
 from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
 from v2l.errors import UserError
+from v2l.llm.model_facts import plain_shape
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss
 from v2l.models.lpips_network import empty_lpips
@@ -136,7 +137,9 @@ def test_language_models_count_as_they_compute(config):
         token_1T, mask_11TT = torch.zeros(1, 96, dtype=torch.int64), torch.zeros(1, 1, 96, 96)
     with flop_counter() as counter, torch.no_grad():
         model(token_1T, attention_mask=mask_11TT, use_cache=False, logits_to_keep=1)
-    assert LanguageModelShape(config, False).forward(96, 96) == pytest.approx(counter.get_total_flops(), rel=0.05)
+    assert LanguageModelShape(plain_shape(config), False, "float32", 0).forward(96, 96) == pytest.approx(
+        counter.get_total_flops(), rel=0.05
+    )
 
 
 def test_an_adapters_step_counts_as_it_computes():
@@ -145,7 +148,9 @@ def test_an_adapters_step_counts_as_it_computes():
     with flop_counter() as counter:
         logits = adapted(torch.zeros(1, 96, dtype=torch.int64), use_cache=False, logits_to_keep=40).logits
         logits.sum().backward()
-    assert LanguageModelShape(SHAPE, False).adaptation(96, 40) == pytest.approx(counter.get_total_flops(), rel=0.05)
+    assert LanguageModelShape(plain_shape(SHAPE), False, "float32", 0).adaptation(96, 40) == pytest.approx(
+        counter.get_total_flops(), rel=0.05
+    )
 
 
 def test_published_shapes_stand_in_for_models_that_are_not_there():

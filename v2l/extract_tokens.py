@@ -18,13 +18,13 @@ from v2l.data.images import to_tensor
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import schema
 from v2l.encoders.loader import load_encoder
-from v2l.errors import UserError
+from v2l.errors import UserError, few
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.overlap import fetched, sent
 from v2l.io.storage import ROWS_PER_GROUP, parquet_metadata, parquet_writer, regrouped, vectors
 from v2l.memory_errors import out_of_memory
 from v2l.models.tokenizer_file import load_tokenizer
-from v2l.models.vision_tokenizer import Codes, VisionTokenizer
+from v2l.models.vision_tokenizer import NO_CODE, Codes, VisionTokenizer
 from v2l.pipeline.record import provenance
 from v2l.pipeline.shards import sharded_tables
 from v2l.pipeline.stage import run_stage
@@ -38,7 +38,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
 
     Clean rows take the stored image features; corrupted rows run the encoder on the corrupted tokenizer image.
     Metadata: `tokenizer` (the weights'), `grid` [h, w] and `vocabulary`. Raises UserError if the sample has no images,
-    or its features are not as wide as the global codes.
+    its features are not as wide as the global codes, or an image has no finite feature or vector.
     """
     name, sample = config.job["sample"], config.samples[config.job["sample"]]
     manifest = Manifest.read(inputs["manifest"])
@@ -109,8 +109,10 @@ class Extractor:
         batches = load_batches(self.manifest, rows, transform, self.settings.batch_size)
         ids = fetched((batch, self._ids(batch, images, corruption)) for batch, images in batches)
         for batch, (local_BL, global_BK) in ids:
+            image_id_B = self.manifest.image_id[batch]
+            require_codes(self.tokenizer.name, local_BL, image_id_B, self.settings.precision)
             values = [
-                self.manifest.image_id[batch],
+                image_id_B,
                 self.manifest.split[batch],
                 self.manifest.label[batch],
                 np.full(len(batch), corruption),
@@ -129,6 +131,17 @@ class Extractor:
                 feature_BD = sent(self.feature_ND[rows], device())
             with computed_in(self.settings.precision):
                 return self.tokenizer.encode(sent(to_tensor(images), device()), feature_BD)
+
+
+def require_codes(tokenizer: str, local_BL: Tensor, image_id_B: np.ndarray, precision: str) -> None:
+    """Raise UserError that names images without codes: those with vectors or features that are not finite."""
+    if broken := image_id_B[(local_BL == NO_CODE).any(1).numpy()].tolist():
+        raise UserError(
+            f"tokenizer {tokenizer} has vectors or features that are not finite in {precision} for {len(broken)} of "
+            f"{len(image_id_B)} images at once: {few(list(map(str, broken)))}",
+            "finite vectors, to which a code is nearest",
+            "set `extract_tokens.precision: float32`; if it is, the tokenizer's weights are damaged: make them anew",
+        )
 
 
 if __name__ == "__main__":

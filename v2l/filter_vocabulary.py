@@ -55,6 +55,12 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
             "one embedding per entry",
             "delete it and run embed_vocabulary again",
         )
+    if not bool(embedding_VD.isfinite().all()):
+        raise UserError(
+            f"{inputs['embedding']} has embeddings that are not finite",
+            "finite numbers",
+            "delete it and run embed_vocabulary again",
+        )
     rows = manifest.split_rows(settings.split, "filter_vocabulary.split")
     visible_V = np.array([any(map(_visible, text)) for text in vocabulary["text"].to_pylist()])
     is_subword_V = np.arange(vocabulary.num_rows) < metadata["subwords"]

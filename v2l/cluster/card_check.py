@@ -5,16 +5,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from v2l.configuration.cards import Card
 from v2l.configuration.config import Config
 from v2l.configuration.entry import PRECISION
+from v2l.configuration.model_entries import LLM
 from v2l.configuration.slices import marked
 from v2l.errors import UserError
 from v2l.gpu_support import Capability, require_code, require_precision
+from v2l.llm.model_facts import precision_of
 
 QUERY = ("nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader")
 ARCHITECTURES = "import torch; print(torch._C._cuda_getArchFlags() or '' if torch.version.cuda else '')"
@@ -75,8 +77,17 @@ def installed_architectures() -> list[str]:
 
 def check_precisions(card: FoundCard, slices: Collection[str]) -> None:
     """Raise UserError if the card lacks a precision that a job's slice (canonical JSON) names."""
-    for key, precision in sorted({found for text in slices for found in marked(PRECISION, Config, json.loads(text))}):
+    for key, precision in sorted({found for text in slices for found in _precisions(json.loads(text))}):
         require_precision(key, precision, *card)
+
+
+def _precisions(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Dotted key and precision of all that a slice names; of language models without one, their checkpoint's."""
+    yield from marked(PRECISION, Config, data)
+    for name, values in data.get("llms", {}).items():
+        entry = LLM(**values)
+        if not entry.dtype:
+            yield f"llms.{name}.dtype", precision_of(entry)
 
 
 def _plain(name: str) -> str:

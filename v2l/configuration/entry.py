@@ -34,6 +34,7 @@ NUMBER = BeforeValidator(lambda value: int(value) if isinstance(value, str) and 
 UserFile = Annotated[str, USER_FILE]
 OptionalUserFile = Annotated[str | None, USER_FILE]
 Precision = Annotated[Literal["float32", "tf32", "bfloat16", "float16"], PRECISION]
+OptionalPrecision = Annotated[Literal["float32", "tf32", "bfloat16", "float16"] | None, PRECISION]
 TrainedPrecision = Annotated[Literal["float32", "tf32", "bfloat16"], PRECISION]  # small gradients are 0 in float16
 Template = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]  # a text with exactly one {}
 

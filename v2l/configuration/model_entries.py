@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from v2l.configuration.entry import Entry, Precision, Template, UserFile
+from v2l.configuration.entry import Entry, OptionalPrecision, Precision, Template, UserFile
 from v2l.configuration.registry import EntryOf, Registry
 
 KIND = Field(description="Which model it is; decides the other keys.")
@@ -17,10 +17,10 @@ class LLM(Entry):
     path: UserFile = Field(
         description="Hugging Face model folder (config.json, tokenizer, safetensors), or a .gguf file."
     )
-    dtype: Precision = Field(
-        "float16",
-        description="Precision of weights and forward pass; tf32: float32 weights. The paper does not say; "
-        "the released code uses float16.",
+    dtype: OptionalPrecision = Field(
+        None,
+        description="Precision of weights and forward pass; tf32: float32 weights. Not set: that of the checkpoint "
+        "(config.json, else its weights; quantised GGUF: bfloat16). Models made in bfloat16 can overflow in float16.",
     )
 
 

@@ -24,13 +24,18 @@ T = TypeVar("T")
 
 
 def load_features(path: Path, manifest: Manifest) -> Tensor:
-    """Image features of a manifest's rows, float32 feature_ND. Raises UserError if there is not one for each image."""
+    """Image features of a manifest's rows, float32 feature_ND. Raises UserError if there is not a finite one for each
+    image."""
     feature_ND = read_tensors(path)[0]["feature_ND"]
     if len(feature_ND) != len(manifest.image_id):
         raise UserError(
             f"{path} has {len(feature_ND)} rows, the manifest {len(manifest.image_id)} images",
             "one feature per image, in the manifest's order",
             "delete it and run embed_images again",
+        )
+    if not bool(feature_ND.isfinite().all()):
+        raise UserError(
+            f"{path} has features that are not finite", "finite numbers", "delete it and run embed_images again"
         )
     return feature_ND
 

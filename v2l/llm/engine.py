@@ -15,7 +15,8 @@ from v2l.io.canonical import canonical_json
 from v2l.llm.batches import plan_batches
 from v2l.llm.greedy_decoding import Choices, GreedyDecoder, PromptBatch
 from v2l.llm.journal import Journal
-from v2l.llm.prefix_cache import can_pad
+from v2l.llm.model_facts import context_of
+from v2l.llm.row_layout import can_pad
 from v2l.llm.token_budget import TokenBudget
 
 
@@ -166,7 +167,7 @@ def _require_context(
     names: list[str],
     remedy: str,
 ) -> None:
-    context = getattr(model.config, "max_position_embeddings", None)
+    context = context_of(model.config.to_dict())
     for name, prompt, limit in zip(names, prompts, limits, strict=True):
         if not prompt:
             raise UserError(f"{name} is empty", "a prompt of at least one token", remedy)

@@ -8,10 +8,13 @@ from typing import NamedTuple
 import torch
 import transformers
 
+from v2l.llm.library_decoding import continued
+from v2l.llm.load_checks import require_logits
 from v2l.llm.prefix_cache import PrefixCache, to_device
 from v2l.llm.token_budget import input_device
 
 Choices = Sequence[Sequence[Collection[int]] | None]
+NOT_FINITE = -1  # in place of an id that logits which are not numbers decided
 ANY = [-1]  # in place of the ids that a row may choose
 
 
@@ -40,7 +43,8 @@ class PromptBatch(NamedTuple):
 class GreedyDecoder:
     """What the batches of one call have in common: the model, the shared prefix and which ids may be chosen.
 
-    Without `padded` there is no prefix, all rows of a batch have the same length and stay in it until its end.
+    Without `padded` there is no prefix, all rows of a batch have the same length, and the model's own loop continues
+    them.
     """
 
     def __init__(
@@ -80,15 +84,20 @@ class GreedyDecoder:
 
         `meanwhile` is called once the device has begun. Without stop ids nothing is read from it before the last step
         is started.
+
+        Raises UserError if logits that decide a token are not finite.
         """
         rows = list(range(len(batch.limits)))  # of the batch as it stands
         running = {row for row in rows if batch.limits[row] > 0}
         if not running:
             return [[] for _ in rows]
-        token_BT, position_BT, mask_BW, cache = batch.token_BT, batch.position_BT, batch.mask_BW, self._cache(batch)
+        if not self._padded:
+            return self._by_library(batch, meanwhile)
+        cache = self._prefix.slots(batch.padding)
+        token_BT, position_BT, mask_BW = batch.token_BT, batch.position_BT, batch.mask_BW
         steps: list[tuple[list[int], torch.Tensor | list[int]]] = []
         while running:
-            if self._padded and len(running) <= len(rows) // 2:
+            if len(running) <= len(rows) // 2:
                 keep = [place for place, row in enumerate(rows) if row in running]
                 rows = [rows[place] for place in keep]
                 keep_K = to_device(torch.tensor(keep), self._device)
@@ -104,18 +113,17 @@ class GreedyDecoder:
                 logits_to_keep=1,
             ).logits[:, -1]
             number = len(steps)
-            chosen_B = self._choose(
-                logits_BV, [_step(batch.choices[row], number) for row in rows] if batch.choices else None
-            )
+            chosen_B = self._choose(logits_BV, _step(batch.choices, rows, number))
             if not steps:
                 meanwhile()
             running = {row for row in running if batch.limits[row] > number + 1}
+            kept_B = _kept(logits_BV, chosen_B)
             if self._stop_ids:
-                tokens = chosen_B.tolist()
+                tokens = kept_B.tolist()
                 running -= {row for row, token in zip(rows, tokens, strict=True) if token in self._stop_ids}
                 steps.append((rows, tokens))
             else:
-                steps.append((rows, chosen_B))
+                steps.append((rows, kept_B))
             token_BT, position_BT = chosen_B[:, None], position_BT[:, -1:] + 1
             mask_BW = None if mask_BW is None else torch.nn.functional.pad(mask_BW, (0, 1), value=1)
         return self._made(steps, batch.limits)
@@ -127,12 +135,21 @@ class GreedyDecoder:
             for row, token in zip(rows, tokens, strict=True):
                 if len(made[row]) < limits[row] and not (made[row] and made[row][-1] in self._stop_ids):
                     made[row].append(token)
+        require_logits(all(NOT_FINITE not in tokens for tokens in made), self._model)
         return made
 
-    def _cache(self, batch: PromptBatch) -> transformers.DynamicCache:
-        if self._padded:
-            return self._prefix.slots(batch.padding)
-        return transformers.DynamicCache(config=self._model.config)
+    def _by_library(self, batch: PromptBatch, meanwhile: Callable[[], None]) -> list[list[int]]:
+        meanwhile()
+        rows = list(range(len(batch.limits)))
+        steps: list[tuple[list[int], torch.Tensor | list[int]]] = []
+
+        def choose(logits_BV: torch.Tensor) -> torch.Tensor:
+            chosen_B = self._choose(logits_BV, _step(batch.choices, rows, len(steps)))
+            steps.append((rows, _kept(logits_BV, chosen_B)))
+            return chosen_B
+
+        continued(self._model, batch.token_BT, max(batch.limits), self._stop_ids, choose)
+        return self._made(steps, batch.limits)
 
     def _choose(self, logits_BV: torch.Tensor, choices: list[list[int] | None] | None) -> torch.Tensor:
         """The id of the largest logit that each row may choose, of equal ones the lowest (B)."""
@@ -151,6 +168,14 @@ class GreedyDecoder:
         return self._allowed_C[logits_BV[:, self._allowed_C].argmax(-1)]
 
 
-def _step(steps: Sequence[Collection[int]] | None, number: int) -> list[int] | None:
-    """Sorted ids that may come as token `number`; None: any."""
-    return sorted(steps[number]) if steps is not None and number < len(steps) else None
+def _kept(logits_BV: torch.Tensor, chosen_B: torch.Tensor) -> torch.Tensor:
+    """The chosen ids, NOT_FINITE in place of those whose logits are not: nothing more is read from the device (B)."""
+    return chosen_B.where(logits_BV.gather(1, chosen_B[:, None])[:, 0].isfinite(), NOT_FINITE)
+
+
+def _step(choices: Choices | None, rows: list[int], number: int) -> list[list[int] | None] | None:
+    """For each of `rows` the sorted ids that may come as token `number`, or None: any."""
+    if choices is None:
+        return None
+    steps = [choices[row] for row in rows]
+    return [sorted(ids[number]) if ids is not None and number < len(ids) else None for ids in steps]

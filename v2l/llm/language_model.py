@@ -17,7 +17,13 @@ from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_metadata
+from v2l.llm.folder_checks import require_model
+from v2l.llm.load_checks import OTHER, require_all_fit, require_causal, require_finite_weights
+from v2l.llm.model_facts import precision_of
+from v2l.llm.row_layout import require_steps
 from v2l.llm.vocabulary import Vocabulary
+from v2l.llm.weight_headers import read_object
+from v2l.memory_errors import is_out_of_memory
 from v2l.precision import backward_of, computed_in
 from v2l.runtime import device as default_device
 
@@ -28,12 +34,6 @@ WEIGHTS = {
     "tf32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
-}
-
-LAYOUT = {
-    "config.json": ["config.json"],
-    "tokenizer.json or tokenizer.model": ["tokenizer.json", "tokenizer.model"],
-    "weights (*.safetensors or *.bin)": ["*.safetensors", "*.bin"],
 }
 
 
@@ -47,37 +47,43 @@ def load_llm(
 ) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
     """The model of registry entry `llms.<name>` in evaluation mode on `device`, and its tokenizer.
 
-    `entry.path` is a folder or a GGUF file, whose weights are expanded to `entry.dtype`. `device_map` spreads the
+    `entry.path` is a folder or a GGUF file, whose weights are expanded to its precision. `device_map` spreads the
     layers over devices instead: auto, balanced, sequential, or the path of a JSON object (part of the model -> device,
     cpu or disk); what goes to disk is kept in `offload`. `adapter` is a PEFT folder whose layers are put into the
     model, in float32 and not merged: bfloat16 weights would round them away. Nothing is downloaded.
 
-    Raises UserError when the path or a part of the folder is missing or unreadable, when the device map cannot be
-    followed, when the tokenizer has ids that the model has no embedding for, or when the adapter does not fit.
+    Raises UserError when the path or a part of the folder is missing or unreadable, when weights are missing, left
+    over or not finite, when the device map cannot be followed, when the tokenizer has ids that the model has no
+    embedding for, when the adapter does not fit, or when the model is none that generation can use (`load_checks`).
     """
     path, key = Path(entry.path), f"`llms.{name}.path`"
+    require_model(path, key)
+    precision = precision_of(entry)
     folder = path
-    options: dict[str, Any] = {"local_files_only": True}
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     if path.suffix == ".gguf":
         folder, options = path.parent, options | {"gguf_file": path.name}
-    _require_files(path, key)
     placed = {"device_map": _device_map(device_map), "offload_folder": offload} if device_map else {}
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it warns of is refused below
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=WEIGHTS[entry.dtype], output_loading_info=True, **options, **placed
+            folder,
+            dtype=WEIGHTS[precision],
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            **options,
+            **placed,
         )
-        model, info = loaded
-        problem = f"lacks weights {', '.join(sorted(info['missing_keys'])[:3])}" if info["missing_keys"] else None
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        problem = " ".join(str(error).split())[:300] or type(error).__name__
-    if problem:
-        where = f" with device map {device_map}" if device_map else ""
-        raise UserError(
-            f"{key}: {path} cannot be loaded{where} ({problem})",
-            "a complete causal language model that transformers knows",
-            "check that it is complete and undamaged" + (", or correct resource `device_map`" if device_map else ""),
-        )
+    except Exception as error:  # transformers raises whatever the files of users bring about
+        if is_out_of_memory(error):
+            raise
+        raise _unloadable(error, path, key, device_map) from None
+    finally:
+        logging.set_verbosity(level)
+    model, info = loaded
+    require_all_fit(info, key, path)
     size, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().num_embeddings
     if size > rows:
         raise UserError(
@@ -85,29 +91,47 @@ def load_llm(
             "a tokenizer and a model of the same vocabulary",
             "take both from one release",
         )
-    if adapter is not None:
-        model = _with_adapter(model, adapter, key)
     model = model.eval().requires_grad_(False)
-    model.forward = computed_in(backward_of(entry.dtype))(model.forward)
-    return (model if device_map else model.to(device)), tokenizer
+    model = model if device_map else model.to(device)
+    if adapter is not None:
+        model = _with_adapter(model, adapter, key).eval().requires_grad_(False)
+    require_finite_weights(model, key)
+    model.forward = computed_in(backward_of(precision))(model.forward)
+    require_causal(model, key)
+    require_steps(model, key)
+    return model, tokenizer
 
 
-def _require_files(path: Path, key: str) -> None:
-    if path.suffix == ".gguf" and path.is_file():
-        return
-    if not path.is_dir():
-        raise UserError(
-            f"{key}: {path} is not a folder",
-            "a Hugging Face model folder (config.json, tokenizer, weights) or a .gguf file",
-            "run `snakemake fetch_assets`, or set the path to where the model lies",
+def _unloadable(problem: BaseException, path: Path, key: str, device_map: str) -> UserError:
+    """The error of a model that transformers does not load; of its advice, only what is safe is repeated."""
+    remedy = "check that it is complete and undamaged"
+    whole = " ".join(str(problem).split())
+    text = whole[:300] or type(problem).__name__
+    if isinstance(problem, RecursionError):
+        text, remedy = (
+            "its files refer to each other without end",
+            "take its tokenizer and config.json from one release",
         )
-    missing = [part for part, patterns in LAYOUT.items() if not any(any(path.glob(pattern)) for pattern in patterns)]
-    if missing:
-        raise UserError(
-            f"{key}: {path} has no {', no '.join(missing)}",
-            "a Hugging Face model folder (config.json, tokenizer, weights)",
-            "complete the folder, or convert the checkpoint to Hugging Face format",
-        )
+    elif isinstance(problem, UnpicklingError):
+        text, remedy = "its weights are damaged, or Python code and not only numbers", "take a release in safetensors"
+    elif "trust_remote_code" in whole:
+        text, remedy = "it needs Python code of its own (auto_map), which is not executed", OTHER
+    elif "Unrecognized configuration class" in whole:
+        text, remedy = "transformers knows its kind, but not as a causal language model", OTHER
+    elif "does not recognize this architecture" in whole or "Unrecognized model" in whole:
+        known, remedy = f"none that transformers {transformers.__version__} knows", OTHER
+        text = f"`model_type` of its config.json is {read_object(path / 'config.json').get('model_type')!r}, {known}"
+    elif "backend tokenizer" in whole:
+        text = "its files do not say which kind of tokenizer they are of"
+        remedy = "add tokenizer.json, or `tokenizer_class` to tokenizer_config.json"
+    elif not isinstance(problem, OSError | ValueError):
+        text = f"{type(problem).__name__}: {text}"
+    where = f" with device map {device_map}" if device_map else ""
+    return UserError(
+        f"{key}: {path} cannot be loaded{where} ({text})",
+        "a complete causal language model that transformers knows",
+        remedy + (", or correct resource `device_map`" if device_map else ""),
+    )
 
 
 def _device_map(text: str) -> str | dict[str, str | int]:

@@ -4,23 +4,7 @@ from __future__ import annotations  # transformers takes seconds to import what 
 
 import torch
 import transformers
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
-
-def can_pad(model: transformers.PreTrainedModel, longest: int) -> bool:
-    """Whether rows of several lengths, up to `longest` tokens, can stand in one batch and share a prefix.
-
-    They can where keys and values of single tokens are all that is kept of a sequence. State spaces, convolutions and
-    indexed attention keep more; angles of kind longrope change for every row once one is longer than in training.
-    """
-    config = model.config.get_text_config(decoder=True)
-    kinds = {type(layer) for layer in transformers.DynamicCache(config=config).layers}
-    rope = getattr(config, "rope_parameters", None) or {}
-    for part in (rope, *rope.values()):  # of the layers' kinds, if each has its own
-        is_long = isinstance(part, dict) and part.get("rope_type") == "longrope"
-        if is_long and longest > part["original_max_position_embeddings"]:
-            return False
-    return kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+from transformers.cache_utils import DynamicLayer
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

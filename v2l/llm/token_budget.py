@@ -53,12 +53,13 @@ class TokenBudget:
 def bytes_needed(model: transformers.PreTrainedModel) -> tuple[int, int, int]:
     """Bytes of a token's keys and values in all layers, of a token passing through, and of a prompt's logits.
 
-    The first are those that the model keeps of one token; the others are estimates from its layers' widths.
+    The first are those that the model keeps of one token, in a cache of its own making; states that do not grow with
+    the tokens do not count. The others are estimates from its layers' widths.
     """
-    cache = transformers.DynamicCache(config=model.config)
     seen = torch.zeros(1, 1, dtype=torch.int64, device=input_device(model))
-    model(seen, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    states = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
+    cache = model(input_ids=seen, use_cache=True).get("past_key_values")
+    layers = getattr(cache, "layers", [])
+    states = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
     head = model.get_output_embeddings() or model.get_input_embeddings()
     tables = [head, *(module for module in model.modules() if isinstance(module, torch.nn.Embedding))]
     looked_up = {id(table.get_parameter("weight")) for table in tables}

@@ -50,7 +50,9 @@ class FrozenMaskedLM(nn.Module):
         logging.set_verbosity_error()  # a missing head is no fault to warn of
         try:
             for kind in (transformers.AutoModelForMaskedLM, transformers.AutoModel):
-                model, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+                model, info = kind.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
+                )
                 missing = [key for key in sorted(info["missing_keys"]) if not key.startswith("pooler.")]
                 if not missing and (left := unused_layers(model.base_model, info["unexpected_keys"])):
                     raise _unreadable(folder, f"config.json does not use weights {few(left)}")
@@ -122,7 +124,7 @@ def load_lm_tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
             "run `snakemake fetch_assets`, or set the path to where the model lies",
         )
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except FAILURES as error:
         raise _unreadable(folder, error) from None
     if tokenizer.mask_token_id is None:
@@ -136,7 +138,9 @@ def load_lm_tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
 
 def lm_words(folder: Path) -> list[str]:
     """The text of every id that a masked language model embeds; empty where its tokenizer has no token."""
-    ids = range(transformers.AutoConfig.from_pretrained(folder, local_files_only=True).vocab_size)
+    ids = range(
+        transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).vocab_size
+    )
     return load_lm_tokenizer(folder).batch_decode([[number] for number in ids], clean_up_tokenization_spaces=False)
 
 

@@ -158,7 +158,7 @@ class SPAETokenizer(ProjectedCodebook):
         with computed_in("float32"):
             codebook_VD = self.codes()
             *upper, last = [layer.ids_BP for layer in self.quantize(vector_BLD, codebook_VD)]
-        return Codes(last, torch.cat(upper, dim=1))
+        return Codes(last, torch.cat(upper, dim=1)).of_finite(vector_BLD)
 
     def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None, visible_BL: Tensor | None = None) -> Tensor:
         """Float32 image_BCHW in about [-1, 1] of the mean code of each position over all layers."""

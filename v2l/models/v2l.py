@@ -80,12 +80,13 @@ class V2LTokenizer(ProjectedCodebook):
 
     @torch.no_grad()
     def encode(self, image_BCHW: Tensor, feature_BD: Tensor | None = None) -> Codes:
-        ids_BL = self.nearest(self.vectors(image_BCHW))
+        vector_BLD = self.vectors(image_BCHW)
+        ids_BL = self.nearest(vector_BLD)
         if not self.has_global:
-            return Codes(ids_BL, None)
+            return Codes(ids_BL, None).of_finite(vector_BLD)
         if feature_BD is None:
             raise ValueError(f"tokenizer {self.name} encodes with image features")
-        return Codes(ids_BL, self.global_ids(feature_BD))
+        return Codes(ids_BL, self.global_ids(feature_BD)).of_finite(vector_BLD, feature_BD)
 
     def global_ids(self, feature_BD: Tensor) -> Tensor:
         """The `global_tokens` codes nearest to each image feature, nearest first: ids_BK (released)."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import pyarrow as pa
+import torch
 from torch import Tensor, nn
 
 from v2l.configuration.tokenizer_training import Loss, TrainTokenizer
@@ -43,11 +44,19 @@ class Batch(NamedTuple):
         return Batch(image_BCHW[rows], *(None if tensor is None else tensor[rows] for tensor in others))
 
 
+NO_CODE = -1  # in place of the local ids of an image for which something is not finite
+
+
 class Codes(NamedTuple):
     """Token ids (int64): of the local codebook, and of the global one unless the tokenizer has none."""
 
     local_BL: Tensor
     global_BK: Tensor | None
+
+    def of_finite(self, *computed: Tensor) -> Self:
+        """With NO_CODE in images where what the ids were `computed` from is not finite: no code is nearest to it."""
+        finite_B1 = torch.stack([part.isfinite().flatten(1).all(1) for part in computed], 1).all(1, keepdim=True)
+        return self._replace(local_BL=self.local_BL.where(finite_B1, NO_CODE))
 
 
 class TrainingPass(NamedTuple):
@@ -133,7 +142,7 @@ class VisionTokenizer(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, image_BCHW: Tensor, feature_BD: Tensor | None = None) -> Codes:
-        """Codes of images in [-1, 1]; `feature_BD` only where `needs_features`."""
+        """Codes of images in [-1, 1], NO_CODE where none is nearest; `feature_BD` only where `needs_features`."""
 
     @abstractmethod
     def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None, visible_BL: Tensor | None = None) -> Tensor:

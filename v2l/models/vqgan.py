@@ -60,7 +60,8 @@ class VQGANTokenizer(ConvolutionalTokenizer):
 
     @torch.no_grad()
     def encode(self, image_BCHW: Tensor, feature_BD: Tensor | None = None) -> Codes:
-        return Codes(self.nearest(self.vectors(image_BCHW)), None)
+        vector_BLD = self.vectors(image_BCHW)
+        return Codes(self.nearest(vector_BLD), None).of_finite(vector_BLD)
 
     def decode(self, local_ids_BL: Tensor, global_ids_BK: Tensor | None, visible_BL: Tensor | None = None) -> Tensor:
         return self.decode_vectors(quantizers.hide(self.quantize.embedding(local_ids_BL), visible_BL))

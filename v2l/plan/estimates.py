@@ -4,7 +4,7 @@ from math import ceil
 from typing import NamedTuple
 
 from v2l.configuration.cards import Card, Machine
-from v2l.llm.memory import BYTES
+from v2l.llm.model_facts import BYTES
 from v2l.plan.efficiencies import Efficiencies
 from v2l.plan.workload import Memory, Workload
 

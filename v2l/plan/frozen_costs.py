@@ -154,5 +154,5 @@ def _open_clip(entry: OpenClipEncoder) -> Any:
 
 def _sentence_config(folder: Path) -> transformers.PretrainedConfig:
     if (folder / "config.json").exists():
-        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return transformers.BertConfig(**MINI_LM)

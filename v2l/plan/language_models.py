@@ -3,13 +3,14 @@
 FLOPs are those of `torch.utils.flop_counter`: two for each factor of a product, attention over the whole context.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from v2l.configuration.model_entries import LLM
-from v2l.llm.memory import BYTES, parameters
+from v2l.errors import UserError
+from v2l.llm.model_facts import BYTES, UNKNOWN, layer_parameters, parameters, plain_shape, precision_of
+from v2l.llm.weight_headers import read_object, size_of
 
 # hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads of the published models
 LLAMA_2 = {"7b": (4096, 11008, 32, 32, 32), "13b": (5120, 13824, 40, 40, 40), "70b": (8192, 28672, 80, 64, 8)}
@@ -18,27 +19,32 @@ VOCABULARY = 32_000
 
 
 class LanguageModelShape(NamedTuple):
-    """A config.json, and whether it is only `assumed` from the model's name."""
+    """A config.json in LLaMA's names, whether it is only `assumed` from the model's name, the precision of the weights
+    and the number of their values."""
 
     config: dict[str, Any]
     assumed: bool
+    precision: str
+    values: int
 
     @classmethod
     def of(cls, name: str, entry: LLM) -> Self:
-        """Of a registry entry: its file, else LLaMA-2 of the size that name or path says, else of 7B."""
+        """Of a registry entry: its files, else LLaMA-2 of the size that name or path says, else of 7B."""
+        path = Path(entry.path)
         try:
-            config = json.loads((Path(entry.path) / "config.json").read_text())
-            parameters(config)
-            return cls(config, False)
-        except (OSError, ValueError, KeyError):
-            size = re.search(r"(?<!\d)(7|13|70)b", f"{name} {entry.path}".lower())
-            known = LLAMA_2[size.group() if size else "7b"]
-            return cls(dict(zip(KEYS, known, strict=True)) | {"vocab_size": VOCABULARY}, True)
+            config, precision = read_object(path / "config.json"), precision_of(entry)
+            size = size_of(path)
+            return cls(plain_shape(config), False, precision, size.values if size else parameters(config))
+        except (UserError, KeyError):
+            size_named = re.search(r"(?<!\d)(7|13|70)b", f"{name} {entry.path}".lower())
+            known = LLAMA_2[size_named.group() if size_named else "7b"]
+            config = dict(zip(KEYS, known, strict=True)) | {"vocab_size": VOCABULARY}
+            return cls(plain_shape(config), True, entry.dtype or UNKNOWN, parameters(config))
 
     @property
     def head_channels(self) -> int:
         """Channels of an attention head."""
-        return self.config.get("head_dim") or self.config["hidden_size"] // self.config["num_attention_heads"]
+        return self.config["head_dim"] or self.config["hidden_size"] // self.config["num_attention_heads"]
 
     @property
     def vocabulary(self) -> int:
@@ -55,11 +61,9 @@ class LanguageModelShape(NamedTuple):
         return 2 * self._linear(tokens, outputs) + 3 * self._attention(tokens, tokens)
 
     def _linear(self, tokens: float, outputs: float) -> float:
-        config, head = self.config, self.head_channels
-        heads, width = config["num_attention_heads"], config["hidden_size"]
-        keys = config.get("num_key_value_heads") or heads
-        layer = width * head * (2 * heads + 2 * keys) + 3 * width * config["intermediate_size"]
-        return 2 * tokens * config["num_hidden_layers"] * layer + 2 * outputs * width * config["vocab_size"]
+        layer = layer_parameters(self.config, "experts_of_token")
+        logits = self.config["hidden_size"] * self.config["vocab_size"]
+        return 2 * tokens * self.config["num_hidden_layers"] * layer + 2 * outputs * logits
 
     def _attention(self, tokens: float, context: float) -> float:
         config = self.config
@@ -72,9 +76,9 @@ class LanguageModelShape(NamedTuple):
 
     def weight_bytes(self, precision: str) -> float:
         """Bytes of the weights."""
-        return parameters(self.config) * BYTES[precision]
+        return self.values * BYTES[precision]
 
     def cache_bytes(self, tokens: float, precision: str) -> float:
         """Bytes of the keys and values of so many tokens."""
-        keys = self.config.get("num_key_value_heads") or self.config["num_attention_heads"]
+        keys = self.config["num_key_value_heads"] or self.config["num_attention_heads"]
         return 2 * tokens * self.config["num_hidden_layers"] * keys * self.head_channels * BYTES[precision]

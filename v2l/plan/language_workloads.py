@@ -53,7 +53,7 @@ def evaluation_workloads(sizes: ExperimentSizes) -> Iterator[Workload]:
 
 
 def _evaluated(sizes: ExperimentSizes, name: str, task: str, runs: list[Run]) -> Workload:
-    shape, entry = sizes.llm(name), sizes.config.llms[name]
+    shape = sizes.llm(name)
     asked: list[Prompts] = []
     for run in runs:
         asked += sizes.prompts(name).prompts(run, _grid(sizes, run.tokenizer), sizes.sample(task))
@@ -61,7 +61,7 @@ def _evaluated(sizes: ExperimentSizes, name: str, task: str, runs: list[Run]) ->
     mean = sum(prompts.asked * prompts.length for prompts in asked) / count
     flops = sum(part.asked * shape.answer(part.length, part.cached, part.new) for part in asked)
     longest = max(part.length + part.new for part in asked)
-    per_prompt = shape.cache_bytes(longest, entry.dtype) + 4 * shape.vocabulary
+    per_prompt = shape.cache_bytes(longest, shape.precision) + 4 * shape.vocabulary
     batch = getattr(sizes.config.evaluate_llm, task).batch_size
     return Workload(
         "evaluate_llm",
@@ -69,10 +69,10 @@ def _evaluated(sizes: ExperimentSizes, name: str, task: str, runs: list[Run]) ->
         count,
         "prompts",
         flops,
-        entry.dtype,
-        len(runs) * shape.weight_bytes(entry.dtype),
+        shape.precision,
+        len(runs) * shape.weight_bytes(shape.precision),
         4.0 * count * mean,
-        Memory(shape.weight_bytes(entry.dtype), per_prompt, batch, is_divisible=True),
+        Memory(shape.weight_bytes(shape.precision), per_prompt, batch, is_divisible=True),
         notes=shape_notes(name, shape),
     )
 

@@ -65,7 +65,9 @@ def tokenizer_of(entry: LLM) -> Any:
     folder = Path(entry.path)
     try:
         return (
-            transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True) if folder.is_dir() else StandIn()
+            transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            if folder.is_dir()
+            else StandIn()
         )
     except (OSError, ValueError, KeyError):
         return StandIn()

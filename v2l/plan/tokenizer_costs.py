@@ -163,7 +163,11 @@ def _lqae(name: str, entry: LQAEEntry, settings: TrainTokenizer) -> LQAETokenize
     """As `LQAETokenizer.create`, without the language model's weights; RoBERTa-base where its folder is not there."""
     folder, network = Path(entry.language_model), settings.network
     has_config = (folder / "config.json").exists()
-    config = transformers.AutoConfig.from_pretrained(folder) if has_config else transformers.RobertaConfig()
+    config = (
+        transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if has_config
+        else transformers.RobertaConfig()
+    )
     named = getattr(config, "architectures", None) or ["ForMaskedLM"]
     has_head = any(architecture.endswith("ForMaskedLM") for architecture in named)
     kind = transformers.AutoModelForMaskedLM if has_head else transformers.AutoModel

@@ -5,7 +5,7 @@ from math import ceil
 from pathlib import Path
 
 from v2l.configuration.runs import Run
-from v2l.llm.memory import BYTES
+from v2l.llm.model_facts import BYTES
 from v2l.models.quantizers import DISTANCES_AT_ONCE
 from v2l.pipeline.required_files import decoded_files
 from v2l.plan.experiment_sizes import ExperimentSizes

@@ -47,16 +47,19 @@ def vocabulary_workloads(sizes: ExperimentSizes) -> Iterator[Workload]:
 
 def _expand(sizes: ExperimentSizes) -> Workload:
     name = sizes.config.expand_vocabulary.llm
-    shape, entry = sizes.llm(name), sizes.config.llms[name]
+    shape = sizes.llm(name)
     batch = sizes.config.expand_vocabulary.batch_size
     memory = Memory(
-        shape.weight_bytes(entry.dtype), shape.cache_bytes(CACHED_PROMPT + 2, entry.dtype), batch, is_divisible=True
+        shape.weight_bytes(shape.precision),
+        shape.cache_bytes(CACHED_PROMPT + 2, shape.precision),
+        batch,
+        is_divisible=True,
     )
     notes = (f"{name}: shape assumed, there is no config.json",) if shape.assumed else ()
     flops = 2 * sizes.subwords * shape.forward(1, CACHED_PROMPT + 1)
-    read = shape.weight_bytes(entry.dtype)
+    read = shape.weight_bytes(shape.precision)
     return Workload(
-        "expand_vocabulary", name, sizes.subwords, "subwords", flops, entry.dtype, read, memory=memory, notes=notes
+        "expand_vocabulary", name, sizes.subwords, "subwords", flops, shape.precision, read, memory=memory, notes=notes
     )
 
 

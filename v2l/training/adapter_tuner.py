@@ -12,6 +12,7 @@ from torch import Tensor
 from v2l.configuration.llm_finetuning import FinetuneLLM
 from v2l.data.token_table import Tokens
 from v2l.errors import UserError
+from v2l.llm.model_facts import context_of
 from v2l.llm.prompts import MaskedPrompt
 from v2l.runtime import rng
 from v2l.tasks.token_maps import random_mask
@@ -32,7 +33,7 @@ class AdapterTuner:
     def require_context(self, tokens: Tokens) -> None:
         """Raise UserError if a map and its repetition exceed the model's context; all prompts are equally long."""
         length = len(self._ids(tokens.local_NL[0], np.zeros_like(tokens.local_NL[0], dtype=bool)))
-        context = getattr(self.model.config, "max_position_embeddings", None)
+        context = context_of(self.model.config.to_dict())
         if context is not None and length > context:
             raise UserError(
                 f"the prompt of image {tokens.image_id[0]} has {length} tokens",

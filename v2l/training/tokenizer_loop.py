@@ -87,7 +87,7 @@ def samples(tokenizer: VisionTokenizer, images: TrainingImages, feature_ND: Tens
     target = next(tokenizer.parameters()).device
     image_BCHW = torch.stack([images.plain(index) for index in shown]).to(target).float() / 127.5 - 1
     tokenizer.eval()
-    codes = tokenizer.encode(image_BCHW, feature_ND[list(shown)].to(target))
-    reconstruction_BCHW = tokenizer.decode(*codes)
+    local_BL, global_BK = tokenizer.encode(image_BCHW, feature_ND[list(shown)].to(target))
+    reconstruction_BCHW = tokenizer.decode(local_BL.clamp(min=0), global_BK)
     tokenizer.train()
     return image_BCHW.cpu(), reconstruction_BCHW.cpu()

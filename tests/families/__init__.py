@@ -1,0 +1,1 @@
+"""Families of language models at two layers with random weights: each equals plain `transformers`, or is refused."""
