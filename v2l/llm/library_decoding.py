@@ -4,6 +4,7 @@ fit: each knows which states it keeps, under which name, and when they are to be
 from __future__ import annotations  # transformers takes seconds to import what is only named
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 import torch
 import transformers
@@ -39,6 +40,7 @@ def continued(
     )
     try:
         chosen = transformers.LogitsProcessorList([_Chosen(choose)])
-        model.generate(token_BW, attention_mask=torch.ones_like(token_BW), logits_processor=chosen)
+        loop: Any = model  # whose class leaves `generate` untyped
+        loop.generate(token_BW, attention_mask=torch.ones_like(token_BW), logits_processor=chosen)
     finally:
         model.generation_config = settings
