@@ -56,6 +56,15 @@ def test_a_precision_that_the_card_lacks_is_refused(section, key):
         check_precisions(V100, ["{}", json.dumps(section)])
 
 
+def test_the_precision_of_a_checkpoint_is_checked_where_none_is_set(tmp_path):
+    (tmp_path / "config.json").write_text('{"dtype": "bfloat16"}')
+    section = {"llms": {"big": {"path": str(tmp_path), "dtype": None}}}
+    with pytest.raises(UserError, match="`llms.big.dtype` is bfloat16, which V100"):
+        check_precisions(V100, [json.dumps(section)])
+    section["llms"]["big"]["dtype"] = "float16"
+    check_precisions(V100, [json.dumps(section)])
+
+
 def test_cards_are_read_from_the_driver(tmp_path, monkeypatch):
     write_driver_tool(tmp_path, "NVIDIA A100-SXM4-80GB, 8.0", "NVIDIA A100-SXM4-80GB, 8.0", "Old, [N/A]")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")

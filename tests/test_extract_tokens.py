@@ -176,3 +176,29 @@ def test_want_of_memory_names_the_batch_and_its_key(files, tmp_path, monkeypatch
     with pytest.raises(UserError, match=r"2 images at once.*GiB.* free.*\n*.*`extract_tokens.batch_size`"):
         extract(files, tmp_path / "t.parquet", extract_tokens={"batch_size": 2})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("tokenizer", ["v2l", "v2l-local", "vqgan"])
+def test_images_without_finite_vectors_are_named(files, tmp_path, monkeypatch, tokenizer):
+    whole = extract_tokens.load_tokenizer
+
+    def broken(path, device):
+        found = whole(path, device)
+        with torch.no_grad():
+            next(found.encoder.parameters()).fill_(torch.inf)
+        return found
+
+    monkeypatch.setattr(extract_tokens, "load_tokenizer", broken)
+    with pytest.raises(UserError, match=rf"of tokenizer {tokenizer} in float32 are not finite for .*precision: float"):
+        extract(files, tmp_path / "t.parquet", tokenizer)
+
+
+def test_stored_features_that_are_not_finite_are_refused(files, tmp_path, monkeypatch):
+    broken = tmp_path / "features.safetensors"
+    tensors, metadata = read_tensors(files["features"])
+    tensors["feature_ND"][1, 2] = torch.nan
+    write_tensors(broken, tensors, metadata["v2l"])
+    with pytest.raises(
+        UserError, match="features.safetensors has features that are not finite.*run embed_images again"
+    ):
+        extract(files | {"features": broken}, tmp_path / "t.parquet")

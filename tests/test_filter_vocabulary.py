@@ -238,3 +238,12 @@ def test_files_of_different_lengths_are_refused(stage, name):
     write_tensors(path, {key: tensor[:-1] for key, tensor in tensors.items()}, {})
     with pytest.raises(UserError, match=f"{path} has . rows"):
         run(stage)
+
+
+@pytest.mark.parametrize("name", ["embedding", "features"])
+def test_values_that_are_not_finite_are_refused(stage, name):
+    path = stage[1][name]
+    tensors, _ = read_tensors(path)
+    write_tensors(path, {key: tensor.index_fill(0, torch.tensor(0), torch.nan) for key, tensor in tensors.items()}, {})
+    with pytest.raises(UserError, match=f"{path} has .* that are not finite"):
+        run(stage)

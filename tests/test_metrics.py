@@ -291,6 +291,17 @@ def test_infinite_items_are_left_out_and_said_so():
     assert (row["value"], row["n"]) == (15.0, 2) and 10 <= row["ci_low"] < row["ci_high"] <= 20
     assert row["note"] == "remark; psnr: 1 of 3 items are infinite and left out"
     assert measurement([float("inf")]).row(seed=0, samples=100)["value"] is None
+    note = measurement([10.0, float("nan"), float("inf")]).row(seed=0, samples=100)["note"]
+    said = "psnr: 1 of 3 items are infinite and left out; psnr: 1 of 3 items are not a number and left out; "
+    assert note.startswith(said)
+
+
+def test_features_that_are_not_finite_make_no_distance():
+    feature_ND = torch.rand(4, 3)
+    broken_ND = feature_ND.index_fill(0, torch.tensor(0), torch.nan)
+    for sets in ((feature_ND, broken_ND), (broken_ND, feature_ND)):
+        with pytest.raises(UserError, match="the network gives features that are not finite"):
+            frechet_distance(*sets)
 
 
 def test_the_interval_depends_on_seed_and_row_alone():

@@ -18,7 +18,7 @@ from v2l.models.losses import PerceptualLoss, adaptive_weight, discriminator_hin
 from v2l.models.lpips_network import empty_lpips
 from v2l.models.tokenizer_file import load_tokenizer, tokenizer_class, tokenizer_description
 from v2l.models.v2l import V2LTokenizer
-from v2l.models.vision_tokenizer import Batch, VisionTokenizer
+from v2l.models.vision_tokenizer import NO_CODE, Batch, Codes, VisionTokenizer
 
 NETWORK = Network(
     image_size=16,
@@ -61,6 +61,14 @@ def test_encode_and_decode_have_the_documented_shapes(method):
     reconstruction, losses, ids_BL = tokenizer(Batch(images(), GLOBAL_VD[:3], torch.zeros(3, 4)), LOSS)
     assert torch.equal(ids_BL, local_BL) and all(loss.shape == () for loss in losses.values())
     torch.testing.assert_close(reconstruction, tokenizer.decode(local_BL, global_BK), atol=1e-3, rtol=1e-2)
+
+
+def test_codes_of_what_is_not_finite_are_none_and_others_stay():
+    codes = Codes(torch.tensor([[1, 2], [3, 4], [5, 6]]), torch.zeros(3, 1))
+    vector_BLD, feature_BD = torch.zeros(3, 2, 4), torch.zeros(3, 5)
+    assert codes.of_finite(vector_BLD, feature_BD).local_BL.tolist() == [[1, 2], [3, 4], [5, 6]]
+    vector_BLD[0, 1, 3], feature_BD[2, 0] = torch.nan, torch.inf
+    assert codes.of_finite(vector_BLD, feature_BD).local_BL.tolist() == [[NO_CODE, NO_CODE], [3, 4], [NO_CODE, NO_CODE]]
 
 
 def test_state_dict_has_the_key_names_of_vqgan_checkpoints():

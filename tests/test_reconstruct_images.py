@@ -270,3 +270,18 @@ def test_more_than_a_row_group_is_streamed(files, tmp_path, monkeypatch):
 def test_images_are_lossless():
     pixels = np.random.default_rng(0).integers(256, size=(16, 16, 3), dtype=np.uint8)
     assert np.array_equal(decode_png(encode_png(pixels)), pixels)
+
+
+def test_pictures_that_are_not_finite_are_named(files, tmp_path, monkeypatch):
+    def broken(path, device):
+        found = load_tokenizer(path, device)
+        with torch.no_grad():
+            next(found.decoder.parameters()).fill_(torch.nan)
+        return found
+
+    monkeypatch.setattr("v2l.tasks.decoded_images.load_tokenizer", broken)
+    message = (
+        "pictures that tokenizer v2l decodes in float32 are not finite for .*`reconstruct_images.precision: float32`"
+    )
+    with pytest.raises(UserError, match=message):
+        reconstruct(files, tmp_path / "i.parquet", "reconstruction")

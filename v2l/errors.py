@@ -1,6 +1,7 @@
 """The one exception that users meet, what its messages need, and the exit status that asks for another start."""
 
 import math
+from collections.abc import Sequence
 
 INTERRUPTED = 75  # exit status (EX_TEMPFAIL): stopped with a checkpoint, start again to go on
 
@@ -39,3 +40,10 @@ def check_finite(what: str, step: int, losses: dict[str, float], remedy: str) ->
     if not all(math.isfinite(value) for value in losses.values()):
         found = ", ".join(f"{key} {value:.4g}" for key, value in losses.items())
         raise UserError(f"{what} diverged at step {step} ({found})", "finite losses", remedy)
+
+
+def require_each_finite(what: str, names: Sequence[object], is_finite: Sequence[bool], remedy: str) -> None:
+    """Raises UserError that names the items for which `what` (`decoded pictures`) is not finite."""
+    if broken := [str(name) for name, finite in zip(names, is_finite, strict=True) if not finite]:
+        problem = f"{what} are not finite for {len(broken)} of {len(names)} inputs at once: {few(broken)}"
+        raise UserError(problem, "finite numbers", remedy)

@@ -18,7 +18,7 @@ from v2l.data.images import to_tensor
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import schema
 from v2l.encoders.loader import load_encoder
-from v2l.errors import UserError, few
+from v2l.errors import UserError, require_each_finite
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.overlap import fetched, sent
 from v2l.io.storage import ROWS_PER_GROUP, parquet_metadata, parquet_writer, regrouped, vectors
@@ -31,6 +31,8 @@ from v2l.pipeline.stage import run_stage
 from v2l.precision import computed_in
 from v2l.runtime import device
 from v2l.tasks.image_corruption import corrupted
+
+REMEDY = "set `extract_tokens.precision: float32`; if it is, the tokenizer's weights are damaged: make them anew"
 
 
 def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
@@ -110,7 +112,9 @@ class Extractor:
         ids = fetched((batch, self._ids(batch, images, corruption)) for batch, images in batches)
         for batch, (local_BL, global_BK) in ids:
             image_id_B = self.manifest.image_id[batch]
-            require_codes(self.tokenizer.name, local_BL, image_id_B, self.settings.precision)
+            has_codes_B = (local_BL != NO_CODE).all(1).tolist()
+            what = f"vectors or features of tokenizer {self.tokenizer.name} in {self.settings.precision}"
+            require_each_finite(what, image_id_B.tolist(), has_codes_B, REMEDY)
             values = [
                 image_id_B,
                 self.manifest.split[batch],
@@ -131,17 +135,6 @@ class Extractor:
                 feature_BD = sent(self.feature_ND[rows], device())
             with computed_in(self.settings.precision):
                 return self.tokenizer.encode(sent(to_tensor(images), device()), feature_BD)
-
-
-def require_codes(tokenizer: str, local_BL: Tensor, image_id_B: np.ndarray, precision: str) -> None:
-    """Raise UserError that names images without codes: those with vectors or features that are not finite."""
-    if broken := image_id_B[(local_BL == NO_CODE).any(1).numpy()].tolist():
-        raise UserError(
-            f"tokenizer {tokenizer} has vectors or features that are not finite in {precision} for {len(broken)} of "
-            f"{len(image_id_B)} images at once: {few(list(map(str, broken)))}",
-            "finite vectors, to which a code is nearest",
-            "set `extract_tokens.precision: float32`; if it is, the tokenizer's weights are damaged: make them anew",
-        )
 
 
 if __name__ == "__main__":

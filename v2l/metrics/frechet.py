@@ -64,10 +64,18 @@ def frechet_distance(feature_ND: torch.Tensor, original_MD: torch.Tensor) -> flo
     """Squared Frechet distance of the Gaussians fitted to two feature sets, in float64; 0 for equal sets, unbounded.
 
     Both sets are first rotated into the space they span when it is smaller than D: the distance is the same, and small
-    sets take milliseconds. Raises ValueError for fewer than two rows on either side.
+    sets take milliseconds. Raises ValueError for fewer than two rows on either side, UserError for features
+    that are not finite.
     """
     if min(len(feature_ND), len(original_MD)) < MIN_IMAGES:
         raise ValueError(f"a Frechet distance needs at least {MIN_IMAGES} images on each side")
+    for features in (feature_ND, original_MD):
+        if not bool(features.isfinite().all()):
+            raise UserError(
+                f"{WEIGHTS_KEY}: the network gives features that are not finite",
+                "finite numbers",
+                "its weights are damaged, or of another network: get them again",
+            )
     feature_ND, original_MD = feature_ND.double(), original_MD.double()
     both_KD = torch.cat([feature_ND, original_MD])
     if len(both_KD) < both_KD.shape[1]:

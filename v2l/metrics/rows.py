@@ -54,10 +54,9 @@ class Measurement:
             return self._row(self.value, None, None, self.n, [self.note])
         finite = self.values[np.isfinite(self.values)]
         notes = [self.note]
-        if len(finite) < len(self.values):
-            notes.append(
-                f"{self.metric}: {len(self.values) - len(finite)} of {len(self.values)} items are infinite and left out"
-            )
+        for what, count in (("infinite", np.isinf(self.values).sum()), ("not a number", np.isnan(self.values).sum())):
+            if count:
+                notes.append(f"{self.metric}: {count} of {len(self.values)} items are {what} and left out")
         if not len(finite):
             return self._row(None, None, None, 0, notes)
         low, high, reason = mean_interval(finite, samples, generator)

@@ -14,7 +14,7 @@ from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import HELD_OUT, Source
 from v2l.data.images import encode_png, to_uint8
 from v2l.data.token_table import Tokens
-from v2l.errors import UserError
+from v2l.errors import UserError, require_each_finite
 from v2l.io.job_files import Inputs
 from v2l.io.overlap import BATCHES_AHEAD, fetched, mapped, sent
 from v2l.memory_errors import out_of_memory
@@ -25,6 +25,7 @@ from v2l.tasks.image_corruption import mask_positions
 from v2l.tasks.token_maps import assemble, image_count, image_mask
 
 MASKED = "masked"
+REMEDY = "set `reconstruct_images.precision: float32`; if it is, the tokenizer's weights are damaged: make them anew"
 ImageRow = tuple[str, str, bytes]  # image_id, task, PNG
 BatchNames = tuple[np.ndarray, list[str]]  # ids of a batch's images, and the tasks that each of them is for
 Positions = Callable[[str, str], np.ndarray]  # task, image_id -> positions that the task masks
@@ -45,17 +46,20 @@ def decoded_images(config: StageConfig, inputs: Inputs) -> Iterator[ImageRow]:
 
     Threads write the images of a batch as PNG while the next ones are decoded.
     """
-    pixels = (
-        (image_id, tasks, pixels_HWC)
-        for (names, tasks), (image_BHWC,) in fetched(_decoded_batches(config, inputs))
-        for image_id, pixels_HWC in zip(names, image_BHWC.numpy(), strict=True)
-    )
+
+    def decoded() -> Iterator[tuple[str, list[str], np.ndarray]]:
+        for (names, tasks), (image_BHWC, finite_B) in fetched(_decoded_batches(config, inputs)):
+            what = f"pictures that tokenizer {config.job['tokenizer']} decodes in {config.reconstruct_images.precision}"
+            require_each_finite(what, names.tolist(), finite_B.tolist(), REMEDY)
+            yield from ((name, tasks, pixels_HWC) for name, pixels_HWC in zip(names, image_BHWC.numpy(), strict=True))
+
+    pixels = decoded()
     for image_id, tasks, png in mapped(_as_png, pixels, BATCHES_AHEAD * config.reconstruct_images.batch_size):
         yield from ((image_id, task, png) for task in tasks)
 
 
 def _decoded_batches(config: StageConfig, inputs: Inputs) -> Iterator[tuple[BatchNames, list[Tensor]]]:
-    """Image ids and tasks of every batch, and its uint8 image_BHWC on the device."""
+    """Image ids and tasks of every batch, its uint8 image_BHWC on the device, and which were finite before rounding."""
     source = Source.parse(config.job["source"])
     tokens = Tokens.read(inputs["tokens"])
     tokenizer = load_tokenizer(inputs["weights"], device())
@@ -72,8 +76,9 @@ def _decoded_batches(config: StageConfig, inputs: Inputs) -> Iterator[tuple[Batc
             local_BL, visible_BL = (sent(torch.from_numpy(part[batch]), device()) for part in (local_NL, visible_NL))
             memory = out_of_memory("reconstruct_images", "reconstruct_images.batch_size", f"{len(batch)} images")
             with memory, torch.inference_mode(), computed_in(config.reconstruct_images.precision):
-                image_BHWC = to_uint8(tokenizer.decode(local_BL, global_BK, visible_BL))
-            yield (tokens.image_id[rows[batch]], tasks), [image_BHWC]
+                image_BCHW = tokenizer.decode(local_BL, global_BK, visible_BL)
+                image_BHWC, finite_B = to_uint8(image_BCHW), image_BCHW.isfinite().flatten(1).all(1)
+            yield (tokens.image_id[rows[batch]], tasks), [image_BHWC, finite_B]
 
 
 def _as_png(image: tuple[str, list[str], np.ndarray]) -> tuple[str, list[str], bytes]:
