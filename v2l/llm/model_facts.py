@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from v2l.configuration.model_entries import LLM
 from v2l.errors import UserError
@@ -37,7 +37,7 @@ def number(config: Mapping[str, Any], name: str) -> int | None:
     """The whole number that a family calls `name` or one of NAMES; None if there is none above 0."""
     for key in (name, *NAMES.get(name, ())):
         value = config.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 and value == int(value):
+        if _is_positive(value) and value == int(value):
             return int(value)
     return None
 
@@ -57,7 +57,7 @@ def context_of(config: Mapping[str, Any]) -> int | None:
     for rope in (part.get("rope_parameters"), part.get("rope_scaling")):
         if isinstance(rope, dict) and rope.get("rope_type", rope.get("type")) == "yarn":
             first, factor = rope.get("original_max_position_embeddings"), rope.get("factor")
-            if isinstance(first, int | float) and isinstance(factor, int | float):
+            if _is_positive(first) and _is_positive(factor) and _is_positive(first * factor):
                 context = max(context, int(first * factor))
     return context
 
@@ -135,3 +135,7 @@ def weight_bytes(entry: LLM) -> int | None:
         return parameters(read_object(path / "config.json")) * each
     except (UserError, KeyError):
         return None
+
+
+def _is_positive(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
