@@ -20,7 +20,15 @@ from v2l.tasks.image_corruption import corrupted, mask_positions
 from v2l.tasks.token_maps import image_mask, steps
 
 IMAGES = [f"val/{number}.png" for number in range(3, 7)]
-KEYS = ["seed", "train_tokenizer", "reconstruct_images", "evaluate_llm", "extract_tokens", "samples.reconstruction"]
+KEYS = [
+    "seed",
+    "train_tokenizer.network",
+    "train_tokenizer.splits",
+    "reconstruct_images",
+    "evaluate_llm",
+    "extract_tokens",
+    "samples.reconstruction",
+]
 STEP = [("task", pa.string()), ("image_id", pa.string())]
 STEP += [(name, pa.list_(pa.int32())) for name in ("positions", "predicted_codes")]
 
