@@ -41,9 +41,10 @@ def architecture(sizes: Sizes, folder: Path) -> str:
 
 def random_encoder(sizes: Sizes, where: torch.device, folder: Path, precision: str) -> own_encoder.OpenClip:
     """The encoder of the stages; its weights come from no file."""
-    entry = OpenClipEncoder(kind="open_clip", weights="none", model=architecture(sizes, folder), precision=precision)
-    with patch.object(own_encoder, "_load", lambda *_: random_clip(sizes, where, folder)):
-        return own_encoder.OpenClip(entry, where)
+    keys = {"model": architecture(sizes, folder), "weights": str(folder), "precision": precision}
+    weights = random_clip(sizes, where, folder).state_dict()
+    with patch.object(own_encoder, "load_weights", lambda model, *_: model.load_state_dict(weights)):
+        return own_encoder.OpenClip(OpenClipEncoder(kind="open_clip", **keys), where)
 
 
 def as_published(model: nn.Module, where: torch.device) -> nn.Module:

@@ -113,6 +113,7 @@ VALUES: dict[str, Any] = {
     "encoders.tiny-clip.model": "tiny/llama/config.json",
     "encoders.tiny-clip.weights": "tiny/roberta/model.safetensors",
     "llms.tiny-llama.path": "tiny/roberta",
+    "llms.tiny-llama.dtype": "bfloat16",
     "datasets.*.root": "tiny/roberta",
     "datasets.*.synsets": "tiny/llama/config.json",
     "datasets.*.val_labels": "tiny/llama/config.json",

@@ -326,7 +326,7 @@ def cut(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (write_text, ["cannot be read"]),
+        (write_text, ["is a text, which begins 'no weights'"]),
         (write_pickle, ["cannot be read"]),
         (cut, ["cannot be read"]),
         (write_other_tensors, ["describes no tokenizer", "encoder", "`checkpoint`"]),
