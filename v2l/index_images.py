@@ -4,7 +4,6 @@ import csv
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage
 
 REJECTED_COLUMNS = ["dataset", "path", "reason"]
+Size = tuple[int, int]  # width and height in pixels
 
 
 def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
@@ -38,9 +38,10 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     dataset = config.datasets[name]
     layout = layout_of(dataset)
     listing = list_images(layout)
-    sizes, rejected = _measure(Path(dataset.root), listing)
+    sizes, rejected, passed = _measure(Path(dataset.root), listing)
     _check_share(name, listing, rejected, config.index_images.max_rejected_share)
-    _log_passed_over(Path(dataset.root), sizes)
+    for what, count in sorted(passed.items()):
+        logging.warning("%d images %s", count, what)
     images = layout.divide([item for item in listing if item.image_id in sizes], name, config.seed)
     keys = sorted({item.key for item in images})
     names = layout.class_names(keys)
@@ -69,40 +70,36 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     logging.info("%s: %d images (%s) in %d classes, %d rejected", name, len(images), counts, len(keys), len(rejected))
 
 
-def _measure(root: Path, listing: list[Listed]) -> tuple[dict[str, tuple[int, int]], list[tuple[str, str]]]:
-    """Width and height of every readable image by id, and (id, reason) of the others, in the listing's order."""
-    sizes, rejected = {}, []
+def _measure(root: Path, listing: list[Listed]) -> tuple[dict[str, Size], list[tuple[str, str]], Counter[str]]:
+    """Size of every readable image by id, (id, reason) of the others, in the listing's order, and how many of the
+    former hold what is passed over."""
+    sizes: dict[str, Size] = {}
+    rejected: list[tuple[str, str]] = []
+    passed: Counter[str] = Counter()
     with ThreadPool(_workers()) as pool:
         outcomes = pool.imap(lambda item: _size_or_reason(root, item.image_id), listing, chunksize=16)
         for item, outcome in zip(listing, tqdm(outcomes, "decode", len(listing), disable=None), strict=True):
             if isinstance(outcome, str):
                 rejected.append((item.image_id, outcome))
             else:
-                sizes[item.image_id] = outcome
-    return sizes, rejected
+                sizes[item.image_id], notes = outcome
+                passed.update(notes)
+    return sizes, rejected, passed
 
 
-def _size_or_reason(root: Path, image_id: str) -> tuple[int, int] | str:
+def _size_or_reason(root: Path, image_id: str) -> tuple[Size, list[str]] | str:
     path = root / image_id
     try:
         image_id.encode()
     except UnicodeEncodeError:
         return "its name is not UTF-8: rename it"
     try:
-        return open_image(path).size
+        return open_image(path).size, passed_over(path)
     except Exception as error:  # decoders raise many kinds; whichever it is, the image cannot be used
         if os.path.isfile(path) and path.suffix.lower() not in Image.registered_extensions():
             return f"this installation reads no {path.suffix.lower()} files: convert it to PNG or JPEG"
         reason = f"{type(error).__name__}: {error}".replace(str(path), image_id)
         return printable(" ".join(reason.split()))
-
-
-def _log_passed_over(root: Path, image_ids: Iterable[str]) -> None:
-    with ThreadPool(_workers()) as pool:
-        found = pool.imap(lambda image_id: passed_over(root / image_id), image_ids, chunksize=16)
-        counts = Counter(what for of_image in found for what in of_image)
-    for what, count in sorted(counts.items()):
-        logging.warning("%d images %s", count, what)
 
 
 def _workers() -> int:
