@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from v2l.configuration.cell_settings import CELL_SETTINGS
@@ -18,6 +17,7 @@ from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 from v2l.configuration.tokenizer_entries import TOKENIZER_METHODS
 from v2l.configuration.variants import merge
 from v2l.errors import UserError
+from v2l.io.yaml_files import read_yaml
 
 EXTENSIBLE = (DATASET_KINDS, ENCODER_KINDS, TOKENIZER_METHODS, RESTORATION_TASKS, IMAGE_METRICS, CELL_SETTINGS)
 
@@ -44,12 +44,7 @@ def experiment_values(name: str, folder: Path, above: tuple[str, ...] = ()) -> d
     that is based on no experiment or, by a circle, on itself.
     """
     path = folder / f"{name}.yaml"
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"{path} is not YAML ({error})".replace("\n", " "), "a mapping of config keys", "mend the file"
-        ) from None
+    values = read_yaml(path) or {}
     base = values.get("based_on")
     if base is None:
         return values

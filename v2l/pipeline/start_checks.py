@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import yaml
-
 from v2l.errors import UserError
+from v2l.io.yaml_files import read_yaml
 
 TEMPLATES = "__use_yte__"  # the key that makes Snakemake execute the expressions of a YAML file
 
@@ -17,11 +16,7 @@ def check_start(project: Path, config_file: Path) -> None:
             "a folder without { and }",
             "rename it, or move the project",
         )
-    try:
-        values = yaml.safe_load(config_file.read_text(encoding="utf-8")) if config_file.is_file() else None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        cause = " ".join(str(error).split())
-        raise UserError(f"{config_file} is not YAML ({cause})", "a mapping of config keys", "mend the file") from None
+    values = read_yaml(config_file) if config_file.is_file() else None
     if isinstance(values, dict) and TEMPLATES in values:
         raise UserError(
             f"{config_file} has the key `{TEMPLATES}`, with which Snakemake executes Python code in the file",
