@@ -146,6 +146,34 @@ def _gradient_sums(
 
 
 @triton.jit
+def _gradient_means(
+    bias_sum_BNC, weight_sum_BNC, weight_C, bias_sum_BC, weight_sum_BC, bias_mean_BG, weight_mean_BG, length,
+    CHUNKS: tl.constexpr, C: tl.constexpr, S: tl.constexpr, BLOCK: tl.constexpr, TILE_ROWS: tl.constexpr,
+):  # fmt: skip
+    """A group's sums over all chunks, for each channel, and their weighted means over its channels and rows."""
+    group, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    channel, offset = tl.arange(0, BLOCK), tl.arange(0, TILE_ROWS)
+    exists = channel < S
+    base = image * CHUNKS * C + group * S
+    bias_sum = tl.zeros((TILE_ROWS, BLOCK), tl.float32)
+    weight_sum = tl.zeros((TILE_ROWS, BLOCK), tl.float32)
+    for start in range(0, CHUNKS, TILE_ROWS):
+        chunk = start + offset
+        inside = (chunk < CHUNKS)[:, None] & exists[None, :]
+        at = base + chunk[:, None] * C + channel[None, :]
+        bias_sum += _loaded(bias_sum_BNC + at, inside)
+        weight_sum += _loaded(weight_sum_BNC + at, inside)
+    weight = _loaded(weight_C + group * S + channel, exists)
+    bias_sum_S, weight_sum_S = tl.sum(bias_sum, 0), tl.sum(weight_sum, 0)
+    at = image * C + group * S + channel
+    tl.store(bias_sum_BC + at, bias_sum_S, mask=exists)
+    tl.store(weight_sum_BC + at, weight_sum_S, mask=exists)
+    at = image * (C // S) + group
+    tl.store(bias_mean_BG + at, tl.sum(bias_sum_S * weight, 0) / (length * S))
+    tl.store(weight_mean_BG + at, tl.sum(weight_sum_S * weight, 0) / (length * S))
+
+
+@triton.jit
 def _input_gradient(
     gradient, x, x_gradient, weight_C, bias_C, mean_BG, scale_BG, bias_mean_BG, weight_mean_BG, length, rows,
     C: tl.constexpr, S: tl.constexpr, SWISH: tl.constexpr, BLOCK: tl.constexpr, TILE_ROWS: tl.constexpr,
@@ -197,24 +225,48 @@ class Division(NamedTuple):
     def programs(self) -> tuple[int, int]:
         return self.chunks, self.images
 
+    def group_tile(self, channels: int, groups: int) -> dict[str, int]:
+        """Sizes for a program that goes through a group's chunks."""
+        size = channels // groups
+        block = triton.next_power_of_2(size)
+        tile_rows = min(triton.next_power_of_2(self.chunks), max(1, 2048 // block))
+        return {"CHUNKS": self.chunks, "C": channels, "S": size, "BLOCK": block, "TILE_ROWS": tile_rows}
 
-@torch.library.custom_op("v2l::group_norm", mutates_args=())
-def group_norm(
+
+class FusedGroupNorm(torch.autograd.Function):
+    """y_BCHW of (x_BCHW, weight_C, bias_C, groups, eps, swish), without the dispatch of an operation.
+
+    An operation of the library costs a slow processor more time than the kernels take on a fast card.
+    """
+
+    @staticmethod
+    def forward(ctx, x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, groups: int, eps: float, swish: bool) -> Tensor:
+        y_BCHW, mean_BG, scale_BG = normalised(x_BCHW, weight_C, bias_C, groups, eps, swish)
+        ctx.save_for_backward(x_BCHW, weight_C, bias_C, mean_BG, scale_BG)
+        ctx.swish = swish
+        return y_BCHW
+
+    @staticmethod
+    def backward(ctx, gradient_BCHW: Tensor):
+        x_gradient_BCHW, sums_C = input_gradient(gradient_BCHW, *ctx.saved_tensors, ctx.swish)
+        bias_gradient_C, weight_gradient_C = sums_C
+        return x_gradient_BCHW, weight_gradient_C, bias_gradient_C, None, None, None
+
+
+def normalised(
     x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, groups: int, eps: float, swish: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(y_BCHW in the type of x and in channels-last memory, float32 mean_BG, float32 1 / deviation_BG)."""
     x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
     images, channels = x_BCHW.shape[:2]
     plan = Division.of(x_BCHW)
-    moments_BNC = x_BCHW.new_empty((2, images, plan.chunks, channels), dtype=torch.float32)
+    mean_BNC, square_BNC = x_BCHW.new_empty((2, images, plan.chunks, channels), dtype=torch.float32)
     mean_BG, scale_BG = (x_BCHW.new_empty((images, groups), dtype=torch.float32) for _ in range(2))
     y_BCHW = torch.empty_like(x_BCHW)
-    _moments_of_chunks[plan.programs](x_BCHW, *moments_BNC, *plan.extent, C=channels, **plan.tile)
-    block = triton.next_power_of_2(channels // groups)
+    _moments_of_chunks[plan.programs](x_BCHW, mean_BNC, square_BNC, *plan.extent, C=channels, **plan.tile)
     _moments_of_groups[(groups, images)](
-        *(*moments_BNC, mean_BG, scale_BG, *plan.extent, eps),
-        **{"CHUNKS": plan.chunks, "C": channels, "S": channels // groups, "BLOCK": block},
-        TILE_ROWS=min(triton.next_power_of_2(plan.chunks), max(1, 2048 // block)),
+        *(mean_BNC, square_BNC, mean_BG, scale_BG, *plan.extent, eps),
+        **plan.group_tile(channels, groups),
     )
     _normalise[plan.programs](
         *(x_BCHW, y_BCHW, weight_C, bias_C, mean_BG, scale_BG, *plan.extent),
@@ -222,6 +274,40 @@ def group_norm(
         **plan.tile,
     )
     return y_BCHW, mean_BG, scale_BG
+
+
+def input_gradient(
+    gradient_BCHW: Tensor,
+    x_BCHW: Tensor,
+    weight_C: Tensor,
+    bias_C: Tensor,
+    mean_BG: Tensor,
+    scale_BG: Tensor,
+    swish: bool,
+) -> tuple[Tensor, Tensor]:
+    """(gradient of x in its type and in channels-last memory, float32 gradients of bias and weight as sums_2C)."""
+    x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+    gradient_BCHW = gradient_BCHW.contiguous(memory_format=torch.channels_last)
+    (images, channels), groups, plan = x_BCHW.shape[:2], mean_BG.shape[1], Division.of(x_BCHW)
+    tensors, sizes = (weight_C, bias_C, mean_BG, scale_BG), {"C": channels, "S": channels // groups, "SWISH": swish}
+    bias_sum_BNC, weight_sum_BNC = x_BCHW.new_empty((2, images, plan.chunks, channels), dtype=torch.float32)
+    _gradient_sums[plan.programs](
+        gradient_BCHW, x_BCHW, *tensors, bias_sum_BNC, weight_sum_BNC, *plan.extent, **sizes, **plan.tile
+    )
+    sum_BC = x_BCHW.new_empty((2, images, channels), dtype=torch.float32)
+    mean_of_BG = x_BCHW.new_empty((2, images, groups), dtype=torch.float32)
+    _gradient_means[(groups, images)](
+        *(bias_sum_BNC, weight_sum_BNC, weight_C, *sum_BC, *mean_of_BG, plan.length),
+        **plan.group_tile(channels, groups),
+    )
+    x_gradient_BCHW = torch.empty_like(x_BCHW)
+    _input_gradient[plan.programs](
+        gradient_BCHW, x_BCHW, x_gradient_BCHW, *tensors, *mean_of_BG, *plan.extent, **sizes, **plan.tile
+    )
+    return x_gradient_BCHW, sum_BC.sum(1)
+
+
+group_norm = torch.library.custom_op("v2l::group_norm", normalised, mutates_args=())
 
 
 @torch.library.custom_op("v2l::group_norm_backward", mutates_args=())
@@ -235,19 +321,8 @@ def group_norm_backward(
     swish: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, in its type and in channels-last memory, of weight and of bias, from the gradient of y."""
-    x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
-    gradient_BCHW = gradient_BCHW.contiguous(memory_format=torch.channels_last)
-    (images, channels), groups, plan = x_BCHW.shape[:2], mean_BG.shape[1], Division.of(x_BCHW)
-    tensors, sizes = (weight_C, bias_C, mean_BG, scale_BG), {"C": channels, "S": channels // groups, "SWISH": swish}
-    sums_BNC = x_BCHW.new_empty((2, images, plan.chunks, channels), dtype=torch.float32)
-    _gradient_sums[plan.programs](gradient_BCHW, x_BCHW, *tensors, *sums_BNC, *plan.extent, **sizes, **plan.tile)
-    sum_BC = sums_BNC.sum(2)
-    mean = (sum_BC * weight_C).unflatten(2, (groups, -1)).sum(3) / (plan.length * channels // groups)
-    x_gradient_BCHW = torch.empty_like(x_BCHW)
-    _input_gradient[plan.programs](
-        gradient_BCHW, x_BCHW, x_gradient_BCHW, *tensors, *mean, *plan.extent, **sizes, **plan.tile
-    )
-    bias_gradient_C, weight_gradient_C = sum_BC.sum(1).to(weight_C.dtype).unbind()
+    x_gradient_BCHW, sums_C = input_gradient(gradient_BCHW, x_BCHW, weight_C, bias_C, mean_BG, scale_BG, swish)
+    bias_gradient_C, weight_gradient_C = sums_C.to(weight_C.dtype)
     return x_gradient_BCHW, weight_gradient_C.clone(), bias_gradient_C.clone()
 
 
