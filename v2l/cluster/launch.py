@@ -77,7 +77,7 @@ def parse_stage(command: list[str]):
 
     stage = command[command.index("-m") + 1].rsplit(".", 1)[1]
     found: argparse.Namespace = stage_parser(stage).parse_args(command[command.index("-m") + 2 :])
-    config = job_config(stage, found.config)
+    config = job_config(stage, found.config, code=found.code)
     return stage, config, inputs_of(found.input), outputs_of(found.output), found.log
 
 

@@ -17,7 +17,7 @@ rule fetch_assets_one:
         ENVIRONMENT
     threads: 1
     params:
-        config=slice_of(asset="{asset}"),
+        **params_of("fetch_assets", slice_of(asset="{asset}"), follows_code=False),
         entry=lambda w: required_files.lock_entry(w.asset),
     message:
         "fetch_assets: download and verify {wildcards.asset}"
