@@ -24,7 +24,7 @@ def stage_parser(stage: str) -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True)
     parser.add_argument("--input", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
     parser.add_argument("--output", nargs=2, action="append", default=[], metavar=("NAME", "PATH"))
-    parser.add_argument("--code", nargs="+", default=[f"v2l.{stage}"], metavar="NAME")
+    parser.add_argument("--code", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--log", type=Path)
     parser.add_argument("--machine", type=_setting, action="append", default=[], metavar="KEY=VALUE")
     return parser
