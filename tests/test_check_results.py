@@ -61,7 +61,7 @@ def test_changed_code_is_named(result):
     beside.write_text(json.dumps(record | {"code": other}))
     assert differences(path, job) == [f"code v2l/llm/{name}.py has changed" for name in ("engine", "gone")]
     beside.write_text(json.dumps(record | {"code": other | {"modules": modules}}))
-    assert differences(path, job) == ["code: what it is used for has changed"]
+    assert differences(path, job) == ["code: what its modules import or are used for has changed"]
     del record["code"]
     beside.write_text(json.dumps(record))
     assert differences(path, job) == ["code: not in the record"]

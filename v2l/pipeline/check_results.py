@@ -102,7 +102,9 @@ def _changed_code(recorded: dict | None, active: Code) -> list[str]:
         return []
     old, new = recorded["modules"], active.modules
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    return [f"code {name} has changed" for name in names] or ["code: what it is used for has changed"]
+    return [f"code {name} has changed" for name in names] or [
+        "code: what its modules import or are used for has changed"
+    ]
 
 
 def _state(entry: dict, user: list[dict]) -> str | None:

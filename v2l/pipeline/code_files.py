@@ -23,7 +23,7 @@ DECLARATIONS = (
 
 
 class Code(NamedTuple):
-    """`digest` tells one behaviour of a job from any other; `modules` says the same of each file, for messages."""
+    """`digest` tells one behaviour of a job from any other; `modules` says for messages what each file does itself."""
 
     digest: str
     modules: dict[str, str]
@@ -39,7 +39,7 @@ def code_of(names: tuple[str, ...]) -> Code:
     used = [[modules.get(source_of(name)), name.partition(":")[2]] for name in names]
     text = canonical_json([used, sorted(modules.values())])
     keep_behaviours()
-    shown = {os.path.relpath(path, PACKAGE.parent): digest[:16] for path, digest in modules.items()}
+    shown = {os.path.relpath(path, PACKAGE.parent): behaviour(path).digest[:16] for path in modules}
     return Code(hashlib.sha256(text.encode()).hexdigest(), dict(sorted(shown.items())))
 
 
