@@ -44,6 +44,9 @@ EDITS: dict[str, tuple[str, ...]] = {
     "tasks/restoration": ("evaluate_llm .*/restoration",),
     "metrics/vqa_accuracy": ("score_predictions_answers .*/vqa",),
     "metrics/image_quality": ("score_predictions_images ",),
+    "configuration/config": NOTHING,  # keys reach a job by its slice
+    "configuration/baselines": ("make_tables ", SHOWN),
+    "configuration/metrics": ("make_tables ",),
     "figures/image_grids": ("make_figures_images ",),
 }
 

@@ -1,7 +1,7 @@
 """The code that a job runs: an edit of what it does, and of nothing else, makes the job run again.
 
 A job's code is named by `module` or `module:name`: its stage's module and the implementations of the things that it
-uses. What these import of this package counts, directly or not; modules that hold declarations alone do not.
+uses. What these import of this package counts, directly or not; modules that hold declarations alone only if named.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ def code_of(names: tuple[str, ...]) -> Code:
     An edit counts for processes that begin after it.
     """
     modules = {path: _with_imports(path) for path in _files(names)}
-    used = [[modules.get(source_of(name)), name.partition(":")[2]] for name in names]
+    used = [[modules[source_of(name)], name.partition(":")[2]] for name in names]
     text = canonical_json([used, sorted(modules.values())])
     keep_behaviours()
     shown = {os.path.relpath(path, PACKAGE.parent): behaviour(path).digest[:16] for path in modules}
@@ -63,10 +63,9 @@ def imported_files(path: Path) -> frozenset[Path]:
 def _files(names: Iterable[str]) -> set[Path]:
     pending, found = list(map(source_of, names)), set[Path]()
     while pending:
-        path = pending.pop()
-        if path not in found and not _declares(path):
+        if (path := pending.pop()) not in found:
             found.add(path)
-            pending += imported_files(path)
+            pending += (file for file in imported_files(path) if not _declares(file))
     return found
 
 

@@ -10,6 +10,12 @@ from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 from v2l.configuration.sources import Source
 from v2l.figures.figures import FIGURES
 
+# Declarations that a stage shows itself: labels, notes, units, the order of rows.
+SHOWN = {
+    "make_tables": ("v2l.configuration.baselines", "v2l.configuration.metrics"),
+    "make_figures": ("v2l.configuration.baselines",),
+}
+
 
 def job_code(config: Config, stage: str, job: dict[str, str]) -> tuple[str, ...]:
     """Names of the code (see `code_files`) of a job of `stage`; `job` is what its slice says of it."""
@@ -17,7 +23,8 @@ def job_code(config: Config, stage: str, job: dict[str, str]) -> tuple[str, ...]
     if stage == "train_tokenizer" and is_imported(entry := config.tokenizers[job["tokenizer"]]):
         # How others are trained is none of an import's business.
         module = "models.imports" if has_checkpoint(entry) else "models.own_weights"
-    return (f"v2l.{module}", *(thing.implementation for thing in used_things(config, stage, job)))
+    names = (f"v2l.{module}", *SHOWN.get(stage, ()))
+    return (*names, *(thing.implementation for thing in used_things(config, stage, job)))
 
 
 def used_things(config: Config, stage: str, job: dict[str, str]) -> list[Declared]:
