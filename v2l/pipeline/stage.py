@@ -16,6 +16,7 @@ from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.claims import claimed
 from v2l.io.job_files import Inputs, Outputs
+from v2l.pipeline.code_files import code_of
 
 
 def stage_parser(stage: str) -> argparse.ArgumentParser:
@@ -49,6 +50,7 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         config = job_config(stage, arguments.config, dict(arguments.machine), arguments.code)
+        code_of(config.code)  # is remembered: what is edited while the job runs, it does not run
         outputs = outputs_of(arguments.output)
         with claimed(outputs.values() if is_first else ()):
             run(config, inputs_of(arguments.input), outputs)
