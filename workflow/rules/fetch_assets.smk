@@ -17,7 +17,8 @@ rule fetch_assets_one:
         ENVIRONMENT
     threads: 1
     params:
-        **params_of("fetch_assets", slice_of(asset="{asset}"), follows_code=False),
+        config=slice_of(asset="{asset}"),
+        modules=lambda wildcards, output: ["v2l.fetch_assets"],  # in the record; no edit costs a download
         entry=lambda w: required_files.lock_entry(w.asset),
     message:
         "fetch_assets: download and verify {wildcards.asset}"
