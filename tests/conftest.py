@@ -21,11 +21,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 class Scheduling(LoadFileScheduling):
-    """Of tests that run side by side, those of one file share a process, and so do all that look at the tiny run."""
+    """Of tests that run side by side, those of one file share a process, and so do all that look at the same run."""
 
     def _split_scope(self, nodeid: str) -> str:
         name = nodeid.split("::", 1)[0]
-        return "tiny run" if "tiny_run" in (ROOT / name).read_text() else name
+        text = (ROOT / name).read_text()
+        return next((run for run in ("tiny_run", "dry_runs") if run in text), name)
 
 
 def pytest_xdist_make_scheduler(config, log):

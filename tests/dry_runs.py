@@ -70,10 +70,10 @@ def serve() -> None:
 
     import v2l.cluster.executor
     import v2l.pipeline.rule_params  # noqa: F401
-    from v2l.pipeline.code_files import PACKAGE, imported_files
+    from v2l.pipeline.module_behaviour import PACKAGE, behaviour
 
     for path in PACKAGE.rglob("*.py"):
-        imported_files(path)  # is remembered
+        behaviour(path)  # is remembered
     snakemake.dag.DAG.stats = _answer
     answers = os.dup(1)
     for line in sys.stdin:

@@ -13,6 +13,8 @@ from v2l.pipeline import check_results
 from v2l.pipeline.check_results import Job, differences, result_files
 from v2l.pipeline.record import provenance
 
+CODE = ("v2l.evaluate_llm", "v2l.tasks.vqa:VQATask")
+
 
 @pytest.fixture
 def result(tmp_path) -> tuple[Path, Job]:
@@ -25,8 +27,10 @@ def result(tmp_path) -> tuple[Path, Job]:
     path = tmp_path / "results/stage/answers.json"
     path.parent.mkdir(parents=True)
     path.write_text("{}")
-    write_beside(path, provenance(StageConfig("evaluate_llm", data), Inputs({"tokens": tmp_path / "tokens"})))
-    return path, Job(data, {"tokens": [str(tmp_path / "tokens")]})
+    write_beside(
+        path, provenance(StageConfig("evaluate_llm", data, code=CODE), Inputs({"tokens": tmp_path / "tokens"}))
+    )
+    return path, Job(data, {"tokens": [str(tmp_path / "tokens")]}, CODE)
 
 
 def test_an_unchanged_result_matches(result):
@@ -45,6 +49,22 @@ def test_each_kind_of_change_is_named(result, tmp_path):
     (tmp_path / "tokens").unlink()
     check_results._present_hash.cache_clear()
     assert differences(path, job) == [f"input tokens: {tmp_path / 'tokens'} is not there any more"]
+
+
+def test_changed_code_is_named(result):
+    path, job = result
+    beside = path.with_name("answers.json.provenance.json")
+    record = json.loads(beside.read_text())
+    modules = record["code"]["modules"]
+    assert "v2l/llm/engine.py" in modules and "v2l/configuration/config.py" not in modules
+    other = {"digest": "0", "modules": modules | {"v2l/llm/engine.py": "0", "v2l/llm/gone.py": "0"}}
+    beside.write_text(json.dumps(record | {"code": other}))
+    assert differences(path, job) == [f"code v2l/llm/{name}.py has changed" for name in ("engine", "gone")]
+    beside.write_text(json.dumps(record | {"code": other | {"modules": modules}}))
+    assert differences(path, job) == ["code: what its modules import or are used for has changed"]
+    del record["code"]
+    beside.write_text(json.dumps(record))
+    assert differences(path, job) == ["code: not in the record"]
 
 
 def test_a_file_without_a_record_or_a_job_is_named(result):

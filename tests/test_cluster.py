@@ -261,6 +261,20 @@ def test_a_training_goes_through_sbatch_and_is_collected(tmp_path, slurm):
     assert looked[-1] == f"--name={training.name()}", "first asked whether the job is there"
 
 
+def test_a_finished_training_counts_until_its_code_does_something_else(tmp_path, slurm):
+    training = Training(tmp_path / "project", Cluster(tmp_path / "none"))
+    path = training.folder / "v2l" / "train_tokenizer.py"
+    said = []
+    for edit in ("", "# a comment\n", "EDITED = True\n"):
+        path.write_text(path.read_text() + edit)
+        said.append(training.finish(training.start(steps=3, images_per_gpu=8), 60))
+    assert "submitted SLURM job 1" in said[0] and "SLURM job 1 had finished" in said[1]
+    assert (
+        "submitted SLURM job 2" in said[2]
+        and len({path.parent for path in training.folder.glob("work/*/job.json")}) == 1
+    )
+
+
 def test_a_training_runs_the_extensions_that_were_submitted(tmp_path, slurm, monkeypatch):
     training = Training(tmp_path / "project", Cluster(tmp_path / "none"))
     extension = training.folder / "own" / "noise.py"

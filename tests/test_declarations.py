@@ -1,4 +1,4 @@
-"""Modules whose edits rerun no job hold declarations alone: a new thing must not rerun the jobs of the others."""
+"""Modules whose edits rerun only what shows them hold declarations alone: a new thing reruns no job of the others."""
 
 import ast
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +32,8 @@ from v2l.llm.language_model import load_llm
 from v2l.llm.prompts import RestorationPrompt
 from v2l.llm.token_budget import MOST_TOKENS
 from v2l.metrics.accuracy import measure_accuracy
+from v2l.pipeline import code_files
+from v2l.pipeline.code_files import code_of
 from v2l.pipeline.record import provenance, run_key
 from v2l.runtime import rng
 from v2l.tasks.image_corruption import corruption_class, mask_positions
@@ -140,6 +143,44 @@ def test_other_weights_at_the_same_path_never_continue_an_old_run(inputs, tmp_pa
     finally:
         weights.write_bytes(content)
     assert run_key(config, provenance(config, Inputs({}))) == before
+
+
+@pytest.mark.parametrize(("edit", "goes_on"), [("# a comment\n", True), ("VALUE = 2\n", False)])
+def test_a_run_goes_on_after_an_edit_of_its_code_only_if_that_does_the_same(
+    inputs,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    edit,
+    goes_on,
+):
+    own = ModuleType("own_task")
+    own.__file__ = str(tmp_path / "own_task.py")
+    monkeypatch.setitem(sys.modules, "own_task", own)
+    config = job(inputs, "restoration", tmp_path / "work", restoration={"batch_size": 1})
+    config.code = ("v2l.evaluate_llm", "own_task:Task")
+    counted, limit, compute = [], 2, GreedyDecoder.run
+
+    def computes(*arguments):
+        if len(counted) == limit:
+            raise Killed
+        counted.append(1)
+        return compute(*arguments)
+
+    def answered(*further: str) -> bytes:
+        """With the code as it is now and `further` lines, as a new process would see it."""
+        counted.clear()
+        code_of.cache_clear(), code_files._with_imports.cache_clear()
+        Path(own.__file__).write_text("".join(["VALUE = 1\n", *further]))
+        return bytes_of(inputs, tmp_path / "answers.parquet", config)
+
+    monkeypatch.setattr(GreedyDecoder, "run", computes)
+    with pytest.raises(Killed):
+        answered()
+    limit = -1
+    answered(edit)
+    resumed = len(counted)
+    answered(edit)
+    assert resumed == len(counted) - (2 if goes_on else 0)
 
 
 @pytest.mark.parametrize("task", ["classification", "restoration"])

@@ -459,7 +459,7 @@ def test_indexing_depends_on_no_layout_but_that_of_its_data_set(registries):
     load_extensions(["tests/extending/dataset.py"])
     layouts = {"v2l/data/layouts.py", "v2l/data/annotations.py", "tests/extending/dataset.py"}
     own = {
-        kind: sorted(layouts & set(code_files("index_images", [DATASET_KINDS[kind]])))
+        kind: sorted(layouts & set(code_files(["v2l.index_images", DATASET_KINDS[kind].implementation])))
         for kind in ("imagenet", "vqa_v2", "csv")
     }
     assert own == {
@@ -467,4 +467,4 @@ def test_indexing_depends_on_no_layout_but_that_of_its_data_set(registries):
         "vqa_v2": ["v2l/data/annotations.py"],
         "csv": ["tests/extending/dataset.py"],
     }
-    assert "v2l/data/csv_lists.py" in code_files("index_images", [DATASET_KINDS["csv"]])
+    assert "v2l/data/csv_lists.py" in code_files(["v2l.index_images", DATASET_KINDS["csv"].implementation])

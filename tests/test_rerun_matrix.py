@@ -14,9 +14,11 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from pydantic.fields import FieldInfo
 
+from tests.conftest import ROOT
 from tests.dry_runs import below, running
 from v2l.configuration.entry import SELECTION, Entry
 from v2l.configuration.experiment import load_experiment
+from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 
 pytestmark = pytest.mark.pipeline
 
@@ -227,6 +229,61 @@ def test_an_edit_runs_its_own_jobs_again_and_what_lies_below(dry_runs, whole, ke
 )
 def test_another_spelling_of_a_value_runs_nothing(dry_runs, sections):
     assert not running(dry_runs.plan("--config", "experiment=tiny", *_arguments(sections)))
+
+
+# What is added -> sections that add it, and patterns of the jobs that are new or read it.
+ADDED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "a language model": (
+        {
+            "llms": {"twin": {"path": "tiny/llama", "dtype": "float32"}},
+            "evaluate_llm": {"restoration": {"llms": ["tiny-llama", "twin"]}},
+        },
+        ("evaluate_llm .*/twin/restoration",),
+    ),
+    "a tokenizer": (
+        {
+            "tokenizers": {"twin": {"method": "vqgan"}},
+            "train_tokenizer": {"tokenizers": ["v2l", "v2l-local", "v2l-subword", "vqgan", "lqae", "spae", "twin"]},
+        },
+        ("train_tokenizer .*/twin.safetensors",),
+    ),
+    "a tokenizer of a task": (
+        {"evaluate_llm": {"captioning": {"tokenizers": ["v2l", "spae"]}}},
+        ("(extract_tokens|evaluate_llm) .*/spae/.*captioning",),
+    ),
+    "a shot count": (
+        {
+            "evaluate_llm": {
+                "classification": {
+                    "grid": [
+                        {"ways": [2], "tokens": [3, 5], "induction": [False, True]},
+                        {"ways": [2], "tokens": [3], "inner_shots": [3, 5], "repeats": [1]},
+                    ]
+                }
+            }
+        },
+        (r"evaluate_llm .*/(v2l|spae)/.*/classification",),
+    ),
+    "a task": (
+        {
+            "extensions": [str(ROOT / "tests/extending/restoration_task.py")],
+            "evaluate_llm": {"restoration": {"tasks": [*RESTORATION_TASKS, "salt-and-pepper"]}},
+            "samples": {"restoration": {"corruptions": ["none", *RESTORATION_TASKS, "salt-and-pepper"]}},
+        },
+        ("(extract_tokens|evaluate_llm|reconstruct_images.*) .*/restoration",),
+    ),
+    "a tokenizer for a fine-tuned model": (
+        {"evaluate_llm": {"masked": {"tokenizers": ["v2l", "spae"]}}},
+        ("(extract_tokens|finetune_llm|evaluate_llm|reconstruct_images) .*/spae/.*(finetuning|adapter|masked)",),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ADDED)
+def test_something_added_runs_its_own_jobs_and_what_lies_below(dry_runs, what):
+    sections, patterns = ADDED[what]
+    plan = dry_runs.plan("--config", "experiment=tiny", *_arguments(sections))
+    assert running(plan) and running(plan) == below(plan, patterns)
 
 
 def test_the_order_of_a_selection_runs_only_what_shows_it(dry_runs):

@@ -111,3 +111,14 @@ def test_a_failed_shard_is_named_and_finished_ones_are_kept(place, tmp_path):
     with pytest.raises(UserError, match="shards 0, 2 of 3 failed.*run again"):
         run_shards(config, inputs, tmp_path, 3)
     assert (tmp_path / "shard-1-of-3.parquet").exists()
+
+
+def test_a_shard_runs_the_code_of_its_job(place, tmp_path):
+    launcher = tmp_path / "launcher"
+    launcher.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\nexit 1\n')
+    launcher.chmod(0o755)
+    config, _, inputs, _ = place(launcher=str(launcher))
+    config.code = ("v2l.embed_images", "v2l.encoders.conse:Conse")
+    with pytest.raises(UserError, match="shards 0 of 1 failed"):
+        run_shards(config, inputs, tmp_path, 1)
+    assert " --code v2l.embed_images v2l.encoders.conse:Conse --output part " in (tmp_path / "arguments").read_text()

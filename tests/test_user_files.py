@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.dry_runs import below, running
+from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig
 from v2l.io import file_hashes
 from v2l.io.file_hashes import file_hash, listing, listing_hash
 from v2l.io.job_files import Inputs
 from v2l.io.provenance import hash_path
 from v2l.pipeline.record import provenance, run_key
+from v2l.pipeline.required_files import paths_in
 from v2l.pipeline.user_files import files_read, states
 
 
@@ -47,9 +49,18 @@ REPLACED = {  # pattern of the replaced file -> patterns of the jobs that read i
     "imagenet/train/*/*": "index_images .*/imagenet.parquet",
     "coco/captions_val2014.json": COCO,
     "coco/questions.json": COCO,
+    "coco/annotations.json": COCO,
     "coco/val2014/*": COCO,
     "mini-imagenet/test.csv": "index_images .*/mini-imagenet.parquet",
 }
+
+
+def test_every_file_that_the_configuration_names_is_replaced():
+    config = load_experiment({"experiment": "tiny"})
+    named = {Path(path).relative_to("tiny") for path in paths_in(config.model_dump(mode="json")).values()}
+    named |= {Path(entry.model).relative_to("tiny") for entry in config.encoders.values()}
+    assert len(named) > 10
+    assert [path for path in named if not any(Path(pattern).is_relative_to(path) for pattern in REPLACED)] == []
 
 
 @pytest.mark.parametrize("pattern", REPLACED)

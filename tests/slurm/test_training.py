@@ -43,7 +43,18 @@ class Training(Project):
             "--config",
             json.dumps(config | {"train_tokenizer": section}),
         ]
-        command += ["--input", "manifest", "manifest", "--output", "weights", "out/weights", "--log", "launch.log"]
+        command += [
+            "--code",
+            "v2l.train_tokenizer",
+            "--input",
+            "manifest",
+            "manifest",
+            "--output",
+            "weights",
+            "out/weights",
+            "--log",
+            "launch.log",
+        ]
         environment = os.environ | self.cluster.environment
         kwargs = {"cwd": self.folder, "env": environment, "stderr": subprocess.PIPE, "text": True}
         self.started.append(process := subprocess.Popen(command, start_new_session=True, **kwargs))

@@ -53,17 +53,18 @@ def run_on_slurm(request, command: list[str]) -> None:
     received: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: received.append(number))
-    key = run_key(config, provenance(config, inputs))
+    record = provenance(config, inputs)
+    key, run = run_key(config, record | {"code": {}}), run_key(config, record)
     work = Path(config.job["work"])
-    require_changes(work / key, config.train_tokenizer.guard)
-    submission = Submission(config.job["tokenizer"], key, work / f"{key}.slurm")
+    require_changes(work / run, config.train_tokenizer.guard)
+    submission = Submission(config.job["tokenizer"], key, run, work / f"{key}.slurm")
     batch_size = batch_size_of(config)
     staged = stage_command(command, submission, outputs)
     try:
         job_id = submission.find_or_submit(request, batch_size, staged)
         state = None
         if job_id:
-            state = submission.wait(job_id, LaunchReport(work / key, batch_size), lambda: bool(received))
+            state = submission.wait(job_id, LaunchReport(submission.checkpoints, batch_size), lambda: bool(received))
     finally:
         if received:
             _leave(request, submission, received[0])
@@ -77,7 +78,7 @@ def parse_stage(command: list[str]):
 
     stage = command[command.index("-m") + 1].rsplit(".", 1)[1]
     found: argparse.Namespace = stage_parser(stage).parse_args(command[command.index("-m") + 2 :])
-    config = job_config(stage, found.config)
+    config = job_config(stage, found.config, code=found.code)
     return stage, config, inputs_of(found.input), outputs_of(found.output), found.log
 
 

@@ -32,12 +32,14 @@ PACKAGE = Path(__file__).parents[1]
 class Submission:
     """A training with the folder that its job, its launchers and their successors share.
 
-    `key` stands for everything that decides the result; `folder` holds the job's record, the submitted code, logs
-    and, once it is done, the outputs.
+    `key` stands for everything that decides the result but the code, `run` for that as well: a job that is there goes
+    on with the code it was submitted with. `folder` holds the job's record, the submitted code, logs and, once it is
+    done, the outputs.
     """
 
     name: str
     key: str
+    run: str
     folder: Path
 
     @property
@@ -49,6 +51,11 @@ class Submission:
     @property
     def record(self) -> Path:
         return self.folder / "job.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder that the job trains in, named by its own code."""
+        return self.folder.parent / self._read().get("run", self.run)
 
     def staged(self, output: Path) -> Path:
         """Where the job writes `output`, out of reach of Snakemake, which deletes outputs before it starts again."""
@@ -64,7 +71,7 @@ class Submission:
                 job_id = found[0][0]
                 logging.info("re-attached to SLURM job %s (%s)", job_id, self.job_name)
             else:
-                if self._done() and self._read().get("code") == _code_hash():
+                if self._done() and self._read().get("run") == self.run:
                     logging.info("SLURM job %s had finished", self._read().get("job_id"))
                     return None
                 job_id = self._submit(request, batch_size, command)
@@ -123,7 +130,7 @@ class Submission:
         shutil.copytree(PACKAGE, self.folder / "code" / PACKAGE.name, ignore=ignored)
         extensions = [self._copied(path) for path in inherited()]
         (self.folder / "done.json").unlink(missing_ok=True)
-        self._write(job_id=None, code=_code_hash(), host=socket.gethostname())
+        self._write(job_id=None, run=self.run, host=socket.gethostname())
         code, folder = (self.folder / "code").absolute(), self.folder.absolute()
         task = TrainingTask(command, code, extensions, folder, request.restarts)
         site = {"SLURM_CONF": os.environ["SLURM_CONF"]} if "SLURM_CONF" in os.environ else {}
@@ -207,8 +214,3 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)
-
-
-def _code_hash() -> str:
-    files = [*sorted(PACKAGE.rglob("*.py")), *map(Path, inherited())]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -3,7 +3,7 @@
 A stage that reads a key which its rule did not pass fails at once, so the rerun triggers can be trusted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import TypeAdapter
@@ -28,11 +28,13 @@ class StageConfig(Sections):
     Attributes are the `Config` fields that `data` holds (`config.seed`, `config.expand_vocabulary`,
     `config.llms["name"]`), and these hold no key that `data` does not; `stage` is the stage's name and `data` the plain
     JSON value. `machine` holds what a profile says of the machine (shards, device map): it decides no result and is in
-    no record.
+    no record. `code` names the modules that the job runs, of which its record says what they do.
     """
 
-    def __init__(self, stage: str, data: dict[str, Any], machine: dict[str, str] | None = None):
-        self.stage, self.data, self.machine = stage, data, machine or {}
+    def __init__(
+        self, stage: str, data: dict[str, Any], machine: dict[str, str] | None = None, code: Sequence[str] = ()
+    ):
+        self.stage, self.data, self.machine, self.code = stage, data, machine or {}, tuple(code)
         self.job: dict[str, str] = data.get("job", {})
         self._config = closed(Config, {key: value for key, value in data.items() if key != "job"})
 

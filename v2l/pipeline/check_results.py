@@ -12,16 +12,18 @@ from typing import Any, NamedTuple
 
 from v2l.io.file_hashes import file_hash
 from v2l.io.provenance import KEY
+from v2l.pipeline.code_files import Code, code_of
 from v2l.pipeline.user_files import recorded_files
 
 SHOWN = 20  # files that the advice names before it says `--forceall`
 
 
 class Job(NamedTuple):
-    """What the active experiment would make a file from: its slice and the input files by name."""
+    """What the active experiment would make a file from: its slice, the input files by name, the names of its code."""
 
     config: dict[str, Any]
     inputs: dict[str, list[str]]
+    code: tuple[str, ...] = ()
 
 
 def check_results(workflow: Any, folder: Path, log: Path) -> bool:
@@ -54,14 +56,15 @@ def active_job(workflow: Any, path: Path) -> Job | None:
     for rule in workflow.rules:
         if any(output.match(str(path)) for output in rule.output):
             values = rule.get_wildcards(str(path))
-            given = dict(rule.params.items()).get("config")
-            if given is None:
+            params = dict(rule.params.items())
+            if "modules" not in params:
                 return Job({}, {})
             inputs = rule.expand_input(values)[0]
             names = {name: inputs[name] for name, _ in inputs.items()}
             lists = {name: [files] if isinstance(files, str) else list(files) for name, files in names.items()}
             named = {name: list(map(str, files)) for name, files in lists.items()}
-            return Job(json.loads(given(Wildcards(fromdict=values))), named)
+            wildcards = Wildcards(fromdict=values)
+            return Job(json.loads(params["config"](wildcards)), named, tuple(params["modules"](wildcards, path)))
     return None
 
 
@@ -78,6 +81,7 @@ def differences(path: Path, job: Job | None) -> list[str]:
     if record is None:
         return ["no record of what made it"]
     lines = [f"config {key}: {old} -> {new}" for key, old, new in _changed(record.get("config", {}), job.config)]
+    lines += _changed_code(record.get("code"), code_of(job.code))
     recorded = record.get("inputs", {})
     user = recorded_files(record["stage"], job.config)
     for name, entries in recorded.items():
@@ -89,6 +93,18 @@ def differences(path: Path, job: Job | None) -> list[str]:
     known = {entry["path"] for entries in recorded.values() for entry in entries}
     added = [key for key, entries in user.items() if entries[0]["path"] not in known and key not in recorded]
     return lines + [f"input {key}: not in the record" for key in added]
+
+
+def _changed_code(recorded: dict | None, active: Code) -> list[str]:
+    if recorded is None:
+        return ["code: not in the record"]
+    if recorded["digest"] == active.digest:
+        return []
+    old, new = recorded["modules"], active.modules
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return [f"code {name} has changed" for name in names] or [
+        "code: what its modules import or are used for has changed"
+    ]
 
 
 def _state(entry: dict, user: list[dict]) -> str | None:

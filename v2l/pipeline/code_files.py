@@ -1,15 +1,20 @@
-"""The source files that a job runs: an edit to one of them, and to no other, makes the job run again."""
+"""The code that a job runs: an edit of what it does, and of nothing else, makes the job run again.
 
-import ast
+A job's code is named by `module` or `module:name`: its stage's module and the implementations of the things that it
+uses. What these import of this package counts, directly or not; modules that hold declarations alone only if named.
+"""
+
+import hashlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
-from v2l.configuration.registry import Declared
+from v2l.io.canonical import canonical_json
+from v2l.pipeline.module_behaviour import PACKAGE, behaviour, file_of, keep_behaviours
 
-PACKAGE = Path(__file__).parents[1]
 # Modules of `configuration` that hold declarations alone: a new key or thing must not rerun the jobs of the others.
 DECLARATIONS = (
     *("baselines", "cell_settings", "config", "dataset_entries", "evaluation", "llm_finetuning", "measures"),
@@ -17,47 +22,65 @@ DECLARATIONS = (
 )
 
 
-def code_files(stage: str, things: Iterable[Declared] = ()) -> list[str]:
-    """Paths of a stage's module, of the implementations of the `things` that a job uses, and of all that they import.
+class Code(NamedTuple):
+    """`digest` tells one behaviour of a job from any other; `modules` says for messages what each file does itself."""
 
-    What they import of this package counts, directly or not; modules that hold declarations alone do not.
+    digest: str
+    modules: dict[str, str]
+
+
+@cache
+def code_of(names: tuple[str, ...]) -> Code:
+    """What a job with the code `names` does: the same whatever modules are called and however they are written.
+
+    An edit counts for processes that begin after it.
     """
-    left_out = {PACKAGE / "__init__.py", *(PACKAGE / "configuration" / f"{name}.py" for name in DECLARATIONS)}
-    pending = [PACKAGE / f"{stage}.py", *map(source_of, things)]
-    found: set[Path] = set()
-    while pending:
-        path = pending.pop()
-        if path not in found and path not in left_out:
-            found.add(path)
-            pending += imported_files(path)
-    return sorted(os.path.relpath(path) for path in found)
+    modules = {path: _with_imports(path) for path in _files(names)}
+    used = [[modules[source_of(name)], name.partition(":")[2]] for name in names]
+    text = canonical_json([used, sorted(modules.values())])
+    keep_behaviours()
+    shown = {os.path.relpath(path, PACKAGE.parent): behaviour(path).digest[:16] for path in modules}
+    return Code(hashlib.sha256(text.encode()).hexdigest(), dict(sorted(shown.items())))
 
 
-def source_of(thing: Declared) -> Path:
-    """The file that a thing is implemented in, of this package or an extension."""
-    module = thing.implementation.partition(":")[0]
-    path = _in_package(module)
-    return path if path else Path(str(sys.modules[module].__file__)).resolve()
+def code_files(names: Iterable[str]) -> list[str]:
+    """Paths of the files that a job with the code `names` depends on."""
+    return sorted(os.path.relpath(path) for path in _files(names))
+
+
+def source_of(name: str) -> Path:
+    """The file of `module` or `module:name`, of this package or an extension that is imported."""
+    module = name.partition(":")[0]
+    return file_of(module) or Path(str(sys.modules[module].__file__)).resolve()
 
 
 @cache
 def imported_files(path: Path) -> frozenset[Path]:
     """Files of this package that the module at `path` imports, at its top or inside its functions."""
-    found: set[Path] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        names: list[str] = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        found |= set(filter(None, map(_in_package, names)))
-    return frozenset(found)
+    return frozenset(file for item in behaviour(path).imports for file in item.files)
 
 
-def _in_package(module: str) -> Path | None:
-    head, *parts = module.split(".")
-    if head != PACKAGE.name:
-        return None
-    base = PACKAGE.joinpath(*parts)
-    candidates = [base / "__init__.py", base.with_suffix(".py")]
-    return next((path for path in candidates if path.is_file()), None)
+def _files(names: Iterable[str]) -> set[Path]:
+    pending, found = list(map(source_of, names)), set[Path]()
+    while pending:
+        if (path := pending.pop()) not in found:
+            found.add(path)
+            pending += (file for file in imported_files(path) if not _declares(file))
+    return found
+
+
+def _declares(path: Path) -> bool:
+    folder = PACKAGE / "configuration"
+    return path == PACKAGE / "__init__.py" or (path.parent == folder and path.stem in DECLARATIONS)
+
+
+@cache
+def _with_imports(path: Path) -> str:
+    """Digest of a module and of what stands behind the names that it imports, in any order."""
+    found = behaviour(path)
+    names = sorted([item.name, item.known_as, *_digests(item.files)] for item in found.imports)
+    return hashlib.sha256(canonical_json([found.digest, names]).encode()).hexdigest()
+
+
+def _digests(files: list[Path]) -> Iterator[str]:
+    return (behaviour(path).digest for path in files if not _declares(path))

@@ -16,10 +16,11 @@ def job_environment(programs: Path, variables: Mapping[str, str]) -> str:
 
 def stage_command(stage: str, inputs: Sequence[str], outputs: Sequence[str], machine: Iterable[str] = ()) -> str:
     """The shell template of a rule: `python -m v2l.<stage>` with its named inputs, outputs and machine resources."""
+    parts = ["python -m", f"v2l.{stage}", "--config {params.config:q}", "--code {params.modules:q}"]
     files = [f"--input {name} {{input.{name}:q}}" for name in inputs]
     files += [f"--output {name} {{output.{name}:q}}" for name in outputs]
     files += [f"--machine {name}={{resources.{name}:q}}" for name in machine]
-    return " ".join(["python -m", f"v2l.{stage}", "--config {params.config:q}", *files, "--log {log:q}"])
+    return " ".join([*parts, *files, "--log {log:q}"])
 
 
 def launched(command: str, resources: Iterable[str]) -> str:

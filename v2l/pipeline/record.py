@@ -12,6 +12,7 @@ from v2l.io.canonical import canonical_json
 from v2l.io.file_hashes import file_hash
 from v2l.io.job_files import Inputs
 from v2l.io.provenance import commit, hash_path, versions
+from v2l.pipeline.code_files import code_of
 from v2l.pipeline.user_files import recorded_files
 
 PACKAGE = Path(__file__).parents[1]
@@ -19,7 +20,7 @@ COPIES = ("decoded",)  # inputs that follow from the others and are too big to b
 
 
 def provenance(config: StageConfig, inputs: Inputs) -> dict:
-    """The record of one output: stage, resolved config slice, git commit, package versions, hashes of inputs.
+    """The record of one output: stage, resolved config slice, git commit, package versions, code, hashes of inputs.
 
     Inputs are also the user's files that the slice names, by dotted key. `COPIES` are left out.
     With extensions also their paths, from the folder that the package lies in, and hashes.
@@ -32,6 +33,7 @@ def provenance(config: StageConfig, inputs: Inputs) -> dict:
     for key, entries in recorded_files(config.stage, config.data).items():
         files |= {key: entries} if entries[0]["path"] not in named else {}
     record = {"stage": config.stage, "config": config.data, "commit": commit(), "versions": versions(), "inputs": files}
+    record |= {"code": code_of(config.code)._asdict()} if config.code else {}
     extensions = [
         {"path": os.path.relpath(path, PACKAGE.parent), "sha256": hash_path(Path(path))} for path in inherited()
     ]
@@ -39,8 +41,9 @@ def provenance(config: StageConfig, inputs: Inputs) -> dict:
 
 
 def run_key(config: StageConfig, record: dict) -> str:
-    """Hash of all that decides the result: contents of inputs and models, configuration without folders and guards."""
+    """Hash of all that decides the result: inputs and models, code, configuration without folders and guards."""
     job = {key: value for key, value in config.job.items() if key not in ("work", "logs")}
     hashes = {name: [file["sha256"] for file in files] for name, files in record["inputs"].items()}
     deciding = without(WATCHES, Config, config.data)
-    return hashlib.sha256(canonical_json([deciding | {"job": job}, hashes]).encode()).hexdigest()[:16]
+    code = record.get("code", {}).get("digest")
+    return hashlib.sha256(canonical_json([deciding | {"job": job}, hashes, code]).encode()).hexdigest()[:16]

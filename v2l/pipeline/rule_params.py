@@ -16,6 +16,8 @@ from v2l.configuration.variants import variant_settings
 from v2l.errors import UserError
 from v2l.io.canonical import canonical_json
 from v2l.pipeline import user_files
+from v2l.pipeline.code_files import code_of
+from v2l.pipeline.job_code import job_code
 
 
 def slicer(config: Config, *keys: str, **job: str) -> Callable[[Any], str]:
@@ -41,15 +43,30 @@ def training_slicer(config: Config, *keys: str, **job: str) -> Callable[[Any], s
     return slice_for
 
 
-def params_of(stage: str, slice_for: Callable[[Any], str], made: Collection[str] = ()) -> dict[str, Callable]:
-    """The params of a rule: `config`, its slice, and `user_files`, the files of the user that its jobs read.
+def params_of(
+    config: Config,
+    stage: str,
+    slice_for: Callable[[Any], str],
+    made: Collection[str] = (),
+    follows_code: bool = True,
+) -> dict[str, Callable]:
+    """The params of a rule: `config`, its slice, `user_files`, the files of the user that its jobs read, `code`, what
+    its modules do, and their names, `modules`.
 
-    Snakemake runs a job again if either has changed. `made` are files that other jobs write.
+    Snakemake runs a job again if one of the first three has changed; unless it `follows_code`, for `config` and
+    `user_files` alone. `made` are files that other jobs write.
     """
-    return {
+
+    def names(wildcards: Any) -> tuple[str, ...]:
+        return job_code(config, stage, json.loads(slice_for(wildcards)).get("job", {}))
+
+    triggers: dict[str, Callable] = {
         "config": slice_for,
         "user_files": lambda wildcards: user_files.states(stage, json.loads(slice_for(wildcards)), made),
     }
+    code: dict[str, Callable] = {"code": lambda wildcards: code_of(names(wildcards)).digest}
+    # Of a function that looks at `output` Snakemake says that its result follows from other things, and compares none.
+    return triggers | (code if follows_code else {}) | {"modules": lambda wildcards, output: list(names(wildcards))}
 
 
 def _slice(config: Config, keys: tuple[str, ...], job: dict[str, str], wildcards: Any) -> dict[str, Any]:

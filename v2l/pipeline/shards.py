@@ -69,6 +69,7 @@ def run_shards(config: StageConfig, inputs: Inputs, folder: Path, count: int) ->
             continue
         machine = config.machine | {"shard": str(shard), "shards": str(count)}
         command = [*shlex.split(launcher), sys.executable, "-m", f"v2l.{config.stage}", "--config", config.text, *files]
+        command += ["--code", *config.code] if config.code else []
         settings = [word for pair in machine.items() for word in ("--machine", "=".join(pair))]
         command += ["--output", PART, str(path), *settings]
         processes[shard] = subprocess.Popen(command, env=_environment(shard, count, launcher))

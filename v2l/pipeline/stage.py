@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from v2l.configuration.extensions import load_inherited
@@ -16,6 +16,7 @@ from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.claims import claimed
 from v2l.io.job_files import Inputs, Outputs
+from v2l.pipeline.code_files import code_of
 
 
 def stage_parser(stage: str) -> argparse.ArgumentParser:
@@ -24,6 +25,7 @@ def stage_parser(stage: str) -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True)
     parser.add_argument("--input", nargs="+", action="append", default=[], metavar=("NAME", "PATH"))
     parser.add_argument("--output", nargs=2, action="append", default=[], metavar=("NAME", "PATH"))
+    parser.add_argument("--code", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--log", type=Path)
     parser.add_argument("--machine", type=_setting, action="append", default=[], metavar="KEY=VALUE")
     return parser
@@ -32,8 +34,8 @@ def stage_parser(stage: str) -> argparse.ArgumentParser:
 def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
     """Parse a stage's command line, call `run(config, inputs, outputs)` and report the outcome in one line.
 
-    Arguments: `--config JSON`, `--input NAME PATH...` and `--output NAME PATH` (repeatable), `--log FILE`,
-    `--machine KEY=VALUE` (repeatable).
+    Arguments: `--config JSON`, `--input NAME PATH...` and `--output NAME PATH` (repeatable), `--code NAME...` (see
+    `v2l.pipeline.code_files`), `--log FILE`, `--machine KEY=VALUE` (repeatable).
     """
     stage = Path(str(sys.modules[run.__module__].__file__)).stem
     arguments = stage_parser(stage).parse_args()
@@ -47,7 +49,8 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        config = job_config(stage, arguments.config, dict(arguments.machine))
+        config = job_config(stage, arguments.config, dict(arguments.machine), arguments.code)
+        code_of(config.code)  # is remembered: what is edited while the job runs, it does not run
         outputs = outputs_of(arguments.output)
         with claimed(outputs.values() if is_first else ()):
             run(config, inputs_of(arguments.input), outputs)
@@ -59,10 +62,10 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
         sys.exit(1)
 
 
-def job_config(stage: str, text: str, machine: dict[str, str] | None = None) -> StageConfig:
+def job_config(stage: str, text: str, machine: dict[str, str] | None = None, code: Sequence[str] = ()) -> StageConfig:
     """The slice of a job of `stage` from its JSON `text`, once the extensions that it may name are imported."""
     load_inherited()
-    return StageConfig(stage, json.loads(text), machine)
+    return StageConfig(stage, json.loads(text), machine, code)
 
 
 def _setting(text: str) -> tuple[str, str]:

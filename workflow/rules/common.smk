@@ -14,10 +14,9 @@ from v2l.configuration.extensions import VARIABLE
 from v2l.configuration.imported_weights import has_checkpoint
 from v2l.configuration.runs import Run
 from v2l.configuration.sources import Source, run_pattern, source_pattern
-from v2l.pipeline import required_files, selections, timings
-from v2l.pipeline.job_code import job_code
+from v2l.pipeline import required_files, rule_params, selections, timings
 from v2l.pipeline.job_commands import job_environment, launched, stage_command
-from v2l.pipeline.rule_params import language_model_keys, one_of, params_of, slicer, trained_names, training_slicer
+from v2l.pipeline.rule_params import language_model_keys, one_of, slicer, trained_names, training_slicer
 from v2l.figures.figures import FIGURES
 from v2l.tables.tables import TABLES
 
@@ -41,7 +40,7 @@ SHARDS = {"shards": 1, "launcher": ""}  # processes that share a stage's work, a
 slice_of = partial(slicer, CONFIG)
 training_slice_of = partial(training_slicer, CONFIG)
 assets_of = partial(required_files.asset_records, CONFIG)
-code_of = partial(job_code, CONFIG)
+params_of = partial(rule_params.params_of, CONFIG)
 
 
 wildcard_constraints:

@@ -5,7 +5,6 @@ rule decode_images:
     input:
         assets=lambda wildcards: assets_of(f"datasets.{wildcards.dataset}"),
         manifest=f"{RESULTS}/index_images/{{dataset}}.parquet",
-        code=code_of("decode_images"),
     output:
         images=f"{RESULTS}/decode_images/{{dataset}}.{{image_size}}px{{resize_via}}.npy",
     log:
@@ -21,14 +20,17 @@ rule decode_images:
     resources:
         **SHARDS,
     params:
-        config=slice_of(
-            "datasets.{dataset}",
+        **params_of(
             "decode_images",
-            dataset="{dataset}",
-            image_size="{image_size}",
-            resize_via="{resize_via}",
+            slice_of(
+                "datasets.{dataset}",
+                "decode_images",
+                dataset="{dataset}",
+                image_size="{image_size}",
+                resize_via="{resize_via}",
+            ),
         ),
     message:
         "decode_images: {wildcards.dataset} at {wildcards.image_size} pixels"
     shell:
-        stage_command("decode_images", ["manifest", "code"], ["images"], machine=SHARDS)
+        stage_command("decode_images", ["manifest"], ["images"], machine=SHARDS)

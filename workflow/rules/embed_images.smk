@@ -5,7 +5,6 @@ rule embed_images:
     input:
         assets=lambda wildcards: assets_of(f"encoders.{CONFIG.encoder}", f"datasets.{wildcards.dataset}"),
         manifest=f"{RESULTS}/index_images/{{dataset}}.parquet",
-        code=code_of("embed_images"),
     output:
         features=f"{RESULTS}/embed_images/{{dataset}}.safetensors",
     log:
@@ -27,4 +26,4 @@ rule embed_images:
     message:
         f"embed_images: {{wildcards.dataset}} by {CONFIG.encoder}"
     shell:
-        stage_command("embed_images", ["manifest", "code"], ["features"], machine=SHARDS)
+        stage_command("embed_images", ["manifest"], ["features"], machine=SHARDS)

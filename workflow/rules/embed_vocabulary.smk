@@ -5,7 +5,6 @@ rule embed_vocabulary:
     input:
         assets=assets_of(f"encoders.{CONFIG.encoder}"),
         vocabulary=rules.expand_vocabulary.output.vocabulary,
-        code=code_of("embed_vocabulary"),
     output:
         embedding=f"{RESULTS}/embed_vocabulary/embedding.safetensors",
     log:
@@ -22,4 +21,4 @@ rule embed_vocabulary:
     message:
         f"embed_vocabulary: text features of {CONFIG.encoder}"
     shell:
-        stage_command("embed_vocabulary", ["vocabulary", "code"], ["embedding"], machine=SHARDS)
+        stage_command("embed_vocabulary", ["vocabulary"], ["embedding"], machine=SHARDS)

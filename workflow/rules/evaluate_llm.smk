@@ -11,7 +11,6 @@ rule evaluate_llm:
         features=predictor_features,
         episodes=task_files,
         adapter=predictor_adapter,
-        code=code_of("evaluate_llm"),
     output:
         predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.parquet",
     log:
@@ -47,7 +46,7 @@ rule evaluate_llm:
     shell:
         stage_command(
             "evaluate_llm",
-            ["tokens", "vocabulary", "words", "manifest", "features", "episodes", "adapter", "code"],
+            ["tokens", "vocabulary", "words", "manifest", "features", "episodes", "adapter"],
             ["predictions"],
             machine=[*SHARDS, "device_map"],
         )

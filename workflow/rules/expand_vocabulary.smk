@@ -4,7 +4,6 @@
 rule expand_vocabulary:
     input:
         assets=assets_of(f"llms.{CONFIG.expand_vocabulary.llm}"),
-        code=code_of("expand_vocabulary"),
     output:
         vocabulary=f"{RESULTS}/expand_vocabulary/vocabulary.parquet",
     log:
@@ -19,4 +18,4 @@ rule expand_vocabulary:
     message:
         f"expand_vocabulary: words of {CONFIG.expand_vocabulary.llm}"
     shell:
-        stage_command("expand_vocabulary", ["code"], ["vocabulary"])
+        stage_command("expand_vocabulary", [], ["vocabulary"])

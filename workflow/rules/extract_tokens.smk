@@ -8,7 +8,6 @@ rule extract_tokens:
         features=lambda w: f"{RESULTS}/embed_images/{sample_dataset(w)}.safetensors",
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
         words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
-        code=code_of("extract_tokens"),
     output:
         tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/{{sample}}.parquet",
     log:
@@ -35,6 +34,4 @@ rule extract_tokens:
     message:
         "extract_tokens: {wildcards.tokenizer} on sample {wildcards.sample}"
     shell:
-        stage_command(
-            "extract_tokens", ["manifest", "features", "weights", "words", "code"], ["tokens"], machine=SHARDS
-        )
+        stage_command("extract_tokens", ["manifest", "features", "weights", "words"], ["tokens"], machine=SHARDS)

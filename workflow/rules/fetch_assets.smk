@@ -18,6 +18,7 @@ rule fetch_assets_one:
     threads: 1
     params:
         config=slice_of(asset="{asset}"),
+        modules=lambda wildcards, output: ["v2l.fetch_assets"],  # in the record; no edit costs a download
         entry=lambda w: required_files.lock_entry(w.asset),
     message:
         "fetch_assets: download and verify {wildcards.asset}"

@@ -7,7 +7,6 @@ rule filter_vocabulary:
         embedding=rules.embed_vocabulary.output.embedding,
         manifest=f"{RESULTS}/index_images/{CONFIG.filter_vocabulary.dataset}.parquet",
         features=f"{RESULTS}/embed_images/{CONFIG.filter_vocabulary.dataset}.safetensors",
-        code=code_of("filter_vocabulary"),
     output:
         codebook=f"{RESULTS}/filter_vocabulary/codebook.safetensors",
         entries=f"{RESULTS}/filter_vocabulary/entries.parquet",
@@ -21,13 +20,13 @@ rule filter_vocabulary:
     resources:
         **SHARDS,
     params:
-        config=slice_of("filter_vocabulary"),
+        **params_of("filter_vocabulary", slice_of("filter_vocabulary")),
     message:
         "filter_vocabulary: words that some training image needs"
     shell:
         stage_command(
             "filter_vocabulary",
-            ["vocabulary", "embedding", "manifest", "features", "code"],
+            ["vocabulary", "embedding", "manifest", "features"],
             ["codebook", "entries"],
             machine=SHARDS,
         )

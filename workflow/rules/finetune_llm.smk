@@ -6,7 +6,6 @@ rule finetune_llm:
         assets=lambda w: assets_of(*predictor_keys(w)),
         tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/finetuning.parquet",
         vocabulary=rules.expand_vocabulary.output.vocabulary,
-        code=code_of("finetune_llm"),
     output:
         adapter=f"{RESULTS}/finetune_llm/{{tokenizer}}/{{predictor}}/adapter_model.safetensors",
         adapter_config=f"{RESULTS}/finetune_llm/{{tokenizer}}/{{predictor}}/adapter_config.json",
@@ -33,4 +32,4 @@ rule finetune_llm:
     message:
         "finetune_llm: {wildcards.predictor} on {wildcards.tokenizer} tokens, for masked restoration"
     shell:
-        stage_command("finetune_llm", ["tokens", "vocabulary", "code"], ["adapter", "adapter_config", "metrics"])
+        stage_command("finetune_llm", ["tokens", "vocabulary"], ["adapter", "adapter_config", "metrics"])

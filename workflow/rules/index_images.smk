@@ -4,7 +4,6 @@
 rule index_images:
     input:
         assets=lambda wildcards: assets_of(f"datasets.{wildcards.dataset}"),
-        code=code_of("index_images"),
     output:
         manifest=f"{RESULTS}/index_images/{{dataset}}.parquet",
         rejected=f"{RESULTS}/index_images/{{dataset}}.rejected.csv",
@@ -20,7 +19,7 @@ rule index_images:
     message:
         "index_images: read every image of {wildcards.dataset}"
     shell:
-        stage_command("index_images", ["code"], ["manifest", "rejected"])
+        stage_command("index_images", [], ["manifest", "rejected"])
 
 
 rule index_images_rejected:

@@ -14,12 +14,6 @@ def import_embedding(wildcards):
     return [f"{RESULTS}/embed_vocabulary/embedding.safetensors"] if needs else []
 
 
-def import_code(wildcards):
-    """The code that imports a tokenizer."""
-    published = has_checkpoint(CONFIG.tokenizers[wildcards.tokenizer])
-    return code_of("models/imports" if published else "models/own_weights")(wildcards)
-
-
 def task_files(wildcards):
     """Files of few-shot episodes, if they are not drawn."""
     if wildcards.task != "classification":

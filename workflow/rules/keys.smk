@@ -14,7 +14,13 @@ def pixel_keys(wildcards):
         "reconstruction": ["train_tokenizer.splits"],
         "restoration": ["extract_tokens.corruption", "evaluate_llm.restoration.tasks"],
     }
-    return [f"samples.{source_task(wildcards)}", *own[source_task(wildcards)]]
+    network = [f"train_tokenizer.network.{key}" for key in ("image_size", "resize_via", "channel_multipliers")]
+    return [f"samples.{source_task(wildcards)}", *network, *own[source_task(wildcards)]]
+
+
+def reconstruct_slice(keys_of, tokenizer="{tokenizer}", source="{source}"):
+    """Params of decoded images: the settings of the stage and `keys_of(wildcards)`."""
+    return lambda w: slice_of("seed", "reconstruct_images", *keys_of(w), tokenizer=tokenizer, source=source)(w)
 
 
 def extraction_keys(wildcards):

@@ -10,7 +10,6 @@ rule make_figures_global_tokens:
         manifest=f"{RESULTS}/index_images/{CONFIG.samples['semantics'].dataset}.parquet",
         tokens=f"{RESULTS}/extract_tokens/{SHOWN_TOKENIZER}/semantics.parquet",
         words=f"{RESULTS}/train_tokenizer/{SHOWN_TOKENIZER}.words.parquet",
-        code=code_of("make_figures", figure="global_tokens"),
     output:
         pdf=f"{RESULTS}/make_figures/global_tokens.pdf",
         png=f"{RESULTS}/make_figures/global_tokens.png",
@@ -22,18 +21,17 @@ rule make_figures_global_tokens:
         ENVIRONMENT
     threads: 1
     params:
-        config=slice_of("seed", "make_figures", figure="global_tokens"),
+        **params_of("make_figures", slice_of("seed", "make_figures", figure="global_tokens")),
     message:
         "make_figures: global tokens of some images (paper figure 6)"
     shell:
-        stage_command("make_figures", ["manifest", "tokens", "words", "code"], ["pdf", "png"])
+        stage_command("make_figures", ["manifest", "tokens", "words"], ["pdf", "png"])
 
 
 rule make_figures_images:
     input:
         manifest=source_manifest,
         images=shown_images,
-        code=code_of("make_figures"),
     output:
         pdf=f"{RESULTS}/make_figures/{{figure}}.pdf",
         png=f"{RESULTS}/make_figures/{{figure}}.png",
@@ -47,11 +45,11 @@ rule make_figures_images:
         ENVIRONMENT
     threads: 1
     params:
-        config=slice_of("seed", "make_figures", figure="{figure}"),
+        **params_of("make_figures", slice_of("seed", "make_figures", figure="{figure}")),
     message:
         "make_figures: {wildcards.figure}, side by side"
     shell:
-        stage_command("make_figures", ["manifest", "images", "code"], ["pdf", "png"])
+        stage_command("make_figures", ["manifest", "images"], ["pdf", "png"])
 
 
 rule make_figures_captioning_vqa:
@@ -61,7 +59,6 @@ rule make_figures_captioning_vqa:
             f"{RESULTS}/evaluate_llm/{run.tokenizer}/{run.source.run}/{run.source.task}.parquet"
             for run in SHOWN_ANSWERS
         ],
-        code=code_of("make_figures", figure="captioning_vqa"),
     output:
         pdf=f"{RESULTS}/make_figures/captioning_vqa.pdf",
         png=f"{RESULTS}/make_figures/captioning_vqa.png",
@@ -73,11 +70,11 @@ rule make_figures_captioning_vqa:
         ENVIRONMENT
     threads: 1
     params:
-        config=slice_of("seed", "make_figures", figure="captioning_vqa"),
+        **params_of("make_figures", slice_of("seed", "make_figures", figure="captioning_vqa")),
     message:
         "make_figures: captions and answers (paper figure 5)"
     shell:
-        stage_command("make_figures", ["manifests", "predictions", "code"], ["pdf", "png"])
+        stage_command("make_figures", ["manifests", "predictions"], ["pdf", "png"])
 
 
 rule make_figures_show:

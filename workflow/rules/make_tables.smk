@@ -7,7 +7,6 @@ rule make_tables:
     input:
         metrics=table_scores,
         published="config/published.csv",
-        code=code_of("make_tables"),
     output:
         csv=f"{RESULTS}/make_tables/{{table}}.csv",
         markdown=f"{RESULTS}/make_tables/{{table}}.md",
@@ -20,11 +19,11 @@ rule make_tables:
         ENVIRONMENT
     threads: 1
     params:
-        config=slice_of("experiment", "make_tables", table="{table}"),
+        **params_of("make_tables", slice_of("experiment", "make_tables", table="{table}")),
     message:
         "make_tables: {wildcards.table}"
     shell:
-        stage_command("make_tables", ["metrics", "published", "code"], ["csv", "markdown", "latex"])
+        stage_command("make_tables", ["metrics", "published"], ["csv", "markdown", "latex"])
 
 
 rule make_tables_show:

@@ -5,7 +5,6 @@ rule reconstruct_images:
     input:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
         tokens=lambda w: f"{RESULTS}/extract_tokens/{w.tokenizer}/{source_task(w)}.parquet",
-        code=code_of("reconstruct_images"),
     output:
         images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/{{source}}.parquet",
     log:
@@ -24,13 +23,11 @@ rule reconstruct_images:
         ENVIRONMENT
     threads: 1
     params:
-        config=lambda w: slice_of(
-            "seed", "reconstruct_images", *source_keys(w), tokenizer="{tokenizer}", source="{source}"
-        )(w),
+        **params_of("reconstruct_images", reconstruct_slice(source_keys)),
     message:
         "reconstruct_images: {wildcards.tokenizer} decodes its own tokens ({wildcards.source})"
     shell:
-        stage_command("reconstruct_images", ["weights", "tokens", "code"], ["images"])
+        stage_command("reconstruct_images", ["weights", "tokens"], ["images"])
 
 
 rule reconstruct_images_restored:
@@ -38,7 +35,6 @@ rule reconstruct_images_restored:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
         tokens=f"{RESULTS}/extract_tokens/{{tokenizer}}/{{task}}.parquet",
         predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.parquet",
-        code=code_of("reconstruct_images"),
     output:
         images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/{{task}}.{{predictor}}.parquet",
     log:
@@ -52,20 +48,19 @@ rule reconstruct_images_restored:
         ENVIRONMENT
     threads: 1
     params:
-        config=slice_of(
-            "seed", "reconstruct_images", "evaluate_llm.{task}", tokenizer="{tokenizer}", source="{task}.{predictor}"
+        **params_of(
+            "reconstruct_images", reconstruct_slice(lambda w: ["evaluate_llm.{task}"], source="{task}.{predictor}")
         ),
     message:
         "reconstruct_images: {wildcards.tokenizer} decodes what {wildcards.predictor} restored ({wildcards.task})"
     shell:
-        stage_command("reconstruct_images", ["weights", "tokens", "predictions", "code"], ["images"])
+        stage_command("reconstruct_images", ["weights", "tokens", "predictions"], ["images"])
 
 
 rule reconstruct_images_pixels:
     input:
         manifest=source_manifest,
         train_manifest=training_manifest,
-        code=code_of("reconstruct_images"),
     output:
         images=f"{RESULTS}/reconstruct_images/pixels/{{source}}.parquet",
     log:
@@ -83,15 +78,8 @@ rule reconstruct_images_pixels:
         ENVIRONMENT
     threads: 1
     params:
-        config=lambda w: slice_of(
-            "seed",
-            "reconstruct_images",
-            *[f"train_tokenizer.network.{key}" for key in ("image_size", "resize_via", "channel_multipliers")],
-            *pixel_keys(w),
-            tokenizer="pixels",
-            source="{source}",
-        )(w),
+        **params_of("reconstruct_images", reconstruct_slice(pixel_keys, tokenizer="pixels")),
     message:
         "reconstruct_images: {wildcards.source}, which no tokenizer made"
     shell:
-        stage_command("reconstruct_images", ["manifest", "train_manifest", "code"], ["images"])
+        stage_command("reconstruct_images", ["manifest", "train_manifest"], ["images"])

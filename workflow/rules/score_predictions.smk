@@ -7,7 +7,6 @@ rule score_predictions_answers:
         predictions=f"{RESULTS}/evaluate_llm/{{tokenizer}}/{{predictor}}/{{task}}.parquet",
         manifest=lambda w: [f"{RESULTS}/index_images/{sample_dataset(w)}.parquet"] if encoder_keys(w) else [],
         features=lambda w: [f"{RESULTS}/embed_images/{sample_dataset(w)}.safetensors"] if encoder_keys(w) else [],
-        code=code_of("score_predictions"),
     output:
         metrics=f"{RESULTS}/score_predictions/{{tokenizer}}/{{task}}.{{predictor}}.json",
         per_item=f"{RESULTS}/score_predictions/{{tokenizer}}/{{task}}.{{predictor}}.parquet",
@@ -25,7 +24,7 @@ rule score_predictions_answers:
     message:
         "score_predictions: {wildcards.predictor} on {wildcards.tokenizer} tokens, {wildcards.task}"
     shell:
-        stage_command("score_predictions", ["predictions", "manifest", "features", "code"], ["metrics", "per_item"])
+        stage_command("score_predictions", ["predictions", "manifest", "features"], ["metrics", "per_item"])
 
 
 rule score_predictions_semantics:
@@ -36,7 +35,6 @@ rule score_predictions_semantics:
         embedding=rules.embed_vocabulary.output.embedding,
         manifest=f"{RESULTS}/index_images/{CONFIG.samples['semantics'].dataset}.parquet",
         features=f"{RESULTS}/embed_images/{CONFIG.samples['semantics'].dataset}.safetensors",
-        code=code_of("score_predictions", source="semantics"),
     output:
         metrics=f"{RESULTS}/score_predictions/{{tokenizer}}/semantics.json",
         per_item=f"{RESULTS}/score_predictions/{{tokenizer}}/semantics.parquet",
@@ -57,7 +55,7 @@ rule score_predictions_semantics:
     shell:
         stage_command(
             "score_predictions",
-            ["tokens", "words", "embedding", "manifest", "features", "code"],
+            ["tokens", "words", "embedding", "manifest", "features"],
             ["metrics", "per_item"],
         )
 
@@ -67,7 +65,6 @@ rule score_predictions_images:
         assets=assets_of("score_predictions"),
         images=f"{RESULTS}/reconstruct_images/{{tokenizer}}/{{source}}.parquet",
         manifest=source_manifest,
-        code=code_of("score_predictions"),
     output:
         metrics=f"{RESULTS}/score_predictions/{{tokenizer}}/{{source}}.json",
         per_item=f"{RESULTS}/score_predictions/{{tokenizer}}/{{source}}.parquet",
@@ -87,4 +84,4 @@ rule score_predictions_images:
     message:
         "score_predictions: {wildcards.source} of {wildcards.tokenizer} against the originals"
     shell:
-        stage_command("score_predictions", ["images", "manifest", "code"], ["metrics", "per_item"], machine=SHARDS)
+        stage_command("score_predictions", ["images", "manifest"], ["metrics", "per_item"], machine=SHARDS)

@@ -22,9 +22,6 @@ rule train_tokenizer:
         vocabulary=rules.expand_vocabulary.output.vocabulary,
         start_from=lambda w: required_files.own_files(CONFIG, w.tokenizer),
         decoded=lambda w: required_files.decoded_files(CONFIG, w.tokenizer),
-        # Neither an edit of the code nor another list of modules may cost a retraining: Snakemake compares the list of
-        # inputs too, so it is this one file. After a change that matters, use `-R train_tokenizer`.
-        code=ancient("v2l/train_tokenizer.py"),
     output:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
         words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
@@ -53,6 +50,7 @@ rule train_tokenizer:
                 logs=f"{LOGS}/train_tokenizer/{{tokenizer}}",
             ),
             required_files.trained_files(CONFIG),
+            follows_code=False,  # no edit costs a retraining; after one that matters, use `-R train_tokenizer`
         ),
     message:
         "train_tokenizer: {wildcards.tokenizer}"
@@ -75,7 +73,6 @@ rule train_tokenizer_import:
         codebook=import_codebook,
         vocabulary=rules.expand_vocabulary.output.vocabulary,
         embedding=import_embedding,
-        code=import_code,
     output:
         weights=f"{RESULTS}/train_tokenizer/{{tokenizer}}.safetensors",
         words=f"{RESULTS}/train_tokenizer/{{tokenizer}}.words.parquet",
