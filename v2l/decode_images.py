@@ -19,7 +19,7 @@ from v2l.data.manifest import Manifest
 from v2l.errors import UserError
 from v2l.io.claims import require_claim
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.provenance import write_beside
+from v2l.io.records import write_beside
 from v2l.pipeline.record import provenance, run_key
 from v2l.pipeline.shards import PART, sharded_tables
 from v2l.pipeline.stage import run_stage

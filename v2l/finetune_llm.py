@@ -19,7 +19,7 @@ from v2l.data.token_table import Tokens
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.provenance import write_beside
+from v2l.io.records import write_beside
 from v2l.llm.code_ids import all_code_ids
 from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import MaskedPrompt

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -25,8 +24,8 @@ from v2l.data.token_table import WORDS_SCHEMA
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.provenance import write_beside
-from v2l.io.storage import parquet_metadata, read_tensors, tensor_metadata, write_parquet
+from v2l.io.records import write_beside
+from v2l.io.storage import parquet_metadata, read_parquet, read_tensors, tensor_metadata, write_parquet
 from v2l.models.discriminator import Discriminator
 from v2l.models.imports import import_tokenizer
 from v2l.models.losses import PerceptualLoss
@@ -77,7 +76,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     tokenizer, log, training = trained(config, inputs, Path(config.job["work"]) / key, ranks)
     if ranks.first:
         words = tokenizer_class(entry.method).words(
-            entry, read_tensors(inputs["codebook"])[0], pq.read_table(inputs["vocabulary"])
+            entry, read_tensors(inputs["codebook"])[0], read_parquet(inputs["vocabulary"])
         )
         record = provenance(config, inputs.with_files(imported_files(entry)))
         write(outputs, FinishedTokenizer(tokenizer, words, log.text, training), record, inputs)
