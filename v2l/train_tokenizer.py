@@ -34,7 +34,8 @@ from v2l.models.own_weights import import_weights, start_from
 from v2l.models.tokenizer_file import tokenizer_class
 from v2l.models.vision_tokenizer import CodeWords, FinishedTokenizer, VisionTokenizer
 from v2l.models.weights_file import weights_metadata
-from v2l.pipeline.record import provenance, run_key
+from v2l.pipeline.record import provenance
+from v2l.pipeline.run_folder import run_folder
 from v2l.pipeline.stage import run_stage
 from v2l.runtime import device, rng
 from v2l.training.compilation import keep_compiled
@@ -72,15 +73,15 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
         write(outputs, imported, record, inputs)
         return
     ranks = Ranks.connect()
-    key = run_key(config, provenance(config, inputs))
-    tokenizer, log, training = trained(config, inputs, Path(config.job["work"]) / key, ranks)
-    if ranks.first:
-        words = tokenizer_class(entry.method).words(
-            entry, read_tensors(inputs["codebook"])[0], read_parquet(inputs["vocabulary"])
-        )
-        record = provenance(config, inputs.with_files(imported_files(entry)))
-        write(outputs, FinishedTokenizer(tokenizer, words, log.text, training), record, inputs)
-        shutil.rmtree(log.folder, ignore_errors=True)
+    with run_folder(config, provenance(config, inputs)) as folder:
+        tokenizer, log, training = trained(config, inputs, folder, ranks)
+        if ranks.first:
+            words = tokenizer_class(entry.method).words(
+                entry, read_tensors(inputs["codebook"])[0], read_parquet(inputs["vocabulary"])
+            )
+            record = provenance(config, inputs.with_files(imported_files(entry)))
+            write(outputs, FinishedTokenizer(tokenizer, words, log.text, training), record, inputs)
+            shutil.rmtree(folder, ignore_errors=True)
     ranks.close()
 
 

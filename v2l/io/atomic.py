@@ -12,7 +12,6 @@ from v2l.io.disk_errors import disk_errors_named
 from v2l.io.folder_locks import in_use
 
 
-
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A path of the same name in a folder of its own beside `path`; renamed on success, removed on failure.

@@ -10,9 +10,9 @@ from v2l.io.provenance import beside, hash_path
 CONTENT = "content_sha256"
 
 
-def write_beside(path: Path, record: dict[str, Any]) -> Path:
-    """Write `record` and the hash of the file at `path` to `<path>.provenance.json`."""
-    write_json(beside(path), record | {CONTENT: hash_path(path)}, sort_keys=True)
+def write_beside(path: Path, record: dict[str, Any], hashed: bool = True) -> Path:
+    """Write `record` and, if it is to be `hashed`, the SHA-256 of the file at `path` to `<path>.provenance.json`."""
+    write_json(beside(path), record | ({CONTENT: hash_path(path)} if hashed else {}), sort_keys=True)
     return beside(path)
 
 
