@@ -268,7 +268,7 @@ def test_a_damaged_line_of_a_journal_is_named_and_asked_again(tmp_path, caplog):
     with Journal("asking", 3, tmp_path) as journal:
         assert [journal.known(key) for key in "abc"] == [None, None, []]
         journal.add(["a", "b"], [[1, 2], [3]])
-    assert caplog.messages == [f"{path}, line 1 is damaged: its prompts are asked again"]
+    assert caplog.messages == [f"{path}, line 1 is damaged and passed over"]
     with Journal("asking", 3, tmp_path) as journal:
         assert {key: journal.known(key) for key in "abc"} == ANSWERS
 
