@@ -128,13 +128,20 @@ def test_on_a_disk_without_locks_work_goes_on_and_nothing_is_swept(tmp_path, mon
 
 
 def test_a_changed_job_sweeps_what_an_interrupted_one_left_and_an_unchanged_one_goes_on(tmp_path):
+    work, logs = tmp_path / "work", tmp_path / "logs"
+    found: list[set[str]] = []
+
     def interrupted(seed: int) -> Path:
-        config = StageConfig("evaluate_llm", {"seed": seed, "job": {"work": str(tmp_path)}})
+        config = StageConfig("evaluate_llm", {"seed": seed, "job": {"work": str(work), "logs": str(logs)}})
         with run_folder(config, {"inputs": {}}) as folder:
+            found.append({path.name for place in (folder, logs) if place.exists() for path in place.iterdir()})
             (folder / str(seed)).touch()
+            for left in (folder / ".x.pt.part-12345678", logs / ".x.png.part-12345678"):
+                with in_use(left):
+                    pass
         return folder
 
     first = interrupted(1)
-    assert interrupted(1) == first and (first / "1").exists()
+    assert interrupted(1) == first and found[1] == {".lock", "1"}
     second = interrupted(2)
-    assert second != first and not first.exists() and list(tmp_path.iterdir()) == [second]
+    assert second != first and list(work.iterdir()) == [second] and found[2] == {".lock"}
