@@ -88,13 +88,13 @@ KEYS = ["0123456789abcdef", "fedcba9876543210"]
 
 
 def test_folders_of_runs_with_other_keys_go_unless_they_are_in_use(tmp_path):
-    for name in (KEYS[0], KEYS[1], "compiled", "0123456789abcdef.slurm"):
+    names = [KEYS[0], "0123456789abcdef.slurm", "compiled", "eeeeeeeeeeeeeeee", "eeeeeeeeeeeeeeee.slurm"]
+    for name in (*names, KEYS[1]):
         with in_use(tmp_path / name):
             (tmp_path / name / "state").touch()
     with in_use(tmp_path / "ffffffffffffffff"):
         sweep_other_runs(tmp_path / KEYS[0])
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == [KEYS[0], "0123456789abcdef.slurm", "compiled", "ffffffffffffffff"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "ffffffffffffffff"]
     sweep_other_runs(tmp_path / "x" / KEYS[0])
 
 
