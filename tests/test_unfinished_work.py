@@ -88,14 +88,21 @@ KEYS = ["0123456789abcdef", "fedcba9876543210"]
 
 
 def test_folders_of_runs_with_other_keys_go_unless_they_are_in_use(tmp_path):
-    names = [KEYS[0], "0123456789abcdef.slurm", "compiled", "eeeeeeeeeeeeeeee", "eeeeeeeeeeeeeeee.slurm"]
-    for name in (*names, KEYS[1]):
+    for name in (KEYS[0], KEYS[1], "compiled"):
         with in_use(tmp_path / name):
             (tmp_path / name / "state").touch()
     with in_use(tmp_path / "ffffffffffffffff"):
         sweep_other_runs(tmp_path / KEYS[0])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "ffffffffffffffff"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [KEYS[0], "compiled", "ffffffffffffffff"]
     sweep_other_runs(tmp_path / "x" / KEYS[0])
+
+
+def test_a_run_that_may_wait_in_a_queue_keeps_its_folder(tmp_path):
+    for name in (KEYS[0], "eeeeeeeeeeeeeeee.slurm"):
+        with in_use(tmp_path / name):
+            pass
+    sweep_other_runs(tmp_path / KEYS[1])
+    assert (tmp_path / KEYS[0]).exists()
 
 
 def test_hidden_folders_of_one_output_do_not_count_for_another(tmp_path):
