@@ -11,10 +11,14 @@ from v2l.configuration.runs import CORRUPTED_INPUT, Run
 
 @dataclass(frozen=True)
 class FigureKind:
-    """`runs` is what the figure shows, first to last: without any there is no figure. `implementation` draws it."""
+    """`runs` is what the figure shows, first to last: without any there is no figure. `implementation` draws it.
+
+    `caption` says in words what is to be seen, for a reader who has the figure and for one who cannot see it.
+    """
 
     implementation: str
     runs: Callable[[Config], list[Run]]
+    caption: str
 
 
 def shown_restorations(config: Config) -> list[Run]:
@@ -38,10 +42,36 @@ def shown_answers(config: Config) -> list[Run]:
 FIGURES: Registry[FigureKind] = Registry(
     "figure",
     {
-        "global_tokens": FigureKind("v2l.figures.described_images:global_tokens_figure", runs.with_words),
-        "reconstruction": FigureKind("v2l.figures.image_grids:reconstruction_grid", runs.reconstructions),
-        "restoration": FigureKind("v2l.figures.image_grids:restoration_grid", shown_restorations),
-        "masked": FigureKind("v2l.figures.image_grids:masked_grid", shown_masked),
-        "captioning_vqa": FigureKind("v2l.figures.described_images:answers_figure", shown_answers),
+        "global_tokens": FigureKind(
+            "v2l.figures.described_images:global_tokens_figure",
+            runs.with_words,
+            "Pictures with their nearest global tokens, nearest first. A circle marks single subwords, a square bigrams, "
+            "a triangle trigrams (paper figure 6).",
+        ),
+        "reconstruction": FigureKind(
+            "v2l.figures.image_grids:reconstruction_grid",
+            runs.reconstructions,
+            "Held-out pictures and what each tokenizer keeps of them: decoded from their own tokens, with PSNR in dB "
+            "(higher is better) and LPIPS (lower is better) beneath (paper figure 7).",
+        ),
+        "restoration": FigureKind(
+            "v2l.figures.image_grids:restoration_grid",
+            shown_restorations,
+            "Image restoration by in-context learning, a block for each task: the corrupted input, the restored "
+            "picture by each method, the clean picture's own tokens decoded (tokenizer oracle) and the original. A dashed "
+            "line encloses the tokens that were hidden.",
+        ),
+        "masked": FigureKind(
+            "v2l.figures.image_grids:masked_grid",
+            shown_masked,
+            "Masked image restoration by a fine-tuned language model (paper figure 8): the input decoded with gaps, the "
+            "pictures with the gaps filled, the picture's own tokens decoded (tokenizer oracle) and the original. Dashed "
+            "lines enclose the gaps.",
+        ),
+        "captioning_vqa": FigureKind(
+            "v2l.figures.described_images:answers_figure",
+            shown_answers,
+            "Captions and answers to questions, each beneath its picture (paper figure 5).",
+        ),
     },
 )
