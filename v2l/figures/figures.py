@@ -22,11 +22,17 @@ class FigureKind:
 
 
 def shown_restorations(config: Config) -> list[Run]:
-    """Restorations by the first tokenizer in the first protocol, with their bounds."""
+    """Restorations in the first protocol: each tokenizer's by the first language model (without any, by the first
+    baseline), between the corrupted input and the first tokenizer's oracle."""
     section = config.evaluate_llm.restoration
-    first, protocol = section.tokenizers[0], section.protocols[0]
-    restored = runs.restorations(config, [*section.llms, *section.baselines, "tokenizer-oracle"])
-    return [CORRUPTED_INPUT, *(run for run in restored if (run.tokenizer, run.source.protocol) == (first, protocol))]
+    predictors, oracle = (section.llms or section.baselines)[:1], "tokenizer-oracle"
+    restored = [
+        run
+        for run in runs.restorations(config, [*predictors, oracle])
+        if run.source.protocol == section.protocols[0]
+        and (run.source.predictor != oracle or run.tokenizer == section.tokenizers[0])
+    ]
+    return [CORRUPTED_INPUT, *sorted(restored, key=lambda run: run.source.predictor == oracle)]
 
 
 def shown_masked(config: Config) -> list[Run]:
@@ -66,7 +72,7 @@ FIGURES: Registry[FigureKind] = Registry(
             shown_masked,
             "Masked image restoration by a fine-tuned language model (paper figure 8): the input decoded with gaps, the "
             "pictures with the gaps filled, the picture's own tokens decoded (tokenizer oracle) and the original. Dashed "
-            "lines enclose the gaps.",
+            "lines enclose the gaps in the input.",
         ),
         "captioning_vqa": FigureKind(
             "v2l.figures.described_images:answers_figure",
