@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from v2l.figures.page import COLUMN, HEADING, LINE, MARGIN, TEXT, Page, outline
 from v2l.figures.text_lines import fitted_lines
 
-GAP = 0.03  # inches between images
+GAP = 0.04  # inches between images
 WIDEST = 1.1  # inches of an image's side
 MOST_COLUMNS = 7  # side by side: the longest words of the titles still fit
 TITLE_LINES = 4
@@ -59,7 +59,7 @@ class Block:
     @property
     def titles(self) -> list[list[str]]:
         """The lines of each column's title."""
-        return [fitted_lines(column.title, self.side + GAP / 2, TEXT, TITLE_LINES) for column in self.columns]
+        return [fitted_lines(column.title, self.side + GAP, TEXT, TITLE_LINES) for column in self.columns]
 
 
 def image_grid(blocks: Sequence[Block]) -> Figure:

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from v2l.configuration.metrics import IMAGE_METRICS
 from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 from v2l.configuration.slices import StageConfig
-from v2l.configuration.tokenizer_entries import TOKENIZER_METHODS
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
 from v2l.figures.drawing import Block, Column, image_grid
 from v2l.figures.image_file import ImageFile, choose, common_images, originals
+from v2l.figures.labels import column_titles, method_label
 from v2l.io.job_files import Inputs
 from v2l.tasks.image_corruption import corruption_class
 from v2l.tasks.token_maps import image_mask
@@ -23,7 +23,7 @@ SCORES = {"psnr": "{:.1f}", "lpips": "{:.3f}"}  # beneath a reconstruction, as t
 
 
 def reconstruction_grid(config: StageConfig, inputs: Inputs) -> tuple[Figure, str]:
-    """A row per image: the original, then each tokenizer's reconstruction in the order of the files, with its scores."""
+    """A row per image: the original, then each tokenizer's reconstruction in the order of the files, with scores."""
     files = [ImageFile(path) for path in inputs.files("images")]
     chosen = choose(config, common_images(files), files[0].path)
     scores = [item_scores(path, chosen) for path in inputs.files("scores")]
@@ -96,22 +96,3 @@ def masked_region(file: ImageFile, image_id: str) -> np.ndarray:
     """The boolean (grid, grid) map of an image's gaps in masked restoration."""
     share = file.config["evaluate_llm"]["masked"]["mask_share"]
     return image_mask(file.grid**2, share, file.config["seed"], image_id).reshape(file.grid, file.grid)
-
-
-def column_titles(files: Sequence[ImageFile]) -> list[str]:
-    """Of what a predictor made the method, where there are several, and the predictor, likewise; else the source."""
-    predicted = [file for file in files if file.is_predicted]
-    has_methods, has_predictors = (
-        len({getattr(file, key) for file in predicted}) > 1 for key in ("tokenizer", "label")
-    )
-    titles = []
-    for file in files:
-        parts = [method_label(file.tokenizer)] * has_methods + [file.label] * has_predictors
-        titles.append(", ".join(parts) if file.is_predicted and parts else file.label)
-    return titles
-
-
-def method_label(tokenizer: str) -> str:
-    """The method in words of a tokenizer that is named for it; else its name."""
-    entry = TOKENIZER_METHODS.get(tokenizer)
-    return entry.labels.get(tokenizer, tokenizer) if entry else tokenizer

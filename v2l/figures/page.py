@@ -9,7 +9,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 COLUMN = 3.4  # inches, of a two-column page
-MARGIN = 0.02
+MARGIN = 0.01
 TEXT, HEADING = 7, 8  # points
 LINE = 0.125  # inches from one line of TEXT to the next
 

@@ -12,7 +12,7 @@ def tables(config: Config) -> list[str]:
 
 def figures(config: Config) -> list[str]:
     """The figures of an experiment: those that have something to show."""
-    return [name for name, figure in FIGURES.items() if figure.runs(config)]
+    return [name for name, figure in FIGURES.items() if figure.runs(config) or figure.trainings(config)]
 
 
 def used_datasets(config: Config) -> list[str]:
