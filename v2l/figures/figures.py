@@ -28,6 +28,13 @@ class FigureKind:
     trainings: Callable[[Config], list[str]] = nothing
 
 
+def shown_words(config: Config) -> list[Run]:
+    """A tokenizer whose tokens stand for words: the first that restores, or else the first of all."""
+    worded = runs.with_words(config)
+    restoring = [run for run in worded if run.tokenizer in config.evaluate_llm.restoration.tokenizers[:1]]
+    return (restoring or worded)[:1]
+
+
 def shown_restorations(config: Config) -> list[Run]:
     """Restorations in the first protocol: each tokenizer's by the first language model (without any, by the first
     baseline), between the corrupted input and the first tokenizer's oracle."""
@@ -64,7 +71,7 @@ FIGURES: Registry[FigureKind] = Registry(
             "v2l.figures.described_images:global_tokens_figure",
             "Pictures with their nearest global tokens, nearest first. A circle marks single subwords, a square "
             "bigrams, a triangle trigrams (paper figure 6).",
-            runs=runs.with_words,
+            runs=shown_words,
         ),
         "reconstruction": FigureKind(
             "v2l.figures.image_grids:reconstruction_grid",

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib import rcParams
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
@@ -26,7 +27,7 @@ LOSSES = {  # of the metrics file, and what they are called; those of one method
     "masked_lm": "masked words",
 }
 USAGE = {"codes_share": "share of the codes in use", "codes_perplexity": "perplexity of the codes"}
-SIGNED = {"adversarial"}  # may be below zero
+WIDE, WIDEST = 4, 100  # times the least value is the greatest: a logarithmic axis; one with powers of ten alone
 FEW = 20  # points of a line that are marked, for a line of one point is none
 ACROSS, PANEL = 2, 1.25  # panels side by side; inches of one's height
 LEGEND_KEY = 0.42  # inches of an entry of the legend besides its text
@@ -40,7 +41,8 @@ def losses_figure(config: StageConfig, inputs: Inputs) -> tuple[Figure, str]:
 
 
 def usage_figure(config: StageConfig, inputs: Inputs) -> tuple[Figure, str]:
-    """As `losses_figure`, of the codebook's use between two lines of the metrics file."""
+    """As `losses_figure`, of the codebook's use in the windows of the guard; of a training too short for one, between
+    two lines of the metrics file."""
     return _figure(inputs.files("metrics"), USAGE)
 
 
@@ -64,32 +66,52 @@ def read_log(path: Path) -> Log:
 
 def curves(logs: Mapping[str, Log], panels: Mapping[str, str]) -> Figure:
     """A panel for each key of `panels` that a log holds, named by its value; a line for each log, by its name."""
-    shown = {key: label for key, label in panels.items() if any(key in line for log in logs.values() for line in log)}
+    shown = {key: label for key, label in panels.items() if any(points(log, key) for log in logs.values())}
     names = {name: printable(method_label(name)) for name in logs}
     columns = max(1, int(COLUMN / (LEGEND_KEY + max(width_of(label, TEXT) for label in names.values()))))
     rows, legend = -(-len(shown) // ACROSS), -(-len(names) // columns) * 1.3 * LINE
     figure = Figure(figsize=(COLUMN, rows * PANEL + legend + LINE), layout="constrained")
-    panes = figure.subplots(rows, ACROSS, squeeze=False).flat
+    panes = list(figure.subplots(rows, ACROSS, squeeze=False, sharex=True).flat)
     styles = dict(zip(logs, line_styles(len(logs)), strict=True))
-    for number, axes in enumerate(panes):
-        if number >= len(shown):
-            axes.remove()
-            continue
-        key, label = list(shown.items())[number]
-        for name, log in logs.items():
-            points = [(line["step"], line[key]) for line in log if key in line]
-            if points:
-                axes.plot(*zip(*points, strict=True), **styles[name], marker="." if len(points) < FEW else "")
+    for axes, (key, label) in zip(panes, shown.items(), strict=False):
+        lines = {name: points(log, key) for name, log in logs.items()}
+        _panel(axes, {name: line for name, line in lines.items() if line}, styles, key in LOSSES)
         axes.set_title(label)
-        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        if key not in SIGNED:
-            axes.set_ylim(0, None)
-        if number + ACROSS >= len(shown):
-            axes.set_xlabel("step")
+    for axes in panes[len(shown) - ACROSS : len(shown)]:
+        axes.set_xlabel("step")
+        axes.tick_params(labelbottom=True)
+    for axes in panes[len(shown) :]:
+        axes.remove()
+    panes[0].set_xlim(0, max(log[-1]["step"] for log in logs.values()) or 1)
+    panes[0].xaxis.set_major_locator(MaxNLocator(3, integer=True))
     handles = [Line2D([], [], label=label, **styles[name]) for name, label in names.items()]
     figure.legend(handles=handles, loc="outside upper left", ncols=columns)
     return figure
+
+
+def points(log: Log, key: str) -> list[tuple[float, float]]:
+    """Step and value of a log's lines; of the codebook's use those of the guard's longer windows, if there are any."""
+    kept = f"guard_{key}" if any(f"guard_{key}" in line for line in log) else key
+    return [(line["step"], line[kept]) for line in log if kept in line]
+
+
+def _panel(
+    axes: Axes, lines: Mapping[str, list[tuple[float, float]]], styles: Mapping[str, dict], may_be_logarithmic: bool
+) -> None:
+    """Lines on a logarithmic scale where losses fall over a wide range, else from zero, or from what lies below."""
+    for name, line in lines.items():
+        axes.plot(*zip(*line, strict=True), **styles[name], marker="." if len(line) < FEW else "", clip_on=False)
+    values = [value for line in lines.values() for _, value in line]
+    least, greatest = min(values), max(values)
+    if may_be_logarithmic and least > 0 and greatest > WIDE * least:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1,) if greatest > WIDEST * least else (1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        room = 0.08 * (greatest - min(least, 0)) or 1
+        axes.set_ylim(least - room if least < 0 else 0, greatest + room)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def line_styles(count: int) -> list[dict]:

@@ -19,8 +19,3 @@ def used_datasets(config: Config) -> list[str]:
     """Data sets that the experiment's stages and samples select, each once."""
     names = {config.filter_vocabulary.dataset, config.train_tokenizer.dataset}
     return sorted(names | {sample.dataset for sample in config.samples.values()})
-
-
-def answered_datasets(config: Config) -> list[str]:
-    """The data set of each task that is answered in text and shown."""
-    return [config.samples[run.source.task].dataset for run in FIGURES["captioning_vqa"].runs(config)]
