@@ -59,7 +59,8 @@ class Block:
     @property
     def titles(self) -> list[list[str]]:
         """The lines of each column's title."""
-        return [fitted_lines(column.title, self.side + GAP, TEXT, TITLE_LINES) for column in self.columns]
+        pitch = self.side + GAP
+        return [fitted_lines(column.title, self.side, TEXT, TITLE_LINES, pitch) for column in self.columns]
 
 
 def image_grid(blocks: Sequence[Block]) -> Figure:

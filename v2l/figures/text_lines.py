@@ -21,17 +21,17 @@ def width_of(text: str, size: float, weight: str = "normal") -> float:
     return width / 72
 
 
-def fitted_lines(text: str, width: float, size: float, most: int) -> list[str]:
+def fitted_lines(text: str, width: float, size: float, most: int, widest: float = 0) -> list[str]:
     """`text` as up to `most` lines of at most `width` inches; what is left over ends in '…'.
 
-    Lines end at spaces and behind hyphens; a longer word is broken where it must be.
+    Lines end at spaces and behind hyphens; a word alone may be as wide as `widest`, and one still longer is broken.
     """
     lines = [""]
     for piece in re.split(r"(?<=[ -])(?=[^ -])", printable(text)):
         if width_of((lines[-1] + piece).rstrip(), size) <= width:
             lines[-1] += piece
         else:
-            lines += _broken(piece, width, size)
+            lines += _broken(piece, max(width, widest), size)
     lines = [line.rstrip() for line in lines if line] or [""]
     if len(lines) > most:
         kept = lines[most - 1]
