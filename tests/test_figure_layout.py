@@ -155,6 +155,10 @@ def test_words_of_captions_stay_in_the_column_and_apart(count):
     _assert_words_stand_apart(figure)
 
 
+def test_a_blank_text_is_said_to_be_blank():
+    assert Phrase(" \n").lines == Phrase("").lines == ["(blank)"] and Phrase(" a").lines == ["a"]
+
+
 def _assert_words_stand_apart(figure):
     assert figure.get_size_inches()[0] == COLUMN
     found = texts(figure)
