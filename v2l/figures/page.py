@@ -43,7 +43,7 @@ class Page:
 
 def outline(axes: Axes, region_HW: np.ndarray) -> None:
     """Enclose the cells of a boolean map that covers the image: black dashes on white, seen on any picture."""
-    height, width = axes.get_images()[0].get_array().shape[:2]
+    height, width = axes.get_images()[0].get_size()
     scale = np.array([width / region_HW.shape[1], height / region_HW.shape[0]])
     segments = edges(region_HW) * scale - 0.5
     for colour, style in (("white", "-"), ("black", (0, (1.5, 1.5)))):
