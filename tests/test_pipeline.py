@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -152,6 +155,16 @@ def test_views_and_figures_are_there(tiny_run):
     for figure in FIGURES:
         assert (tiny_run.folder / f"results/figures/{figure}.png").read_bytes().startswith(b"\x89PNG")
         assert (tiny_run.folder / f"results/figures/{figure}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_snakemake_report_shows_each_figure_with_its_caption_offline(tiny_run):
+    result = tiny_run.snakemake("all_figures", "--report", "report.zip", PYTHONPATH=str(OFFLINE))
+    assert result.returncode == 0, result.stdout
+    with zipfile.ZipFile(tiny_run.folder / "report.zip") as report:
+        page, files = report.read("report/report.html").decode(), {Path(name).name for name in report.namelist()}
+    for name, figure in FIGURES.items():
+        assert {f"{name}.png", f"{name}.pdf"} <= files and f"{figure.caption} Experiment" in page, name
+    assert not re.search(r'(?:src|href)="https?://', page)
 
 
 def test_every_stage_recorded_what_it_was_made_with(tiny_run):

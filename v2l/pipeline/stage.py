@@ -53,7 +53,7 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
         sys.exit(f"{stage}: error: {error}")
     logging.raiseExceptions = False  # a full disk must not hide what is said on the screen
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", handlers=handlers, force=True)
-    for library in ("httpx", "httpx2", "matplotlib", "PIL", "transformers"):
+    for library in ("fontTools", "httpx", "httpx2", "matplotlib", "PIL", "transformers"):
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
