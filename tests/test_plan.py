@@ -222,7 +222,8 @@ def test_a_task_has_the_share_that_benchmarks_measured_of_it_or_the_slowest():
     found = Efficiencies(
         "a card",
         {f"evaluate_llm.{task}": {"float16": {"share_of_limit": share}} for task, share in shares.items()}
-        | {"embed_images.squares": {"tf32": {"share_of_limit": 0.5}}, "embed_images": {"tf32": {"share_of_limit": 0.3}}},
+        | {"embed_images.squares": {"tf32": {"share_of_limit": 0.5}}}
+        | {"embed_images": {"tf32": {"share_of_limit": 0.3}}},
     )
     assert found.share("evaluate_llm", "float16", "restoration") == (0.47, "")
     assert found.share("evaluate_llm", "float16", "vqa") == found.share("evaluate_llm", "float16") == (0.16, "")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from v2l.configuration.metrics import IMAGE_METRICS
@@ -16,6 +15,7 @@ from v2l.figures.drawing import GridBlock, GridColumn, image_grid
 from v2l.figures.image_file import ImageFile, choose, common_images, originals
 from v2l.figures.labels import column_titles, method_label
 from v2l.io.job_files import Inputs
+from v2l.io.storage import read_parquet
 from v2l.tasks.image_corruption import corruption_class
 from v2l.tasks.token_maps import image_mask
 
@@ -75,7 +75,7 @@ def masked_grid(config: StageConfig, inputs: Inputs) -> tuple[Figure, str]:
 
 def item_scores(path: Path, image_ids: Sequence[str]) -> dict[str, dict[str, float]]:
     """Each metric's value by image, of a file of stage score_predictions."""
-    table = pq.read_table(path, columns=["item", "metric", "value"], filters=[("item", "in", list(image_ids))])
+    table = read_parquet(path, columns=["item", "metric", "value"], filters=[("item", "in", list(image_ids))])
     found: dict[str, dict[str, float]] = {}
     for row in table.to_pylist():
         found.setdefault(row["metric"], {})[row["item"]] = row["value"]

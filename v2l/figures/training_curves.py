@@ -15,7 +15,9 @@ from v2l.errors import UserError
 from v2l.figures.labels import method_label
 from v2l.figures.page import COLUMN, LINE, TEXT
 from v2l.figures.text_lines import printable, width_of
+from v2l.io.digests import damaged
 from v2l.io.job_files import Inputs
+from v2l.io.records import require_recorded
 
 LOSSES = {  # of the metrics file, and what they are called; those of one method alone behind those of all
     "pixel": "pixels (L1)",
@@ -52,9 +54,13 @@ def _figure(paths: Sequence[Path], panels: Mapping[str, str]) -> tuple[Figure, s
 
 
 def read_log(path: Path) -> Log:
-    """The lines of a training's metrics file that hold a step. Raises UserError if there is none."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    steps = [line for line in lines if "step" in line]
+    """The lines of a training's metrics file that hold a step. Raises UserError if it has none or is
+    damaged."""
+    require_recorded(path)
+    try:
+        steps = [line for line in map(json.loads, path.read_text().splitlines()) if "step" in line]
+    except (ValueError, TypeError):
+        raise damaged(path, "a line of it is no JSON object") from None
     if not steps:
         raise UserError(
             f"{path} holds no steps of a training",

@@ -17,7 +17,10 @@ class PeakShare(NamedTuple):
 
 
 class Efficiencies(NamedTuple):
-    """`stages[stage][precision]` holds `share_of_limit`, also by part, as `evaluate_llm.restoration`; `device` is what it was measured on."""
+    """`stages[stage][precision]` holds `share_of_limit`, also by part, as `evaluate_llm.restoration`.
+
+    `device` is what it was measured on.
+    """
 
     device: str
     stages: dict[str, dict[str, Any]]
