@@ -8,12 +8,16 @@ from v2l.configuration.registry import Registry
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as tables show it. One that `stands_in` has a column only where it was measured."""
+    """A metric as tables show it. One that `stands_in` has a column only where it was measured.
+
+    `released` says how `score_predictions.mode: released` computes it; empty: as the mode `standard` does.
+    """
 
     label: str
     better: Literal["higher", "lower"]
     unit: str = ""
     stands_in: bool = False
+    released: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,14 +30,30 @@ class ImageMetric(Metric):
 IMAGE_METRICS: Registry[ImageMetric] = Registry(
     "image metric",
     {
-        "lpips": ImageMetric("LPIPS", "lower", implementation="v2l.metrics.image_quality:LPIPS"),
-        "psnr": ImageMetric("PSNR", "higher", "dB", implementation="v2l.metrics.image_quality:PSNR"),
-        "ssim": ImageMetric("SSIM", "higher", implementation="v2l.metrics.image_quality:SSIM"),
+        "lpips": ImageMetric(
+            "LPIPS",
+            "lower",
+            released="network inputs in [-3, 1] in place of [-1, 1]",
+            implementation="v2l.metrics.image_quality:LPIPS",
+        ),
+        "psnr": ImageMetric(
+            "PSNR",
+            "higher",
+            "dB",
+            released="on luma alone, at most 80 dB",
+            implementation="v2l.metrics.image_quality:PSNR",
+        ),
+        "ssim": ImageMetric(
+            "SSIM",
+            "higher",
+            released="images of 384 pixels and more are made smaller first",
+            implementation="v2l.metrics.image_quality:SSIM",
+        ),
     },
     base="v2l.metrics.pair_metric:PairMetric",
 )
 SET_METRICS = {
-    "fid": Metric("FID", "lower", stands_in=True),
+    "fid": Metric("FID", "lower", stands_in=True, released="images resized as pytorch-fid does"),
     "fd_efficientnet_lite0": Metric("FD (EfficientNet-Lite0)", "lower", stands_in=True),
 }
 TEXT_METRICS = {
