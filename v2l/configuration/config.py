@@ -157,7 +157,7 @@ class ScorePredictions(Entry):
 class MakeTables(Entry):
     """Layout of the tables."""
 
-    decimals: int = Field(4, ge=1, description="Digits in the Markdown and LaTeX views; the CSV has all.")
+    intervals: bool = Field(True, description="95 % intervals in the Markdown and LaTeX views; the CSV has them.")
 
 
 class MakeFigures(Entry):

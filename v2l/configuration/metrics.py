@@ -10,6 +10,7 @@ from v2l.configuration.registry import Registry
 class Metric:
     """A metric as tables show it. One that `stands_in` has a column only where it was measured.
 
+    `decimals` are the digits behind the point that the Markdown and LaTeX views show.
     `released` says how `score_predictions.mode: released` computes it; empty: as the mode `standard` does.
     """
 
@@ -18,6 +19,7 @@ class Metric:
     unit: str = ""
     stands_in: bool = False
     released: str = ""
+    decimals: int = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ IMAGE_METRICS: Registry[ImageMetric] = Registry(
             "PSNR",
             "higher",
             "dB",
+            decimals=2,
             released="on luma alone, at most 80 dB",
             implementation="v2l.metrics.image_quality:PSNR",
         ),
@@ -53,12 +56,12 @@ IMAGE_METRICS: Registry[ImageMetric] = Registry(
     base="v2l.metrics.pair_metric:PairMetric",
 )
 SET_METRICS = {
-    "fid": Metric("FID", "lower", stands_in=True, released="images resized as pytorch-fid does"),
-    "fd_efficientnet_lite0": Metric("FD (EfficientNet-Lite0)", "lower", stands_in=True),
+    "fid": Metric("FID", "lower", stands_in=True, decimals=2, released="images resized as pytorch-fid does"),
+    "fd_efficientnet_lite0": Metric("FD (EfficientNet-Lite0)", "lower", stands_in=True, decimals=2),
 }
 TEXT_METRICS = {
     "accuracy": Metric("accuracy", "higher"),
-    "clip_score": Metric("CLIP", "higher", "100 times the cosine"),
+    "clip_score": Metric("CLIP", "higher", "100 times the cosine", decimals=2),
     "clip_r": Metric("CLIP-R", "higher"),
     "vqa_accuracy": Metric("VQA accuracy", "higher"),
     "cider": Metric("CIDEr", "higher"),

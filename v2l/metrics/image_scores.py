@@ -19,7 +19,9 @@ from v2l.metrics.share import Share
 from v2l.metrics.source_names import names_of, note_of
 from v2l.precision import computed_in
 
-FRECHET_NOTE = "no confidence interval: a Frechet distance belongs to the set, not to its items"
+FRECHET_NOTE = (
+    "no confidence interval and no paired difference: a Frechet distance belongs to the set, not to its items"
+)
 
 
 @computed_in("float32")
