@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from v2l.tables.escaping import latex_text
-from v2l.tables.views import ShownValue, Line, View, same_headings
+from v2l.tables.views import Line, ShownValue, View, same_headings
 
 PACKAGES = r"% needs \usepackage{booktabs} and \usepackage{graphicx}"
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # no wider than the text
