@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print words, and write the reconstruction if asked for. Raises UserError for bad input, before the model loads."""
+    """Print words, and write the reconstruction if asked for. Bad pictures are refused before the model loads."""
     if arguments.output and len(arguments.pictures) > 1:
         raise UserError(f"--output is one file, for {len(arguments.pictures)} pictures", "one picture", "name one")
     if arguments.output and arguments.output.suffix.lower() != ".png":
