@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
@@ -82,18 +83,17 @@ class V2LTokenizer(ModelHubMixin):
         `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`. No network is touched for a folder.
         Raises UserError for a folder of another kind and for damaged files, with what was expected and found.
         """
-        if (folder := Path(pretrained_model_name_or_path)).is_dir():
-            read_settings(folder)  # before the mixin reads it
-        elif len(folder.parts) > 2 or folder.is_absolute() or folder.exists():
-            problem = "is a file" if folder.exists() else "does not exist"
-            raise UserError(f"{folder} {problem}", EXPECTED, AGAIN)
-        return super().from_pretrained(str(pretrained_model_name_or_path), encoder=encoder, **hub)
+        folder = Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            folder = _downloaded(folder, hub)
+        read_settings(folder)  # before the mixin reads it
+        return super().from_pretrained(str(folder), encoder=encoder)
 
     @classmethod
     def _from_pretrained(  # type: ignore[override]
         cls, *, model_id: str, encoder: dict[str, Any] | None, **hub: Any
     ) -> Self:
-        folder = Path(model_id) if Path(model_id).is_dir() else Path(snapshot_download(model_id, **hub))
+        folder = Path(model_id)
         settings = read_settings(folder)
         network, file = read_network(folder, settings)
         if encoder is not None:
@@ -237,6 +237,19 @@ class V2LTokenizer(ModelHubMixin):
             found = f"{visible_BHW.dtype} of shape {tuple(visible_BHW.shape)}"
             raise UserError(f"`visible` is {found}", f"bool of shape {shape}", "pass such a mask")
         return visible_BHW.flatten(1)
+
+
+def _downloaded(name: Path, hub: dict[str, Any]) -> Path:
+    """The folder of a repository on a hub, downloaded unless it is there. Raises UserError if it cannot be had."""
+    if name.exists():
+        raise UserError(f"{name} is a file", EXPECTED, AGAIN)
+    if name.is_absolute() or len(name.parts) > 2:
+        raise UserError(f"{name} does not exist", EXPECTED, AGAIN)
+    try:
+        return Path(snapshot_download(name.as_posix(), **hub))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        problem = " ".join(str(error).split())[:200]
+        raise UserError(f"{name} is no folder here, and no hub gives it ({problem})", EXPECTED, AGAIN) from None
 
 
 def _require_ids(name: str, ids: Tensor | None, shape: tuple[int, ...], size: int) -> None:
