@@ -347,6 +347,14 @@ def test_the_command_prints_words(folder, pictures, tmp_path, capsys):
     assert capsys.readouterr().out == f"{tmp_path}/a.png: {', '.join(words)}\n"
 
 
+def test_the_command_ends_with_one_line_and_loads_no_network_for_it(tmp_path):
+    code = "import sys, runpy; sys.argv = ['tokenize', 'gone.png', '--weights', 'x']\n"
+    code += "try: runpy.run_module('v2l.tokenize', run_name='__main__')\nfinally: print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1 and result.stdout == "False\n"
+    assert result.stderr.startswith("tokenize: error: gone.png does not exist") and result.stderr.count("\n") == 1
+
+
 def test_importing_the_package_imports_nothing_heavy_and_names_everything():
     code = "import v2l, sys; print('torch' in sys.modules, *v2l.__all__)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -27,7 +27,7 @@ class RestorationStep(NamedTuple):
     """One prompt: its token ids, and how many ids the answer has."""
 
     prompt_ids: list[int]
-    count: int
+    answer_length: int
 
 
 class ImageRestoration:
@@ -100,9 +100,11 @@ class ImageRestoration:
         if asked is None:
             raise UserError("the picture is restored already", "no further answer", "read `codes`")
         strange = [number for number in output_ids if number not in self._code_of]
-        if len(output_ids) != asked.count or strange:
+        if len(output_ids) != asked.answer_length or strange:
             found = f"{len(output_ids)} ids, of which {len(strange)} stand for no code"
-            raise UserError(f"the answer has {found}", f"{asked.count} of `allowed_ids`", "generate these alone")
+            raise UserError(
+                f"the answer has {found}", f"{asked.answer_length} of `allowed_ids`", "generate these alone"
+            )
         self._sequence.take(CodeAnswer.of_ids(asked.prompt_ids, list(output_ids), self._code_of))
 
     @property

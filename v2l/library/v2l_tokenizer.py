@@ -39,7 +39,7 @@ from v2l.library.pretrained_folder import (
     write_json,
 )
 from v2l.memory_errors import out_of_memory
-from v2l.models.vision_tokenizer import NO_CODE, VisionTokenizer
+from v2l.models.vision_tokenizer import NO_CODE, Codes, VisionTokenizer
 from v2l.precision import computed_in
 from v2l.runtime import device
 
@@ -74,7 +74,7 @@ class V2LTokenizer(ModelHubMixin):
         return cls(*of_experiment(name, experiment))
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls, pretrained_model_name_or_path: str | Path, *, encoder: dict[str, Any] | None = None, **hub: Any
     ) -> Self:
         """The tokenizer of a folder that `save_pretrained` wrote, or of such a repository on a Hugging Face hub.
@@ -100,9 +100,7 @@ class V2LTokenizer(ModelHubMixin):
             settings = settings.model_copy(update={"encoder": encoder, "encoder_included": False})
         return cls(network, settings, read_vocabulary(folder), file.metadata)
 
-    def save_pretrained(  # type: ignore[override]
-        self, save_directory: str | Path, *, include_encoder: bool = True, **hub: Any
-    ) -> str | None:
+    def save_pretrained(self, save_directory: str | Path, *, include_encoder: bool = True, **hub: Any) -> str | None:
         """Write `config.json`, `model.safetensors`, `vocabulary.json`, `README.md`, and the encoder's files.
 
         Without `include_encoder` the folder names them where they are. An existing README.md stays as it is, as in all
@@ -175,20 +173,24 @@ class V2LTokenizer(ModelHubMixin):
         fit = fit or self.settings.fit
         if fit not in ("crop", "pad"):
             raise UserError(f"`fit` is {fit!r}", "crop or pad", "name one of them, or leave it out")
-        found = []
+        found: list[Codes] = []
         with self.network.codes_fixed():
             for batch in _batches(pictures, batch_size):
                 with out_of_memory("encode", "batch_size", f"{len(batch)} images"), torch.inference_mode():
                     found.append(self._encoded(batch, fit))
         side = self.network.geometry.grid
-        local_BL, shared = (
-            torch.cat(parts).cpu() if parts[0] is not None else None for parts in zip(*found, strict=True)
+        local_BL = torch.cat([codes.local_BL for codes in found]).cpu()
+        shared = [codes.global_BK for codes in found if codes.global_BK is not None]
+        has_codes_B = local_BL.ne(NO_CODE).all(1).tolist()
+        require_each_finite(f"vectors of tokenizer {self.name}", range(len(pictures)), has_codes_B, DAMAGED)
+        return ImageCodes(
+            local_ids=local_BL.view(-1, side, side),
+            global_ids=torch.cat(shared).cpu() if shared else None,
+            tokenizer=self.network.description,
+            vocabulary=self.vocabulary,
         )
-        has_codes_B = (local_BL != NO_CODE).all(1).tolist()
-        require_each_finite(f"vectors of tokenizer {self.name}", list(range(len(pictures))), has_codes_B, DAMAGED)
-        return ImageCodes(local_BL.view(-1, side, side), shared, self.network.description, self.vocabulary)
 
-    def _encoded(self, pictures: list[Image.Image], fit: str) -> tuple[Tensor, Tensor | None]:
+    def _encoded(self, pictures: list[Image.Image], fit: str) -> Codes:
         feature_BD = self.encoder.encode_images(pictures, fit) if self.encoder else None
         squares = [tokenizer_image(picture, self.network.geometry, fit) for picture in pictures]
         with computed_in("float32"):
@@ -206,10 +208,10 @@ class V2LTokenizer(ModelHubMixin):
         visible_BL = None if visible is None else self._visible(torch.as_tensor(visible), local_BL)
         images = []
         for rows in _batches(torch.arange(len(local_BL)), batch_size):
-            parts = [None if ids is None else ids[rows].to(device()) for ids in (local_BL, shared, visible_BL)]
+            further = [None if part is None else part[rows].to(device()) for part in (shared, visible_BL)]
             scope = out_of_memory("decode", "batch_size", f"{len(rows)} images")
             with scope, torch.inference_mode(), computed_in("float32"):
-                image_BCHW = self.network.decode(*parts)
+                image_BCHW = self.network.decode(local_BL[rows].to(device()), *further)
             finite_B = image_BCHW.isfinite().flatten(1).all(1).tolist()
             require_each_finite(f"pictures that {self.name} decodes", rows.tolist(), finite_B, DAMAGED)
             images.append(to_uint8(image_BCHW).cpu().numpy())
