@@ -12,14 +12,19 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import v2l
+from tests.test_spae import make as make_spae
+from tests.tiny import write_roberta
 from tests.token_experiment import GLOBAL_CODES, GLOBAL_TOKENS, NETWORK, SUBWORDS, WIDTH
 from v2l import V2LTokenizer, tokenize
+from v2l.configuration.tokenizer_entries import LQAEEntry
+from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.errors import UserError
 from v2l.io.storage import hash_tensor, read_tensors, write_tensors
 from v2l.library import v2l_tokenizer
 from v2l.library.code_vocabulary import CodeVocabulary
 from v2l.library.pictures import as_pictures
 from v2l.library.pretrained_folder import PretrainedSettings
+from v2l.models.lqae import LQAETokenizer
 from v2l.models.v2l import V2LNetwork
 from v2l.models.vqgan import VQGANTokenizer
 from v2l.models.weights_file import read_weights_file
@@ -207,6 +212,29 @@ def test_codes_without_words(tables):
         other.decode(codes)
 
 
+def test_baselines_keep_their_codes_and_words_in_a_folder(tmp_path, pictures):
+    write_roberta(tmp_path)
+    entry = LQAEEntry(method="lqae", language_model=str(tmp_path), patch_size=4, layers=1, heads=2, expansion=1)
+    network = NETWORK.model_dump()
+    section = {"dataset": "pictures", "tokenizers": [], "network": network, "loss": {"perceptual_weights": "none"}}
+    torch.manual_seed(0)
+    lqae = LQAETokenizer.create("lqae", entry, TrainTokenizer.model_validate(section), {}).eval()
+    for network, shape in ((make_spae(), (8, 8)), (lqae, (4, 4)), (VQGANTokenizer("vqgan", NETWORK).eval(), (4, 4))):
+        texts = [f" {number}" for number in range(network.local_size)]
+        shown = texts if network.shown_as == "subword" else []
+        numbers = list(range(len(shown)))
+        vocabulary = CodeVocabulary(**VOCABULARY, words=texts, subwords=shown, subword_ids=numbers)
+        first = V2LTokenizer(network, settings_of(network), vocabulary, METADATA)
+        first.save_pretrained(tmp_path / network.name)
+        codes, again = first.encode(pictures[:2]), V2LTokenizer.from_pretrained(tmp_path / network.name)
+        found = again.encode(pictures[:2])
+        assert torch.equal(codes.local_ids, found.local_ids) and found.local_ids.shape[1:] == shape
+        assert np.array_equal(first.decode(codes), again.decode(found))
+        if network.worded_ids:
+            ids = codes.global_ids if network.worded_ids == "global" else codes.local_ids.flatten(1)
+            assert found.words[1] == [f" {code}" for code in ids[1].tolist()]
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -329,7 +357,8 @@ def test_a_name_that_is_neither_folder_nor_repository(tmp_path, monkeypatch):
         (["text.png"], "text.png cannot be read as a picture"),
         (["ok.png", "ok.png", "--output", "a.png"], "--output is one file, for 2 pictures"),
         (["ok.png", "--output", "a.jpg"], "--output is a.jpg"),
-        (["ok.png"], "nowhere does not exist|no folder here"),
+        (["ok.png"], "--weights: .*nowhere does not exist"),
+        (["ok.png", "--from-experiment", "demo", "v2l", "--weights", "."], ". exists. Expected: a new folder"),
     ],
 )
 def test_the_command_refuses_in_one_line(tmp_path, monkeypatch, arguments, message):
@@ -337,7 +366,7 @@ def test_the_command_refuses_in_one_line(tmp_path, monkeypatch, arguments, messa
     Path("text.png").write_text("text")
     Image.new("RGB", (4, 4)).save("ok.png")
     with pytest.raises(UserError, match=message):
-        tokenize.run(tokenize.parser().parse_args([*arguments, "--weights", str(tmp_path / "nowhere")]))
+        tokenize.run(tokenize.parser().parse_args(["--weights", str(tmp_path / "nowhere"), *arguments]))
 
 
 def test_the_command_prints_words(folder, pictures, tmp_path, capsys):

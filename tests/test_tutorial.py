@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from v2l import embed_images, extract_tokens, reconstruct_images, tokenize
+from v2l import V2LTokenizer, embed_images, extract_tokens, reconstruct_images, tokenize
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig, project
 from v2l.data.images import decode_png
 from v2l.data.manifest import SCHEMA
 from v2l.data.token_table import WORDS_SCHEMA, Tokens
+from v2l.errors import UserError
+from v2l.expand_vocabulary import SCHEMA as SCHEMA_OF_VOCABULARY
 from v2l.io.job_files import Inputs
 from v2l.io.storage import write_parquet
 
@@ -87,6 +89,28 @@ def run(demo, stage, job: dict, keys: list[str], files: dict[str, Path], output:
     name = stage.__name__.rpartition(".")[2]
     config = StageConfig(name, project(demo, ["seed", "encoder", *keys], job))
     stage.run(config, Inputs({key: path for key, path in files.items() if path.exists()}), {output: files[output]})
+
+
+def test_what_the_pipeline_made_comes_before_the_named_weights(tutorial, tmp_path, monkeypatch):
+    folder, names = tutorial
+    for name in ("assets", "config"):  # no weights/
+        (tmp_path / name).symlink_to(ROOT / name)
+    made, vocabulary = tmp_path / "results/demo/train_tokenizer", names["tokenizer"].vocabulary
+    made.mkdir(parents=True)
+    (made / "v2l.safetensors").symlink_to(folder / "work/v2l-demo/model.safetensors")
+    texts, said = vocabulary.words, vocabulary.language_model | {"subwords": len(vocabulary.subwords)}
+    table = pa.table([range(len(texts)), texts, [None] * len(texts)], WORDS_SCHEMA)
+    write_parquet(made / "v2l.words.parquet", table, {}, {"vocabulary": said})
+    columns = {"kind": ["subword"] * len(vocabulary.subwords) + ["bigram"], "text": [*vocabulary.subwords, "two"]}
+    columns["token_ids"] = [*([number] for number in vocabulary.subword_ids), [1, 2]]
+    expanded = tmp_path / "results/demo/expand_vocabulary/vocabulary.parquet"
+    write_parquet(expanded, pa.table(columns, SCHEMA_OF_VOCABULARY), {}, {"vocabulary": said})
+    monkeypatch.chdir(tmp_path)
+    found = V2LTokenizer.from_experiment("v2l", "demo")
+    assert found.vocabulary == vocabulary and found.settings.fit == "pad"
+    assert np.array_equal(found.decode(names["codes"]), names["images"])
+    with pytest.raises(UserError, match="run `snakemake results/demo/train_tokenizer/v2l-continued.safetensors`"):
+        V2LTokenizer.from_experiment("v2l-continued", "demo")
 
 
 def test_the_command_prints_ids_and_writes_the_reconstruction(tutorial, tmp_path, capsys):

@@ -73,6 +73,12 @@ def _tokenizer(arguments: argparse.Namespace) -> Any:
     from v2l import V2LTokenizer  # seconds to import, which messages about pictures can spare
 
     if not arguments.from_experiment:
+        if not arguments.weights.exists():
+            raise UserError(
+                f"--weights: {printable(str(arguments.weights))} does not exist",
+                "a folder that V2LTokenizer.save_pretrained wrote",
+                "correct the path, or add `--from-experiment demo v2l`, which makes it",
+            )
         return V2LTokenizer.from_pretrained(arguments.weights)
     if arguments.weights.exists():
         raise UserError(f"{arguments.weights} exists", "a new folder", "leave --from-experiment out, or name another")
