@@ -74,9 +74,13 @@ def test_prompts_and_maps_are_those_of_the_pipeline(tokenizer, vocabulary, task,
 
 
 def test_codes_without_words_are_shown_as_ordinary_tokens(tokenizer, vocabulary):
-    wordless = vocabulary.model_copy(update={"subwords": [], "subword_ids": []})
-    restoration = ImageRestoration(tokenizer, codes_of(0, wordless, "ordinary token"), "inpainting")
-    assert restoration.allowed_ids == sorted(vocabulary.subword_ids)
+    of_another = {"llm": "other", "size": 1, "sha256": "0"}  # any language model will do
+    wordless = CodeVocabulary(language_model=of_another, words=[], subwords=[], subword_ids=[])
+    codes = codes_of(0, wordless, "ordinary token")
+    assert ImageRestoration(tokenizer, codes, "inpainting").allowed_ids == sorted(vocabulary.subword_ids)
+    codes.tokenizer["codebooks"] = {"local_size": 100_000}
+    with pytest.raises(UserError, match="has 100000 local codes, the language model 48[0-9]{3} ordinary tokens"):
+        ImageRestoration(tokenizer, codes, "inpainting")
 
 
 def test_answers_that_are_no_codes_are_refused(tokenizer, vocabulary):

@@ -58,12 +58,7 @@ class ImageRestoration:
         that are missing or do not fit.
         """
         self._clean, self._image, self._task = clean, image, task
-        words = Vocabulary(tokenizer)
-        said = clean.vocabulary.language_model
-        words.require(str(tokenizer.name_or_path), dict(said), f"tokenizer {clean.tokenizer['name']}")
-        ids = clean.vocabulary.subword_ids
-        if clean.tokenizer["shown_as"] == "ordinary token":
-            ids = [number for number, _ in words.subwords()[: clean.tokenizer["codebooks"]["local_size"]]]
+        ids = _code_ids(tokenizer, clean)
         self._ids, self.allowed_ids = np.array(ids), sorted(ids)
         self._code_of = {number: code for code, number in enumerate(ids)}
         if not 0 <= image < len(clean):
@@ -118,6 +113,24 @@ class ImageRestoration:
         given = self._given[self._image : self._image + 1]
         map_L = assemble(_maps(given)[0], positions, rows, len(self._ids))
         return replace(given, local_ids=torch.from_numpy(map_L).view(given.local_ids.shape))
+
+
+def _code_ids(tokenizer: transformers.PreTrainedTokenizerBase, codes: ImageCodes) -> list[int]:
+    """The language model's id that shows each local code (`v2l.llm.code_ids`)."""
+    words, made_by, vocabulary = Vocabulary(tokenizer), codes.tokenizer, codes.vocabulary
+    if made_by["shown_as"] == "subword":
+        said = dict(vocabulary.language_model)
+        words.require(str(tokenizer.name_or_path), said, f"tokenizer {made_by['name']}")
+        return vocabulary.subword_ids
+    size = made_by["codebooks"]["local_size"]
+    ids = [number for number, _ in words.subwords()[:size]]
+    if len(ids) < size:
+        raise UserError(
+            f"tokenizer {made_by['name']} has {size} local codes, the language model {len(ids)} ordinary tokens",
+            "an ordinary token for every code",
+            "take a language model with more tokens",
+        )
+    return ids
 
 
 def _maps(codes: ImageCodes) -> np.ndarray:
