@@ -34,7 +34,7 @@ from v2l.io.storage import read_tensors
 from v2l.metrics import image_blocks, image_quality
 from v2l.metrics.frechet import load_feature_network
 from v2l.models.lpips_network import empty_lpips
-from v2l.models.v2l import V2LTokenizer
+from v2l.models.v2l import V2LNetwork
 from v2l.tasks import decoded_images as decoding
 
 SAMPLE = "reconstruction"
@@ -114,7 +114,7 @@ class TokenMaps:
         self.pictures = Pictures(sizes, folder, count)
         self.where = where
         self.image_BCHW = self.pictures.tokenizer_images(min(8, count)).to(where)
-        self.tokenizer: V2LTokenizer = random_tokenizer(sizes, self.image_BCHW).eval().requires_grad_(False)
+        self.tokenizer: V2LNetwork = random_tokenizer(sizes, self.image_BCHW).eval().requires_grad_(False)
         self.feature_ND = read_tensors(self.pictures.files["features"])[0]["feature_ND"]
         self.output = folder / f"tokens-{count}.parquet"
         self.sizes = {"codes": [sizes.local_codes, sizes.global_codes], "batch": ExtractTokens().batch_size}

@@ -54,7 +54,8 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     Words: `token_table.WORDS_SCHEMA`, the texts of the codes that a language model reads. Metrics: a JSON line every
     `log_every` steps and at the end of each epoch. Checkpoints stand in a folder of `job.work` named by the hash of
     configuration and inputs, so that a changed run never continues an old one; the folder goes when the weights are
-    written. Sample grids and TensorBoard events stand in `job.logs`. Raises UserError for a split without images,
+    written. Sample grids and what the machine setting `tracking`
+    asks for (`v2l.training.trackers`) stand in `job.logs`. Raises UserError for a split without images,
     inputs that do not fit together, a batch larger than the data or not divisible by the ranks, a loss that is not
     finite, and (`train_tokenizer.guard`) a codebook or a discriminator that has collapsed.
 
@@ -131,7 +132,8 @@ def trained(
     trainer = Trainer(section, tokenizer, discriminator, perceptual, steps, ranks, matches=not started_from)
     copy = inputs.get("decoded")
     images = TrainingImages(manifest, rows, tokenizer.geometry, section.augmentation, config.seed, copy)
-    log = TrainingLog(folder, Path(config.job["logs"]), Window(tokenizer.local_size), steps, ranks.first)
+    tracking = config.machine.get("tracking", "")
+    log = TrainingLog(folder, Path(config.job["logs"]), Window(tokenizer.local_size), steps, ranks.first, tracking)
     started = time.monotonic()
     train(trainer, images, feature_ND[rows], config.seed, folder, log)
     logging.info(
