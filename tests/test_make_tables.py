@@ -238,7 +238,7 @@ def test_wrong_metrics_are_named(tmp_path):
             make_of(tmp_path, table, {"metrics": damaged, "per_item": damaged, "published": SHIPPED})
     inputs = write_scores(tmp_path / "scores.json", [good])
     inputs["per_item"].write_bytes(b"no Parquet")
-    with pytest.raises(UserError, match="scores.parquet cannot be read as values of items"):
+    with pytest.raises(UserError, match="scores.parquet cannot be used"):
         make_of(tmp_path, table, inputs | {"published": SHIPPED})
     assert not list(tmp_path.glob("table.*"))
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import transformers
 
 from v2l.configuration.config import Config
@@ -18,7 +17,7 @@ from v2l.encoders.text_embedding import embed_texts
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.provenance import KEY
-from v2l.io.storage import parquet_metadata, write_parquet, write_tensors
+from v2l.io.storage import parquet_metadata, read_parquet, write_parquet, write_tensors
 from v2l.library.code_vocabulary import CodeVocabulary
 from v2l.library.pretrained_folder import PretrainedSettings, encoder_files, network_of
 from v2l.llm.vocabulary import Vocabulary
@@ -45,7 +44,7 @@ def of_experiment(name: str, experiment: str) -> Held:
     if made.is_file():
         vocabulary = results / "expand_vocabulary" / "vocabulary.parquet"
         file = read_weights_file(made)
-        words = pq.read_table(made.with_name(f"{name}.words.parquet"), columns=["text"])["text"].to_pylist()
+        words = read_parquet(made.with_name(f"{name}.words.parquet"), columns=["text"])["text"].to_pylist()
         network, metadata = network_of(file), file.metadata
         return network, _settings(config, network), _vocabulary(network, words, vocabulary), metadata
     if entry.weights is None or has_checkpoint(entry):
@@ -105,7 +104,7 @@ def _settings(config: Config, network: VisionTokenizer) -> PretrainedSettings:
 def _vocabulary(network: VisionTokenizer, words: list[str], path: Path) -> CodeVocabulary:
     """What the network's codes are called; `path` is the vocabulary of stage expand_vocabulary."""
     said = parquet_metadata(path)["vocabulary"]
-    table = pq.read_table(path, columns=["token_ids", "text"], filters=[("kind", "==", "subword")])
+    table = read_parquet(path, columns=["token_ids", "text"], filters=[("kind", "==", "subword")])
     shown = network.local_size if network.shown_as == "subword" else 0
     return CodeVocabulary(
         language_model={key: said[key] for key in ("llm", "size", "sha256")},

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from v2l.configuration.known_metrics import metric
 from v2l.errors import UserError
 from v2l.io.canonical import canonical_json
+from v2l.io.storage import read_parquet
 from v2l.metrics.bootstrap import paired_interval
 from v2l.runtime import rng
 
@@ -48,16 +48,9 @@ class Difference(NamedTuple):
 def read_items(path: Path, rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[Items]:
     """The values of the items behind each of `rows`, which `path` holds with their `keys`; none for a set's metric.
 
-    Raises UserError if the file cannot be read or lacks a column.
+    Raises UserError if the file is damaged.
     """
-    try:
-        table = pq.read_table(path, columns=[*keys, "metric", "item", "value"])
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path} cannot be read as values of items ({' '.join(str(error).split())[:200]})",
-            f"a Parquet file with {', '.join((*keys, 'metric', 'item', 'value'))}",
-            "delete it and run again",
-        ) from None
+    table = read_parquet(path, columns=[*keys, "metric", "item", "value"])
     return [_items(table, {name: row[name] for name in (*keys, "metric")}) for row in rows]
 
 
