@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from v2l.configuration.known_metrics import metric
-from v2l.errors import UserError
 from v2l.io.canonical import canonical_json
 from v2l.io.storage import read_parquet
 from v2l.metrics.bootstrap import paired_interval
