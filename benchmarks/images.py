@@ -34,7 +34,7 @@ from v2l.io.storage import read_tensors
 from v2l.metrics import image_blocks, image_quality
 from v2l.metrics.frechet import load_feature_network
 from v2l.models.lpips_network import empty_lpips
-from v2l.models.v2l import V2LTokenizer
+from v2l.models.v2l import V2LNetwork
 from v2l.tasks import decoded_images as decoding
 
 SAMPLE = "reconstruction"
@@ -114,7 +114,7 @@ class TokenMaps:
         self.pictures = Pictures(sizes, folder, count)
         self.where = where
         self.image_BCHW = self.pictures.tokenizer_images(min(8, count)).to(where)
-        self.tokenizer: V2LTokenizer = random_tokenizer(sizes, self.image_BCHW).eval().requires_grad_(False)
+        self.tokenizer: V2LNetwork = random_tokenizer(sizes, self.image_BCHW).eval().requires_grad_(False)
         self.feature_ND = read_tensors(self.pictures.files["features"])[0]["feature_ND"]
         self.output = folder / f"tokens-{count}.parquet"
         self.sizes = {"codes": [sizes.local_codes, sizes.global_codes], "batch": ExtractTokens().batch_size}
@@ -167,7 +167,7 @@ def reconstruct_images(sizes: Sizes, where: torch.device, folder: Path) -> Itera
     tokens = Tokens.read(maps.output)
     local_NL, global_NK = (torch.from_numpy(part).to(where) for part in (tokens.local_NL, tokens.global_NK))
 
-    def own(precision: str) -> Tensor:
+    def own(precision: str) -> list[bytes]:
         output = folder / "images.parquet"
         settings = {"reconstruct_images": ReconstructImages(precision=precision).model_dump(mode="json")}
         config = job("reconstruct_images", settings, tokenizer="v2l", source=SAMPLE)
@@ -177,15 +177,15 @@ def reconstruct_images(sizes: Sizes, where: torch.device, folder: Path) -> Itera
             (decoding, "load_tokenizer", maps.tokenizer),
         ):
             reconstruction.run(config, inputs, {"images": output})
-        return _pixels(pq.read_table(output)["image"].to_pylist())
+        return pq.read_table(output)["image"].to_pylist()
 
     @torch.inference_mode()
-    def published() -> Tensor:
+    def published() -> list[bytes]:
         made = []
         for row in range(sizes.tokenized.published):
             image_1CHW = maps.tokenizer.decode(local_NL[row : row + 1], global_NK[row : row + 1])
             made.append(encode_png(to_uint8(image_1CHW)[0].cpu().numpy()))
-        return _pixels(made)
+        return made
 
     for precision in sizes.tokenizer_precisions:
         yield Case(
@@ -195,7 +195,7 @@ def reconstruct_images(sizes: Sizes, where: torch.device, folder: Path) -> Itera
             published=published,
             published_items=sizes.tokenized.published,
             flop=lambda: counted(lambda: maps.tokenizer.decode(local_NL[:2], global_NK[:2])) / 2,
-            agreement=cosine,
+            agreement=lambda found, expected: cosine(_pixels(found), _pixels(expected)),
             sizes=maps.sizes,
         )
 

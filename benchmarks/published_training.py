@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.models.discriminator import Discriminator
-from v2l.models.v2l import V2LTokenizer
+from v2l.models.v2l import V2LNetwork
 
 
 class PublishedTraining:
@@ -19,7 +19,7 @@ class PublishedTraining:
     def __init__(
         self,
         config: TrainTokenizer,
-        tokenizer: V2LTokenizer,
+        tokenizer: V2LNetwork,
         discriminator: Discriminator,
         lpips: nn.Module,
         image_tower: nn.Module,

@@ -21,7 +21,7 @@ from v2l.llm.prompts import MaskedPrompt
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss
 from v2l.models.lpips_network import empty_lpips
-from v2l.models.v2l import V2LTokenizer
+from v2l.models.v2l import V2LNetwork
 from v2l.training.adapter_tuner import AdapterTuner
 from v2l.training.lora import with_adapter
 from v2l.training.trainer import Trainer
@@ -32,12 +32,12 @@ FIRST = 20_000  # a step after the discriminator's start; the projector is match
 COMPARED = ("pixel", "perceptual", "quantizer", "adversarial")
 
 
-def random_tokenizer(sizes: Sizes, image_BCHW: Tensor) -> V2LTokenizer:
+def random_tokenizer(sizes: Sizes, image_BCHW: Tensor) -> V2LNetwork:
     """A V2L tokenizer, drawn the same way each time, its projector matched to what the encoder makes of images."""
     torch.manual_seed(0)
     width = sizes.feature_width
     codebooks = torch.randn(sizes.local_codes, width), F.normalize(torch.randn(sizes.global_codes, width))
-    tokenizer = V2LTokenizer("v2l", "v2l", sizes.network, sizes.global_tokens, *codebooks).to(image_BCHW.device)
+    tokenizer = V2LNetwork("v2l", "v2l", sizes.network, sizes.global_tokens, *codebooks).to(image_BCHW.device)
     tokenizer.match_moments(image_BCHW)
     return tokenizer
 
@@ -54,7 +54,7 @@ def train_tokenizer(sizes: Sizes, where: torch.device, folder: Path) -> Iterator
     with torch.no_grad():
         feature_BD = F.normalize(clip(clip_image_BCHW.to(where)).float(), dim=1).cpu()
 
-    def networks() -> tuple[V2LTokenizer, Discriminator]:
+    def networks() -> tuple[V2LNetwork, Discriminator]:
         tokenizer = random_tokenizer(sizes, image_BCHW[:8].to(where))
         return tokenizer, Discriminator(sizes.network).to(where)
 

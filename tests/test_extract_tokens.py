@@ -19,7 +19,7 @@ from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.storage import parquet_metadata, read_tensors, write_tensors
 from v2l.models.tokenizer_file import load_tokenizer, tokenizer_description
-from v2l.models.v2l import V2LTokenizer
+from v2l.models.v2l import V2LNetwork
 from v2l.tasks.image_corruption import corrupted
 
 KEYS = ["seed", "encoder", "datasets.pictures", "extract_tokens"]
@@ -172,7 +172,7 @@ def test_want_of_memory_names_the_batch_and_its_key(files, tmp_path, monkeypatch
     def encode(self, image_BCHW, feature_BD):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(V2LTokenizer, "encode", encode)
+    monkeypatch.setattr(V2LNetwork, "encode", encode)
     with pytest.raises(UserError, match=r"2 images at once.*GiB.* free.*\n*.*`extract_tokens.batch_size`"):
         extract(files, tmp_path / "t.parquet", extract_tokens={"batch_size": 2})
     assert not list(tmp_path.iterdir())

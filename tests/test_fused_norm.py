@@ -14,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from v2l.configuration.tokenizer_training import Network
-from v2l.models import fused_norm, norm_kernels
+from v2l.models import fused_norm, norm_kernels, norm_operations
 from v2l.models.blocks import CrossAttention, Downsample, ResidualBlock, SelfAttention, Upsample
 from v2l.models.decoder import ConvolutionalDecoder
 from v2l.models.encoder import ConvolutionalEncoder
@@ -47,14 +47,20 @@ def gradients(output: torch.Tensor, inputs: list[torch.Tensor], gradient: torch.
     return [output, *torch.autograd.grad(output, inputs, gradient)]
 
 
-def errors(shape, groups: int, swish: bool, mean: float = 0.0, dtype=torch.float32) -> list[float]:
+def operation(*inputs) -> torch.Tensor:
+    return norm_operations.group_norm(*inputs)[0]
+
+
+def errors(
+    shape, groups: int, swish: bool, mean: float = 0.0, dtype=torch.float32, norm=norm_operations.FusedGroupNorm.apply
+) -> list[float]:
     """Of output and gradients of input, weight and bias: largest error in shares of the largest float64 value."""
     *inputs, gradient = tensors(shape, mean, dtype)
     exact = [tensor.double().requires_grad_() for tensor in inputs]
     normed = F.group_norm(exact[0], groups, *exact[1:], 1e-6)
     wanted = gradients(F.silu(normed) if swish else normed, exact, gradient.double())
     inputs = [tensor.requires_grad_() for tensor in inputs]
-    found = gradients(norm_kernels.group_norm(*inputs, groups, 1e-6, swish)[0], inputs, gradient)
+    found = gradients(norm(*inputs, groups, 1e-6, swish), inputs, gradient)
     assert [tensor.dtype for tensor in found] == [dtype, dtype, torch.float32, torch.float32]
     assert all(tensor.is_contiguous(memory_format=LAST) for tensor in found[:2])
     return [((a.double() - b).abs().max() / b.abs().max()).item() for a, b in zip(found, wanted, strict=True)]
@@ -68,7 +74,8 @@ def errors(shape, groups: int, swish: bool, mean: float = 0.0, dtype=torch.float
     [((2, 4, 5, 7), 2), ((1, 48, 8, 8), 16), ((2, 12, 9, 9), 4), ((1, 16, 4, 4), 16), ((1, 24, 20, 15), 1)],
 )
 def test_kernels_agree_with_float64(shape, groups, swish, monkeypatch):
-    monkeypatch.setattr(norm_kernels, "TILE", 512)  # several a chunk
+    monkeypatch.setattr(norm_operations, "TILE", 512)  # several a chunk
+    assert errors(shape, groups, swish) == errors(shape, groups, swish, norm=operation)
     assert max(errors(shape, groups, swish)) < 2e-6
     *rounded, weight, bias = errors(shape, groups, swish, dtype=torch.bfloat16)
     assert max(rounded) < 2**-7 and max(weight, bias) < 2e-6
@@ -85,7 +92,7 @@ def test_no_large_mean_cancels():
 def test_the_operation_keeps_what_compilation_asks_of_it():
     *inputs, _ = tensors((2, 8, 4, 4))
     inputs = [tensor.requires_grad_() for tensor in inputs]
-    torch.library.opcheck(norm_kernels.group_norm, (*inputs, 4, 1e-6, True), raise_exception=True)
+    torch.library.opcheck(norm_operations.group_norm, (*inputs, 4, 1e-6, True), raise_exception=True)
 
 
 @interpreted
@@ -108,11 +115,11 @@ def test_kernels_compile_for_cards_that_are_not_here(capability):
     from triton.compiler import ASTSource
     from triton.compiler import compile as compiled_kernel
 
-    plan = norm_kernels.Division.of(torch.empty(1, 128, 128, 128, device="meta"))
+    plan = norm_operations.Division.of(torch.empty(1, 128, 128, 128, device="meta"))
     values = {"CHUNKS": plan.chunks, "C": 128, "S": 4, "SWISH": True} | plan.tile
     kernels = (
-        *(norm_kernels._moments_of_chunks, norm_kernels._moments_of_groups, norm_kernels._normalise),
-        *(norm_kernels._gradient_sums, norm_kernels._input_gradient),
+        *(norm_kernels.moments_of_chunks, norm_kernels.moments_of_groups, norm_kernels.normalise),
+        *(norm_kernels.gradient_sums, norm_kernels.gradient_means, norm_kernels.input_gradient_kernel),
     )
     for kernel in kernels:
         types = {"x": "*bf16", "y": "*bf16", "gradient": "*bf16", "x_gradient": "*bf16", "eps": "fp32"}
@@ -135,7 +142,7 @@ def test_without_kernels_the_device_says_so_once(monkeypatch, caplog):
         raise RuntimeError("Failed to find C compiler.\nSecond line")
 
     fused_norm._kernels_run.cache_clear()
-    monkeypatch.setattr(norm_kernels, "group_norm", refuse)
+    monkeypatch.setattr(norm_operations, "normalised", refuse)
     with caplog.at_level(logging.WARNING):
         assert not fused_norm.has_kernels() and not fused_norm.has_kernels()
     fused_norm._kernels_run.cache_clear()

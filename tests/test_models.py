@@ -17,7 +17,7 @@ from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight, discriminator_hinge, generator_hinge
 from v2l.models.lpips_network import empty_lpips
 from v2l.models.tokenizer_file import load_tokenizer, tokenizer_class, tokenizer_description
-from v2l.models.v2l import V2LTokenizer
+from v2l.models.v2l import V2LNetwork
 from v2l.models.vision_tokenizer import NO_CODE, Batch, Codes, VisionTokenizer
 
 NETWORK = Network(
@@ -154,7 +154,7 @@ def test_nearest_codes_are_those_of_brute_force_with_ties_to_the_lower_index(vec
 def test_of_equal_codes_the_lowest_is_used():
     local_VD = LOCAL_VD.clone()
     local_VD[20:] = local_VD[:20]
-    tokenizer = V2LTokenizer("name", "v2l-local", NETWORK, 5, local_VD)
+    tokenizer = V2LNetwork("name", "v2l-local", NETWORK, 5, local_VD)
     vectors = tokenizer.codes(torch.arange(40))[None]
     assert tokenizer.nearest(vectors)[0].tolist() == list(range(20)) * 2
 

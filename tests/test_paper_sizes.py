@@ -14,7 +14,7 @@ from v2l.models import quantizers
 from v2l.models.blocks import CrossAttention, SelfAttention
 from v2l.models.discriminator import Discriminator
 from v2l.models.spae import SPAETokenizer
-from v2l.models.v2l import V2LTokenizer
+from v2l.models.v2l import V2LNetwork
 from v2l.models.vision_tokenizer import Batch
 
 pytestmark = pytest.mark.slow
@@ -25,10 +25,10 @@ def parameters(module: torch.nn.Module) -> int:
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> V2LTokenizer:
+def tokenizer() -> V2LNetwork:
     torch.manual_seed(0)
     local_VD, global_VD = torch.randn(32_000, 768), F.normalize(torch.randn(11_908, 768))
-    return V2LTokenizer("v2l", "v2l", Network(), 21, local_VD, global_VD)
+    return V2LNetwork("v2l", "v2l", Network(), 21, local_VD, global_VD)
 
 
 def test_a_training_pass_has_the_papers_shapes(tokenizer):

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -63,6 +66,9 @@ def test_table3_compares_every_tokenizer_with_the_mean_image(tables):
     assert set(table.n) == {16} and table.psnr.dropna().between(3, 60).all()
     assert table[table.method == "v2l"].global_tokens.eq(5).all()
     assert table[table.method == "v2l-local"].global_tokens.eq(0).all()
+    compared = table[(table.method == "vqgan") & (table.metric != "fid")]
+    assert len(compared) == 3 and compared.note.str.contains("difference to v2l: ", regex=False).all()
+    assert table.note.str.contains("metric mode standard", regex=False).all()
 
 
 def test_table4_has_five_tasks_for_every_method_and_bounds(tables):
@@ -152,6 +158,16 @@ def test_views_and_figures_are_there(tiny_run):
     for figure in FIGURES:
         assert (tiny_run.folder / f"results/figures/{figure}.png").read_bytes().startswith(b"\x89PNG")
         assert (tiny_run.folder / f"results/figures/{figure}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_snakemake_report_shows_each_figure_with_its_caption_offline(tiny_run):
+    result = tiny_run.snakemake("all_figures", "--report", "report.zip", PYTHONPATH=str(OFFLINE))
+    assert result.returncode == 0, result.stdout
+    with zipfile.ZipFile(tiny_run.folder / "report.zip") as report:
+        page, files = report.read("report/report.html").decode(), {Path(name).name for name in report.namelist()}
+    for name, figure in FIGURES.items():
+        assert {f"{name}.png", f"{name}.pdf"} <= files and f"{figure.caption} Experiment" in page, name
+    assert not re.search(r'(?:src|href)="https?://', page)
 
 
 def test_every_stage_recorded_what_it_was_made_with(tiny_run):

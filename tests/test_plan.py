@@ -217,6 +217,19 @@ def test_shares_that_nobody_measured_are_assumed_and_told():
     assert found.share("finetune_llm", "float16").value == ASSUMED
 
 
+def test_a_task_has_the_share_that_benchmarks_measured_of_it_or_the_slowest():
+    shares = {"restoration": 0.47, "classification": 0.16}
+    found = Efficiencies(
+        "a card",
+        {f"evaluate_llm.{task}": {"float16": {"share_of_limit": share}} for task, share in shares.items()}
+        | {"embed_images.squares": {"tf32": {"share_of_limit": 0.5}}}
+        | {"embed_images": {"tf32": {"share_of_limit": 0.3}}},
+    )
+    assert found.share("evaluate_llm", "float16", "restoration") == (0.47, "")
+    assert found.share("evaluate_llm", "float16", "vqa") == found.share("evaluate_llm", "float16") == (0.16, "")
+    assert found.share("embed_images", "tf32") == (0.3, "")
+
+
 def test_wrong_names_and_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="did you mean `A100-80GB`"):
         machine("8 A100-80G")

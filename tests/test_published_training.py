@@ -11,7 +11,7 @@ from tests.test_train_tokenizer import SECTION, WIDTH, vgg  # noqa: F401
 from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss
-from v2l.models.v2l import V2LTokenizer
+from v2l.models.v2l import V2LNetwork
 from v2l.models.vision_tokenizer import Batch
 from v2l.training.trainer import Trainer, learning_rate
 
@@ -30,7 +30,7 @@ def pair(vgg):  # noqa: F811
         config = TrainTokenizer.model_validate(SECTION | released | changes)
         torch.manual_seed(0)
         codebooks = torch.randn(30, WIDTH), F.normalize(torch.randn(20, WIDTH))
-        tokenizer = V2LTokenizer("toy", "v2l", config.network, 3, *codebooks)
+        tokenizer = V2LNetwork("toy", "v2l", config.network, 3, *codebooks)
         image_BCHW = torch.rand(4, 3, 16, 16) * 2 - 1
         tokenizer.match_moments(image_BCHW)
         discriminator = Discriminator(config.network)

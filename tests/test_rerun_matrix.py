@@ -75,10 +75,9 @@ VERDICTS: dict[str, tuple[str, ...]] = {
     "evaluate_llm.classification.grid_of": (r"evaluate_llm .*/lqae/.*/classification",),
     "evaluate_llm.masked.mask_share": ("evaluate_llm .*/masked", "reconstruct_images .*/masked"),
     "evaluate_llm.*": ("evaluate_llm .*/{1}.parquet",),
-    "score_predictions.mode": NOTHING,
     "score_predictions.*": ("score_predictions_",),
     "make_tables.*": ("make_tables ",),
-    "make_figures.*": ("make_figures_(?!show)",),
+    "make_figures.*": ("make_figures ",),
 }
 # Key -> sections that edit it, where another value needs more than the key; NAME is the second part of the key.
 OTHER_CLIP = {"kind": "open_clip", "model": "tiny/clip.json", "weights": "tiny/clip.safetensors"}
@@ -86,7 +85,6 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "experiment": {},
     "based_on": {},
     "extensions": {},
-    "score_predictions.mode": {},  # there is one alone
     "encoder": {"encoder": "other", "encoders": {"other": OTHER_CLIP}},
     "encoders.tiny-clip.kind": {"encoder": "other", "encoders": {"other": OTHER_CLIP}},
     "datasets.*.kind": {"datasets": {"NAME": {"kind": "folder", "root": "tiny/imagenet"}}},

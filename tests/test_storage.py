@@ -16,7 +16,8 @@ from v2l.configuration.slices import StageConfig, project
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs
-from v2l.io.provenance import hash_path, write_beside
+from v2l.io.provenance import hash_path
+from v2l.io.records import write_beside
 from v2l.io.storage import parquet_metadata, parquet_writer, read_tensors, write_parquet, write_tensors
 from v2l.pipeline.record import provenance
 
@@ -97,13 +98,15 @@ def test_equal_content_gives_equal_bytes(tmp_path, record):
 def test_broken_parquet_names_the_file(tmp_path):
     path = tmp_path / "broken.parquet"
     path.write_bytes(b"PAR1")
-    with pytest.raises(UserError, match="broken.parquet cannot be read"):
+    with pytest.raises(UserError, match="broken.parquet cannot be used"):
         parquet_metadata(path)
 
 
 def test_provenance_beside_a_file(tmp_path, record):
+    (tmp_path / "table.csv").write_text("a")
     beside = write_beside(tmp_path / "table.csv", record)
-    assert beside.name == "table.csv.provenance.json" and json.loads(beside.read_text()) == record
+    written = json.loads(beside.read_text())
+    assert beside.name == "table.csv.provenance.json" and {key: written[key] for key in record} == record
 
 
 def test_folder_hash_depends_on_names_and_content(tmp_path):

@@ -20,12 +20,14 @@ from v2l.configuration.tokenizer_training import Network, TrainTokenizer
 from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
+from v2l.io.provenance import hash_path
+from v2l.io.records import read_beside
 from v2l.io.storage import read_tensors, write_parquet, write_tensors
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight
 from v2l.models.lpips_network import empty_lpips
 from v2l.models.tokenizer_file import load_tokenizer, tokenizer_description
-from v2l.models.v2l import V2LTokenizer
+from v2l.models.v2l import V2LNetwork
 from v2l.models.vision_tokenizer import Batch
 from v2l.training.batch_order import BatchOrder
 from v2l.training.trainer import Trainer, learning_rate
@@ -139,7 +141,7 @@ def test_training_writes_weights_metrics_and_provenance(toy, method):
     assert (metadata["codebooks"]["global"] is None) == (not has_global)
     record = read_tensors(outputs["weights"])[1]["v2l"]
     assert set(record["inputs"]) == {"manifest", "features", "codebook", "vocabulary"} and record["config"]["seed"] == 0
-    assert json.loads((toy.folder / "out.metrics.jsonl.provenance.json").read_text()) == record
+    assert read_beside(toy.folder / "out.metrics.jsonl") == record | {"content_sha256": hash_path(outputs["metrics"])}
     assert not list((toy.folder / "work").iterdir())
 
 
@@ -282,7 +284,7 @@ def test_the_step_has_the_gradient_of_the_weighted_sum_of_all_losses(vgg):
     config = TrainTokenizer.model_validate(SECTION | {"projector_init": "normal"})
     torch.manual_seed(0)
     codebooks = torch.randn(30, WIDTH), F.normalize(torch.randn(20, WIDTH))
-    tokenizer = V2LTokenizer("toy", "v2l", Network.model_validate(SECTION["network"]), 3, *codebooks)
+    tokenizer = V2LNetwork("toy", "v2l", Network.model_validate(SECTION["network"]), 3, *codebooks)
     tokenizer.match_moments(image_BCHW := torch.rand(4, 3, 16, 16) * 2 - 1)
     trainer = Trainer(config, tokenizer, Discriminator(config.network), PerceptualLoss(vgg), steps=10)
     batch = Batch(image_BCHW, F.normalize(torch.randn(4, WIDTH)), torch.zeros(4, 16))
@@ -311,7 +313,7 @@ def test_the_step_has_the_gradient_of_the_weighted_sum_of_all_losses(vgg):
 def test_matching_forgets_the_optimizer_state_of_the_projector(vgg):
     config = TrainTokenizer.model_validate(SECTION | {"match_every": 2, "match_until": 1.0})
     torch.manual_seed(0)
-    tokenizer = V2LTokenizer("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
+    tokenizer = V2LNetwork("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
     trainer = Trainer(config, tokenizer, Discriminator(config.network), PerceptualLoss(vgg), steps=10)
     for step in range(3):
         trainer.step(step, Batch(torch.rand(4, 3, 16, 16) * 2 - 1, torch.zeros(4, WIDTH), torch.zeros(4, 16)))
@@ -322,7 +324,7 @@ def test_matching_forgets_the_optimizer_state_of_the_projector(vgg):
 def test_the_projector_is_matched_from_the_first_step_until_its_share_of_them(vgg):
     def matched(**changes) -> list[int]:
         config = TrainTokenizer.model_validate(SECTION | changes)
-        tokenizer = V2LTokenizer("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
+        tokenizer = V2LNetwork("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
         trainer = Trainer(config, tokenizer, None, None, steps=100)
         return [step for step in range(100) if trainer.is_matched(step)]
 
@@ -334,7 +336,7 @@ def test_the_projector_is_matched_from_the_first_step_until_its_share_of_them(vg
 def test_the_projector_and_the_discriminator_have_rates_of_their_own(vgg):
     changes = {"projector_learning_rate": 0.1, "discriminator_learning_rate": 0.5, "learning_rate": 1e-3}
     config = TrainTokenizer.model_validate(SECTION | changes | {"warmup_share": 0.0})
-    tokenizer = V2LTokenizer("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
+    tokenizer = V2LNetwork("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
     trainer = Trainer(config, tokenizer, Discriminator(config.network), PerceptualLoss(vgg), steps=10)
     trainer.step(0, Batch(torch.rand(4, 3, 16, 16) * 2 - 1, torch.zeros(4, WIDTH), torch.zeros(4, 16)))
     others, projector = trainer.generator_optimizer.param_groups
@@ -354,7 +356,7 @@ def test_the_average_of_the_weights_is_kept(toy):
 def test_hidden_codes_reach_the_decoder_as_zeros(vgg):
     """The decoder's input has zeros exactly where the batch's numbers are below the share."""
     config = TrainTokenizer.model_validate(SECTION | {"loss": SECTION["loss"] | {"hidden_codes": 0.4}})
-    tokenizer = V2LTokenizer("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
+    tokenizer = V2LNetwork("toy", "v2l-local", config.network, 3, torch.randn(30, WIDTH))
     seen = []
     tokenizer.post_quant_conv.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     noise_BL = torch.rand(2, 16)

@@ -12,7 +12,7 @@ from v2l.configuration.tokenizer_training import TrainTokenizer
 from v2l.errors import UserError
 from v2l.models import quantizers
 from v2l.models.convolutional import ProjectedCodebook
-from v2l.models.v2l import V2LTokenizer
+from v2l.models.v2l import V2LNetwork
 from v2l.models.vision_tokenizer import Batch
 from v2l.models.vqgan import VQGANTokenizer
 from v2l.training import tokenizer_loop
@@ -152,7 +152,7 @@ def test_rows_of_a_known_projection_have_its_values_and_gradients(whole):
 
 
 def test_fixed_codes_end_with_their_scope(toy):  # noqa: F811
-    tokenizer = V2LTokenizer("toy", "v2l-local", TrainTokenizer.model_validate(SECTION).network, 3, torch.randn(30, 8))
+    tokenizer = V2LNetwork("toy", "v2l-local", TrainTokenizer.model_validate(SECTION).network, 3, torch.randn(30, 8))
     assert isinstance(tokenizer, ProjectedCodebook)
     with tokenizer.codes_fixed():
         before = tokenizer.codes().detach()
@@ -176,7 +176,7 @@ def test_global_ids_are_found_once_and_are_those_of_the_features(toy, monkeypatc
 def test_ranks_share_the_search_for_global_ids():
     torch.manual_seed(0)
     network = TrainTokenizer.model_validate(SECTION).network
-    tokenizer = V2LTokenizer("toy", "v2l", network, 3, torch.randn(30, 8), torch.randn(20, 8))
+    tokenizer = V2LNetwork("toy", "v2l", network, 3, torch.randn(30, 8), torch.randn(20, 8))
     feature_ND, shares = torch.randn(7, 8), {}
 
     class Shared(Ranks):

@@ -19,7 +19,7 @@ from v2l.data.geometry import network_geometry
 from v2l.data.manifest import SCHEMA
 from v2l.data.token_table import WORDS_SCHEMA
 from v2l.io.storage import write_parquet, write_tensors
-from v2l.models.v2l import V2LTokenizer
+from v2l.models.v2l import V2LNetwork
 from v2l.models.vqgan import VQGANTokenizer
 
 NETWORK = Network(
@@ -65,8 +65,8 @@ def build(folder: Path) -> dict[str, Path]:
     words = pa.table([range(GLOBAL_CODES), texts, range(GLOBAL_CODES)], WORDS_SCHEMA)
     write_parquet(names["words"], words, {}, {"vocabulary": {"llm": "tiny", "subwords": SUBWORDS}})
     for tokenizer in (
-        V2LTokenizer("v2l", "v2l", NETWORK, GLOBAL_TOKENS, codebook["local_VD"], codebook["global_VD"]),
-        V2LTokenizer("v2l-local", "v2l-local", NETWORK, GLOBAL_TOKENS, codebook["local_VD"]),
+        V2LNetwork("v2l", "v2l", NETWORK, GLOBAL_TOKENS, codebook["local_VD"], codebook["global_VD"]),
+        V2LNetwork("v2l-local", "v2l-local", NETWORK, GLOBAL_TOKENS, codebook["local_VD"]),
         VQGANTokenizer("vqgan", NETWORK),
     ):
         tokenizer.eval().match_moments(torch.rand(4, 3, 16, 16) * 2 - 1)

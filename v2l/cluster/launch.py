@@ -45,6 +45,7 @@ def run_on_slurm(request, command: list[str]) -> None:
     """
     from v2l.cluster.request import batch_size_of
     from v2l.cluster.submission import Submission
+    from v2l.io.folder_locks import SUBMITTED
     from v2l.pipeline.record import provenance, run_key
     from v2l.training.stopped_run import require_changes
 
@@ -57,7 +58,7 @@ def run_on_slurm(request, command: list[str]) -> None:
     key, run = run_key(config, record | {"code": {}}), run_key(config, record)
     work = Path(config.job["work"])
     require_changes(work / run, config.train_tokenizer.guard)
-    submission = Submission(config.job["tokenizer"], key, run, work / f"{key}.slurm")
+    submission = Submission(config.job["tokenizer"], key, run, work / f"{key}{SUBMITTED}")
     batch_size = batch_size_of(config)
     staged = stage_command(command, submission, outputs)
     try:
@@ -103,11 +104,11 @@ class LaunchReport:
         try:
             line = json.loads((self.folder / "metrics.jsonl").read_text().splitlines()[-1])
             speed = json.loads((self.folder / "progress.json").read_text())
-        except (OSError, ValueError, IndexError):
+            if speed["step"] != self.shown:
+                self.shown, self.at = speed["step"], time.monotonic()
+                logging.info("%s", progress_line(line | speed, self.batch_size))
+        except (OSError, ValueError, LookupError, TypeError):  # shown when they are whole
             return
-        if speed["step"] != self.shown:
-            self.shown, self.at = speed["step"], time.monotonic()
-            logging.info("%s", progress_line(line | speed, self.batch_size))
 
 
 def _leave(request, submission, number: int) -> None:

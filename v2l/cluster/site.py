@@ -19,9 +19,13 @@ class Site:
         self.defaults = {name: resource.raw for name, resource in defaults.items()}
 
     def training(self) -> dict[str, int | str | Callable]:
-        """What `v2l.cluster.launch` needs to know, where neither profile says it; the launcher follows the executor."""
+        """What a training and `v2l.cluster.launch` need to know, where neither profile says it.
+
+        The launcher follows the executor.
+        """
         missing = {name: field.default for name, field in Request.model_fields.items() if name not in self.defaults}
-        return missing | {"launcher": lambda wildcards: "local" if self.workflow.local_exec else "slurm"}
+        own = {} if "tracking" in self.defaults else {"tracking": ""}
+        return missing | own | {"launcher": lambda wildcards: "local" if self.workflow.local_exec else "slurm"}
 
     def predictor(self) -> dict[str, Callable]:
         """GPUs that hold a predictor, how it is spread over them, and memory of the node that it passes through."""

@@ -48,7 +48,7 @@ class TokenizerEntry(Entry):
 class V2LEntry(TokenizerEntry):
     """The paper's tokenizer and its two reductions."""
 
-    implementation: ClassVar[str] = "v2l.models.v2l:V2LTokenizer"
+    implementation: ClassVar[str] = "v2l.models.v2l:V2LNetwork"
     labels: ClassVar[dict[str, str]] = {
         "v2l": "V2L Tokenizer",
         "v2l-subword": "V2L without expansion",

@@ -38,7 +38,7 @@ def open_image(path: Path) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such a size is refused below
             with Image.open(path) as file:
                 _check_size(*file.size)
-                return _as_rgb(file)
+                return as_rgb(file)
     except OSError:
         raise
     except Exception as error:  # decoders raise many kinds; whichever it is, the image cannot be used
@@ -71,7 +71,8 @@ def _check_size(width: int, height: int) -> None:
         raise OSError(f"{width} x {height} pixels: one side is more than {MOST_TIMES_AS_LONG} times the other")
 
 
-def _as_rgb(file: Image.Image) -> Image.Image:
+def as_rgb(file: Image.Image) -> Image.Image:
+    """An opened image as `open_image` gives it; raises OSError as it does."""
     if file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM")):
         return _from_16_bits(file)
     if file.mode in NO_KNOWN_WHITE:
@@ -154,9 +155,9 @@ def to_uint8(image_BCHW: torch.Tensor) -> torch.Tensor:
 
 
 def encode_png(pixels_HWC: np.ndarray) -> bytes:
-    """A uint8 RGB array as PNG bytes."""
+    """A uint8 RGB array as PNG bytes; a fifth larger than they could be, and written four times faster."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels_HWC).save(buffer, format="png")
+    Image.fromarray(pixels_HWC).save(buffer, format="png", compress_level=1)
     return buffer.getvalue()
 
 

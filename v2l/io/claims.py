@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from v2l.errors import UserError
+from v2l.io.disk_errors import disk_errors_named
 
 FOLDER = Path("work/claims")  # of the project, in which jobs run
 _own: dict[Path, str] = {}  # token of each output that this process has claimed
@@ -21,8 +22,9 @@ def claimed(paths: Iterable[Path]) -> Iterator[None]:
     """Hold the outputs at `paths` until the block ends, from now on in the place of every process that held them."""
     token = secrets.token_hex(16)
     for path in map(Path.absolute, paths):
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        _file(path).write_text(token)
+        with disk_errors_named(_file(path)):
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            _file(path).write_text(token)
         _own[path] = token
     try:
         yield
@@ -49,6 +51,6 @@ def _file(path: Path) -> Path:
 
 def _token(path: Path) -> str | None:
     try:
-        return _file(path).read_text()
+        return _file(path).read_text(errors="replace")
     except FileNotFoundError:
         return None

@@ -29,7 +29,12 @@ class ActivatedGroupNorm(nn.GroupNorm):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         if _assumed or x_BCHW.is_cuda and has_kernels():
-            return torch.ops.v2l.group_norm(x_BCHW, self.weight, self.bias, self.num_groups, self.eps, self.swish)[0]
+            given = (x_BCHW, self.weight, self.bias, self.num_groups, self.eps, self.swish)
+            if torch.compiler.is_compiling() or type(x_BCHW) is not Tensor:  # a tensor without memory
+                return torch.ops.v2l.group_norm(*given)[0]
+            from v2l.models.norm_operations import FusedGroupNorm
+
+            return FusedGroupNorm.apply(*given)
         normed = super().forward(x_BCHW)
         return F.silu(normed) if self.swish else normed
 
@@ -37,7 +42,7 @@ class ActivatedGroupNorm(nn.GroupNorm):
 @contextmanager
 def as_on_gpus() -> Iterator[None]:
     """Norms as they are on GPUs with kernels, for tensors without data: what a pass would keep there."""
-    import v2l.models.norm_kernels  # noqa: F401 - registers the operations
+    import v2l.models.norm_operations  # noqa: F401 - registers the operations
 
     global _assumed
     _assumed = True
@@ -57,11 +62,11 @@ def has_kernels() -> bool:
 def _kernels_run() -> bool:
     """Found by running them: Triton may be missing, a C compiler that it needs, or code for the card."""
     try:
-        from v2l.models.norm_kernels import group_norm, group_norm_backward
+        from v2l.models.norm_operations import input_gradient, normalised
 
         x_BCHW, one_C = torch.zeros(1, 2, 2, 2, device=device()), torch.ones(2, device=device())
-        y_BCHW, *moments_BG = group_norm(x_BCHW, one_C, one_C, 1, 1e-6, True)
-        group_norm_backward(y_BCHW, x_BCHW, one_C, one_C, *moments_BG, True)
+        y_BCHW, mean_BG, scale_BG = normalised(x_BCHW, one_C, one_C, 1, 1e-6, True)
+        input_gradient(y_BCHW, x_BCHW, one_C, one_C, mean_BG, scale_BG, True)
     except Exception as error:
         reason = str(error).partition("\n")[0]
         logging.warning("GroupNorm without fused kernels, so that a training takes several times longer: %s", reason)

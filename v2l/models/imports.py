@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -21,11 +20,11 @@ from v2l.errors import UserError, few
 from v2l.io.job_files import Inputs
 from v2l.io.pickles import read_checkpoint, read_tensor, read_texts
 from v2l.io.state_dicts import is_state
-from v2l.io.storage import hash_tensor, parquet_metadata, read_tensors
+from v2l.io.storage import hash_tensor, parquet_metadata, read_parquet, read_tensors
 from v2l.models.convolutional import GLOBAL_TABLE, LOCAL_TABLE
 from v2l.models.fitting import fitting, shape_text, shapes_of
 from v2l.models.taming import taming_network
-from v2l.models.v2l import V2LTokenizer
+from v2l.models.v2l import V2LNetwork
 from v2l.models.vision_tokenizer import CodeWords, FinishedTokenizer
 from v2l.models.vqgan import VQGANTokenizer
 
@@ -53,7 +52,7 @@ def import_tokenizer(
     path = imported_files(entry)["checkpoint"][0]
     content = read_checkpoint(path)
     state, left_out = network_state(content, LEFT_OUT["vqgan" if isinstance(entry, VQGANEntry) else "v2l"], path)
-    tokenizer: V2LTokenizer | VQGANTokenizer
+    tokenizer: V2LNetwork | VQGANTokenizer
     if isinstance(entry, VQGANEntry):
         tokenizer, words = import_vqgan(name, entry, state), CodeWords([], [])
     else:
@@ -72,7 +71,7 @@ def import_tokenizer(
     return FinishedTokenizer(tokenizer.eval(), words, json.dumps(line) + "\n", {"epoch": line["epoch"]})
 
 
-def import_v2l(name: str, entry: V2LEntry, settings: TrainTokenizer, state: dict[str, Tensor]) -> V2LTokenizer:
+def import_v2l(name: str, entry: V2LEntry, settings: TrainTokenizer, state: dict[str, Tensor]) -> V2LNetwork:
     """The network of `settings` with both codebooks of the checkpoint, and without residual as released."""
     network = settings.network.model_copy(update={"cross_attention_residual": False})
     has_global = entry.method == "v2l"
@@ -82,12 +81,12 @@ def import_v2l(name: str, entry: V2LEntry, settings: TrainTokenizer, state: dict
     table = torch.zeros(1, width)
     with torch.device("meta"):
         shapes = shapes_of(
-            V2LTokenizer(name, entry.method, network, settings.global_tokens, table, table if has_global else None)
+            V2LNetwork(name, entry.method, network, settings.global_tokens, table, table if has_global else None)
         )
     tables = {key: (None, width) for key in (LOCAL_TABLE, GLOBAL_TABLE) if key in shapes}
     state = fitting(state, shapes | tables, entry.checkpoint, REMEDY)
     codebooks = state[LOCAL_TABLE], state.get(GLOBAL_TABLE)
-    tokenizer = V2LTokenizer(name, entry.method, network, settings.global_tokens, *codebooks)
+    tokenizer = V2LNetwork(name, entry.method, network, settings.global_tokens, *codebooks)
     tokenizer.load_state_dict(state)
     return tokenizer
 
@@ -130,10 +129,10 @@ def network_state(content: dict, left_out: dict[str, str], path: Path) -> tuple[
     return {key: value for key, value in state.items() if key.split(".", 1)[0] not in left_out}, dict(parts)
 
 
-def imported_words(entry: V2LEntry, tokenizer: V2LTokenizer, inputs: Inputs) -> CodeWords:
+def imported_words(entry: V2LEntry, tokenizer: V2LNetwork, inputs: Inputs) -> CodeWords:
     """What the global codes stand for, once the codebooks are known to be the checkpoint's."""
     if entry.codebooks:
-        return _published_words(entry, tokenizer, pq.read_table(inputs["vocabulary"], columns=["text"]))
+        return _published_words(entry, tokenizer, read_parquet(inputs["vocabulary"], columns=["text"]))
     global_VD = tokenizer.codebooks[1]
     if global_VD is None:
         return CodeWords([], [])
@@ -145,10 +144,10 @@ def imported_words(entry: V2LEntry, tokenizer: V2LTokenizer, inputs: Inputs) -> 
             "one codebook",
             f"set `tokenizers.{tokenizer.name}.codebooks` to the folder with {', '.join(CODEBOOK_FILES)}",
         )
-    return V2LTokenizer.words(entry, codebook, pq.read_table(inputs["vocabulary"]))
+    return V2LNetwork.words(entry, codebook, read_parquet(inputs["vocabulary"]))
 
 
-def _published_words(entry: V2LEntry, tokenizer: V2LTokenizer, vocabulary: pa.Table) -> CodeWords:
+def _published_words(entry: V2LEntry, tokenizer: V2LNetwork, vocabulary: pa.Table) -> CodeWords:
     paths = codebook_files(entry)
     if absent := [str(path) for path in paths if not path.is_file()]:
         raise UserError(f"these do not exist: {', '.join(absent)}", "the authors' codebooks", "put them there")

@@ -6,15 +6,8 @@ Moments are those of Welford for each channel of a chunk, then merged over chunk
 the groups' moments are kept; the backward pass computes the normalised values anew.
 """
 
-from typing import NamedTuple
-
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
-TILE = 4096  # elements that a program holds of a tensor at once
-MOST_CHUNKS, LEAST_ROWS = 64, 32  # of an image; in a chunk
 
 
 @triton.jit
@@ -30,7 +23,7 @@ def _swish_gradient(gradient, value):
 
 
 @triton.jit
-def _moments_of_chunks(
+def moments_of_chunks(
     x, mean_BNC, square_BNC, length, rows, C: tl.constexpr, BLOCK: tl.constexpr, TILE_ROWS: tl.constexpr
 ):
     """Mean and sum of squared deviations of each channel of a chunk."""
@@ -60,7 +53,7 @@ def _moments_of_chunks(
 
 
 @triton.jit
-def _moments_of_groups(
+def moments_of_groups(
     mean_BNC, square_BNC, mean_BG, scale_BG, length, rows, eps,
     CHUNKS: tl.constexpr, C: tl.constexpr, S: tl.constexpr, BLOCK: tl.constexpr, TILE_ROWS: tl.constexpr,
 ):  # fmt: skip
@@ -93,7 +86,7 @@ def _moments_of_groups(
 
 
 @triton.jit
-def _normalise(
+def normalise(
     x, y, weight_C, bias_C, mean_BG, scale_BG, length, rows,
     C: tl.constexpr, S: tl.constexpr, SWISH: tl.constexpr, BLOCK: tl.constexpr, TILE_ROWS: tl.constexpr,
 ):  # fmt: skip
@@ -116,7 +109,7 @@ def _normalise(
 
 
 @triton.jit
-def _gradient_sums(
+def gradient_sums(
     gradient, x, weight_C, bias_C, mean_BG, scale_BG, bias_sum_BNC, weight_sum_BNC, length, rows,
     C: tl.constexpr, S: tl.constexpr, SWISH: tl.constexpr, BLOCK: tl.constexpr, TILE_ROWS: tl.constexpr,
 ):  # fmt: skip
@@ -146,7 +139,35 @@ def _gradient_sums(
 
 
 @triton.jit
-def _input_gradient(
+def gradient_means(
+    bias_sum_BNC, weight_sum_BNC, weight_C, bias_sum_BC, weight_sum_BC, bias_mean_BG, weight_mean_BG, length,
+    CHUNKS: tl.constexpr, C: tl.constexpr, S: tl.constexpr, BLOCK: tl.constexpr, TILE_ROWS: tl.constexpr,
+):  # fmt: skip
+    """A group's sums over all chunks, for each channel, and their weighted means over its channels and rows."""
+    group, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    channel, offset = tl.arange(0, BLOCK), tl.arange(0, TILE_ROWS)
+    exists = channel < S
+    base = image * CHUNKS * C + group * S
+    bias_sum = tl.zeros((TILE_ROWS, BLOCK), tl.float32)
+    weight_sum = tl.zeros((TILE_ROWS, BLOCK), tl.float32)
+    for start in range(0, CHUNKS, TILE_ROWS):
+        chunk = start + offset
+        inside = (chunk < CHUNKS)[:, None] & exists[None, :]
+        at = base + chunk[:, None] * C + channel[None, :]
+        bias_sum += _loaded(bias_sum_BNC + at, inside)
+        weight_sum += _loaded(weight_sum_BNC + at, inside)
+    weight = _loaded(weight_C + group * S + channel, exists)
+    bias_sum_S, weight_sum_S = tl.sum(bias_sum, 0), tl.sum(weight_sum, 0)
+    at = image * C + group * S + channel
+    tl.store(bias_sum_BC + at, bias_sum_S, mask=exists)
+    tl.store(weight_sum_BC + at, weight_sum_S, mask=exists)
+    at = image * (C // S) + group
+    tl.store(bias_mean_BG + at, tl.sum(bias_sum_S * weight, 0) / (length * S))
+    tl.store(weight_mean_BG + at, tl.sum(weight_sum_S * weight, 0) / (length * S))
+
+
+@triton.jit
+def input_gradient_kernel(
     gradient, x, x_gradient, weight_C, bias_C, mean_BG, scale_BG, bias_mean_BG, weight_mean_BG, length, rows,
     C: tl.constexpr, S: tl.constexpr, SWISH: tl.constexpr, BLOCK: tl.constexpr, TILE_ROWS: tl.constexpr,
 ):  # fmt: skip
@@ -169,108 +190,3 @@ def _input_gradient(
             change = _swish_gradient(change, normed * weight + bias)
         change = scale * (weight * change - bias_mean - normed * weight_mean)
         tl.store(x_gradient + at, change.to(x_gradient.dtype.element_ty), mask=inside)
-
-
-class Division(NamedTuple):
-    """How programs share images: rows of an image and of a chunk, chunks of an image, images, sizes of a tile."""
-
-    length: int
-    rows: int
-    chunks: int
-    images: int
-    tile: dict[str, int]
-
-    @classmethod
-    def of(cls, x_BCHW: Tensor) -> "Division":
-        images, channels, height, width = x_BCHW.shape
-        block = triton.next_power_of_2(channels)
-        tile_rows = max(1, TILE // block)
-        rows = triton.cdiv(max(LEAST_ROWS, triton.cdiv(height * width, MOST_CHUNKS)), tile_rows) * tile_rows
-        tile = {"BLOCK": block, "TILE_ROWS": tile_rows, "num_warps": 8}
-        return cls(height * width, rows, triton.cdiv(height * width, rows), images, tile)
-
-    @property
-    def extent(self) -> tuple[int, int]:
-        return self.length, self.rows
-
-    @property
-    def programs(self) -> tuple[int, int]:
-        return self.chunks, self.images
-
-
-@torch.library.custom_op("v2l::group_norm", mutates_args=())
-def group_norm(
-    x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, groups: int, eps: float, swish: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(y_BCHW in the type of x and in channels-last memory, float32 mean_BG, float32 1 / deviation_BG)."""
-    x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
-    images, channels = x_BCHW.shape[:2]
-    plan = Division.of(x_BCHW)
-    moments_BNC = x_BCHW.new_empty((2, images, plan.chunks, channels), dtype=torch.float32)
-    mean_BG, scale_BG = (x_BCHW.new_empty((images, groups), dtype=torch.float32) for _ in range(2))
-    y_BCHW = torch.empty_like(x_BCHW)
-    _moments_of_chunks[plan.programs](x_BCHW, *moments_BNC, *plan.extent, C=channels, **plan.tile)
-    block = triton.next_power_of_2(channels // groups)
-    _moments_of_groups[(groups, images)](
-        *(*moments_BNC, mean_BG, scale_BG, *plan.extent, eps),
-        **{"CHUNKS": plan.chunks, "C": channels, "S": channels // groups, "BLOCK": block},
-        TILE_ROWS=min(triton.next_power_of_2(plan.chunks), max(1, 2048 // block)),
-    )
-    _normalise[plan.programs](
-        *(x_BCHW, y_BCHW, weight_C, bias_C, mean_BG, scale_BG, *plan.extent),
-        **{"C": channels, "S": channels // groups, "SWISH": swish},
-        **plan.tile,
-    )
-    return y_BCHW, mean_BG, scale_BG
-
-
-@torch.library.custom_op("v2l::group_norm_backward", mutates_args=())
-def group_norm_backward(
-    gradient_BCHW: Tensor,
-    x_BCHW: Tensor,
-    weight_C: Tensor,
-    bias_C: Tensor,
-    mean_BG: Tensor,
-    scale_BG: Tensor,
-    swish: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, in its type and in channels-last memory, of weight and of bias, from the gradient of y."""
-    x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
-    gradient_BCHW = gradient_BCHW.contiguous(memory_format=torch.channels_last)
-    (images, channels), groups, plan = x_BCHW.shape[:2], mean_BG.shape[1], Division.of(x_BCHW)
-    tensors, sizes = (weight_C, bias_C, mean_BG, scale_BG), {"C": channels, "S": channels // groups, "SWISH": swish}
-    sums_BNC = x_BCHW.new_empty((2, images, plan.chunks, channels), dtype=torch.float32)
-    _gradient_sums[plan.programs](gradient_BCHW, x_BCHW, *tensors, *sums_BNC, *plan.extent, **sizes, **plan.tile)
-    sum_BC = sums_BNC.sum(2)
-    mean = (sum_BC * weight_C).unflatten(2, (groups, -1)).sum(3) / (plan.length * channels // groups)
-    x_gradient_BCHW = torch.empty_like(x_BCHW)
-    _input_gradient[plan.programs](
-        gradient_BCHW, x_BCHW, x_gradient_BCHW, *tensors, *mean, *plan.extent, **sizes, **plan.tile
-    )
-    bias_gradient_C, weight_gradient_C = sum_BC.sum(1).to(weight_C.dtype).unbind()
-    return x_gradient_BCHW, weight_gradient_C.clone(), bias_gradient_C.clone()
-
-
-@group_norm.register_fake
-def _(x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, groups: int, eps: float, swish: bool):
-    mean_BG, scale_BG = (x_BCHW.new_empty((len(x_BCHW), groups), dtype=torch.float32) for _ in range(2))
-    return torch.empty_like(x_BCHW, memory_format=torch.channels_last), mean_BG, scale_BG
-
-
-@group_norm_backward.register_fake
-def _(gradient_BCHW, x_BCHW, weight_C, bias_C, mean_BG, scale_BG, swish):
-    x_gradient_BCHW = torch.empty_like(x_BCHW, memory_format=torch.channels_last)
-    return x_gradient_BCHW, torch.empty_like(weight_C), torch.empty_like(bias_C)
-
-
-def _keep(ctx, inputs, output) -> None:
-    x_BCHW, weight_C, bias_C, _, _, ctx.swish = inputs
-    ctx.save_for_backward(x_BCHW, weight_C, bias_C, *output[1:])
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx, gradient_BCHW: Tensor, *_: None):
-    return *group_norm_backward(gradient_BCHW, *ctx.saved_tensors, ctx.swish), None, None, None
-
-
-group_norm.register_autograd(_backward, setup_context=_keep)

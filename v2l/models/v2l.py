@@ -16,7 +16,7 @@ from v2l.models.vision_tokenizer import Batch, Codes, CodeWords, TrainingPass
 GLOBAL_CODEBOOKS = {"v2l": "global", "v2l-subword": "subword_global", "v2l-local": None}
 
 
-class V2LTokenizer(ProjectedCodebook):
+class V2LNetwork(ProjectedCodebook):
     """Frozen local codebook `local_VD` behind a trained projector; cross-attention to `global_tokens` of `global_VD`.
 
     Without `global_VD` (method v2l-local) there is no global path: the decoder is VQ-GAN's.

@@ -17,7 +17,10 @@ class PeakShare(NamedTuple):
 
 
 class Efficiencies(NamedTuple):
-    """`stages[stage][precision]` holds `share_of_limit`; `device` is what it was measured on."""
+    """`stages[stage][precision]` holds `share_of_limit`, also by part, as `evaluate_llm.restoration`.
+
+    `device` is what it was measured on.
+    """
 
     device: str
     stages: dict[str, dict[str, Any]]
@@ -40,12 +43,22 @@ class Efficiencies(NamedTuple):
             )
         return found
 
-    def share(self, stage: str, precision: str) -> PeakShare:
-        """The share of a stage: as measured, of its slowest other precision, or ASSUMED."""
-        rows = self.stages.get(stage, {})
+    def share(self, stage: str, precision: str, part: str = "") -> PeakShare:
+        """The share of a stage, or of a `part` measured by itself: as measured, of its slowest other precision, or
+        ASSUMED. A part that was not measured is as slow as the slowest."""
+        rows = self._rows(stage, part)
         if precision in rows:
-            return PeakShare(float(rows[precision]["share_of_limit"]))
+            return PeakShare(rows[precision])
         if rows:
-            lowest = min(float(row["share_of_limit"]) for row in rows.values())
-            return PeakShare(lowest, f"{stage} was not measured in {precision}: its lowest share of others")
+            return PeakShare(min(rows.values()), f"{stage} was not measured in {precision}: its lowest share of others")
         return PeakShare(ASSUMED, f"{stage} was not measured: {ASSUMED:.0%} of the peak assumed")
+
+    def _rows(self, stage: str, part: str) -> dict[str, float]:
+        """Shares by precision."""
+        parts = [name for name in self.stages if name.startswith(f"{stage}.")]
+        exact = [name for name in (f"{stage}.{part}", stage) if name in self.stages]
+        shares: dict[str, float] = {}
+        for name in exact[:1] or parts:
+            for precision, row in self.stages[name].items():
+                shares[precision] = min(float(row["share_of_limit"]), shares.get(precision, 1.0))
+        return shares

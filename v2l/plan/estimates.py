@@ -47,7 +47,7 @@ class Estimator(NamedTuple):
         instead = precision if precision != work.precision else ""
         if instead:
             remarks.append(f"{machine.name} has no {work.precision}: computed in {precision}")
-        share = self.efficiencies.share(work.stage, precision)
+        share = self.efficiencies.share(work.stage, precision, work.part)
         remarks += [share.note] if share.note else []
         seconds = work.flops / (card.peaks[precision] * 1e12 * share.value)
         memory, cards, problem = _held(work, machine, BYTES[precision] / BYTES[work.precision])

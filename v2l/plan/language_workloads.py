@@ -74,6 +74,7 @@ def _evaluated(sizes: ExperimentSizes, name: str, task: str, runs: list[Run]) ->
         4.0 * count * mean,
         Memory(shape.weight_bytes(shape.precision), per_prompt, batch, is_divisible=True),
         notes=shape_notes(name, shape),
+        part=task,
     )
 
 

@@ -20,7 +20,7 @@ class Memory(NamedTuple):
 class Workload(NamedTuple):
     """`items` of `unit`; `flops` in `precision`, None if no network computes. Bytes are those of files.
 
-    `decoded`: pictures that CPUs decode for it.
+    `decoded`: pictures that CPUs decode for it. `part`: the stage's task, which benchmarks may have measured by itself.
     """
 
     stage: str
@@ -34,3 +34,4 @@ class Workload(NamedTuple):
     memory: Memory | None = None
     decoded: float = 0
     notes: tuple[str, ...] = ()
+    part: str = ""

@@ -60,6 +60,7 @@ rule train_tokenizer:
                 "train_tokenizer",
                 ["manifest", "features", "codebook", "vocabulary", "start_from", "decoded"],
                 ["weights", "words", "metrics"],
+                machine=["tracking"],
             ),
             Request.model_fields,
         )
