@@ -177,7 +177,7 @@ def test_edit_of_an_extension_reruns_the_jobs_that_use_it_alone(extended):
         path = extended.folder / "extensions" / f"{name}.py"
         original = path.read_text()
         try:
-            path.write_text(original + "\n# an edit\n")
+            path.write_text(original + "\nEDITED = True\n")
             planned = extended.planned(*TARGETS)
         finally:
             path.write_text(original)
