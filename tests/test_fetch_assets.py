@@ -488,7 +488,10 @@ def test_gguf_becomes_a_model_folder_with_the_same_weights(tmp_path):
     width, heads = 16, 2
     convert_gguf(tmp_path)
     assert not list(tmp_path.glob("*.gguf"))
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(tmp_path, trust_remote_code=False),
+        AutoTokenizer.from_pretrained(tmp_path, trust_remote_code=False),
+    )
     state = model.state_dict()
     assert model.dtype == torch.float32 and state["lm_head.weight"].equal(state["model.embed_tokens.weight"])
     assert state["model.embed_tokens.weight"].numpy().tolist() == weights["token_embd"].tolist()

@@ -49,12 +49,12 @@ def convert_gguf(folder: Path) -> None:
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
     source = _only(folder, "*.gguf")
-    config = AutoConfig.from_pretrained(folder, gguf_file=source.name)
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=source.name)
+    config = AutoConfig.from_pretrained(folder, gguf_file=source.name, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=source.name, trust_remote_code=False)
     text = " the King's 3 rabbits,\n\n\tnaïve 兔子 & [x] ~"
     if tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) != text:
         raise _unusable(source, "a tokenizer that gives back the text it encoded")
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     # `from_pretrained(gguf_file=...)` does the same through the accelerate package, which nothing else here needs.
     tensors = load_gguf_checkpoint(str(source), return_tensors=True, model_to_load=model)["tensors"]
     missing, unexpected = model.load_state_dict(tensors, strict=False)

@@ -60,16 +60,17 @@ def load_llm(
     require_model(path, key)
     precision = precision_of(entry)
     folder = path
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"local_files_only": True}
     if path.suffix == ".gguf":
         folder, options = path.parent, options | {"gguf_file": path.name}
     placed = {"device_map": _device_map(device_map), "offload_folder": offload} if device_map else {}
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # what it warns of is refused below
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
+            trust_remote_code=False,
             dtype=WEIGHTS[precision],
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, by name
