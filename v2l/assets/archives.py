@@ -62,11 +62,15 @@ def _members(source: Path) -> Iterator[Members]:
     """Regular files of an archive or folder by their name in it."""
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if path.is_file() and not path.is_symlink())
-        yield ((path.relative_to(source).as_posix(), partial(path.open, "rb")) for path in files)
+        yield ((path.relative_to(source).as_posix(), partial(_opened, path)) for path in files)
         return
     bounds = Bounds.of(source, partial(_unusable, source))
     with opened_zip(source, bounds) if zipfile.is_zipfile(source) else opened_tar(source, bounds) as members:
         yield members
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("rb")
 
 
 def _below(name: str, folder: str, source: Path) -> str | None:

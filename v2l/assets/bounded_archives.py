@@ -133,9 +133,7 @@ def opened_tar(source: Path, bounds: Bounds) -> Iterator[Iterator[Member]]:
     """Regular files of a tar archive, compressed or not, by name, in its order; links and devices are left out."""
     with open(source, "rb") as file:
         head = file.read(6)
-    opener = next(
-        (opener for magic, opener in DECOMPRESSORS.items() if head.startswith(magic)), partial(open, mode="rb")
-    )
+    opener = next((opener for magic, opener in DECOMPRESSORS.items() if head.startswith(magic)), _plain)
     with (
         BoundedReader(opener(source), bounds) as reader,
         tarfile.open(fileobj=cast(Any, reader), mode="r:") as archive,
@@ -143,9 +141,13 @@ def opened_tar(source: Path, bounds: Bounds) -> Iterator[Iterator[Member]]:
         yield _regular_files(archive, bounds)
 
 
+def _plain(source: Path) -> IO[bytes]:
+    return open(source, "rb")
+
+
 def _regular_files(archive: tarfile.TarFile, bounds: Bounds) -> Iterator[Member]:
     while (item := archive.next()) is not None:
-        archive.members.clear()  # which would grow with the archive
+        archive.members.clear()  # type: ignore[attr-defined]  # which would grow with the archive
         bounds.count_member()
         if item.isreg():
             if item.sparse is not None:
