@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import TypeGuard
 
-import yaml
-
 from v2l.assets.archives import unpack
 from v2l.assets.downloads import download_huggingface, download_npm, download_pip, download_url, wrong_hash
 from v2l.assets.lock_file import AnyAsset, select
@@ -25,6 +23,7 @@ from v2l.io.atomic import atomic_path
 from v2l.io.claims import require_claim
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import hash_path, write_beside
+from v2l.io.yaml_files import read_mapping
 from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage
 
@@ -187,7 +186,7 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] != ["announce"]:
         return run_stage(run)
     try:
-        overrides = yaml.safe_load(Path("config/config.yaml").read_text()) or {}
+        overrides = read_mapping(Path("config/config.yaml"), "a mapping of config keys")
         overrides |= {"experiment": arguments[1]} if arguments[1:] else {}
         names = [*load_experiment(overrides).fetch_assets.assets, *arguments[2:]]
         print(announce(names, Path("config/assets.lock")))

@@ -140,7 +140,7 @@ def _device_map(text: str) -> str | dict[str, str | int]:
         return text
     try:
         return json.loads(Path(text).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"resource `device_map` of evaluate_llm: {text} cannot be read ({error})",
             "a JSON object: part of the model -> device",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from v2l.configuration.extensions import load_inherited
 from v2l.configuration.slices import StageConfig
-from v2l.errors import UserError
+from v2l.errors import HarmlessFormatter, UserError
 from v2l.io.claims import claimed
 from v2l.io.job_files import Inputs, Outputs
 
@@ -42,7 +42,9 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
     if arguments.log and is_first:
         arguments.log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(arguments.log, mode="w"))
-    logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", handlers=handlers, force=True)
+    for handler in handlers:
+        handler.setFormatter(HarmlessFormatter(f"{stage}: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     for library in ("httpx", "httpx2", "matplotlib", "PIL", "transformers"):
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
