@@ -97,7 +97,7 @@ def with_adapter(path: Path, tiny: Path) -> object:
     folder.mkdir()
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"]}')
     shutil.copy(path, folder / "adapter_model.bin")
-    return load_llm("x", LLM(path=str(tiny / "llama"), precision="float32"), CPU, adapter=folder)
+    return load_llm("x", LLM(path=str(tiny / "llama")), CPU, adapter=folder)
 
 
 READERS: dict[str, Callable[[Path, Path], object]] = {
@@ -112,7 +112,7 @@ READERS: dict[str, Callable[[Path, Path], object]] = {
     "LPIPS": lambda path, _: load_lpips("alex", path),
     "Inception": lambda path, _: load_feature_network("inception-v3-fid", path, CPU),
     "EfficientNet": lambda path, _: load_feature_network("efficientnet-lite0", path, CPU),
-    "language model": in_folder("llama", lambda path: load_llm("x", LLM(path=str(path), precision="float32"), CPU)),
+    "language model": in_folder("llama", lambda path: load_llm("x", LLM(path=str(path)), CPU)),
     "masked language model": in_folder("roberta", FrozenMaskedLM.load),
     "sentence encoder": in_folder("roberta", lambda path: load_sentence_encoder(path, CPU)),
     "adapter": with_adapter,
@@ -166,10 +166,12 @@ def test_the_inception_file_reaches_torch_fidelity_as_a_copy_of_its_tensors(tiny
 
 def test_weights_that_grow_when_unpacked_are_refused(tmp_path):
     """PyTorch stores tensors as they are: one that is compressed can be a thousand times its size."""
-    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
-        with zipfile.ZipFile(io.BytesIO(saved({"weight": torch.zeros(1 << 20)}))) as plain:
-            for name in plain.namelist():
-                bomb.writestr(name, plain.read(name))
+    with (
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+        zipfile.ZipFile(io.BytesIO(saved({"weight": torch.zeros(1 << 20)}))) as plain,
+    ):
+        for name in plain.namelist():
+            bomb.writestr(name, plain.read(name))
     for read in (read_checkpoint, read_tensor, lambda path: read_state_dict(path, "key")):
         with pytest.raises(UserError, match="bomb.pt is refused: its tensors are compressed"):
             read(tmp_path / "bomb.pt")

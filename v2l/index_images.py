@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from v2l.configuration.slices import StageConfig
 from v2l.data.file_account import account
-from v2l.data.images import open_image, passed_over
+from v2l.data.images import FORMATS, open_image, passed_over
 from v2l.data.layout import Listed, layout_of, list_images
 from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError, printable
@@ -94,7 +94,7 @@ def _size_or_reason(root: Path, image_id: str) -> tuple[Size, list[str]] | str:
     try:
         return open_image(path).size, passed_over(path)
     except Exception as error:  # decoders raise many kinds; whichever it is, the image cannot be used
-        if os.path.isfile(path) and path.suffix.lower() not in Image.registered_extensions():
+        if os.path.isfile(path) and Image.registered_extensions().get(path.suffix.lower()) not in (*FORMATS, "MPO"):
             return f"this installation reads no {path.suffix.lower()} files: convert it to PNG or JPEG"
         reason = f"{type(error).__name__}: {error}".replace(str(path), image_id)
         return printable(" ".join(reason.split()))

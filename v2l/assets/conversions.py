@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from v2l.errors import UserError
-from v2l.io.pickles import read_array_pickle
+from v2l.io.pickles import read_array_pickle, unpicklable
 from v2l.models.lpips_network import empty_lpips
 
 Net = Literal["alex", "vgg"]
@@ -111,7 +111,7 @@ def read_arrays(path: Path) -> dict:
         with open(path, "rb") as file:
             content = read_array_pickle(file)
     except pickle.UnpicklingError as error:
-        raise _unusable(path, f"a pickle of numpy arrays and dicts only ({error})") from None
+        raise _unusable(path, f"a pickle of numpy arrays and dicts only ({unpicklable(error)})") from None
     if not isinstance(content, dict):
         raise _unusable(path, "a pickle of a dict")
     return content

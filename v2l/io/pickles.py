@@ -188,12 +188,15 @@ def unpicklable(error: BaseException) -> str:
     text = str(error)
     if named := re.search(r"GLOBAL (\S+)", text):
         return f"it names {named[1]}, which is not run"
+    if "TorchScript archive" in text:
+        return "it is a TorchScript program, which is not run"
     if "which is not run" in text:
         return text.splitlines()[0]
     if "Weights only load failed" in text:
         cause = re.search(r"Unsupported operand (\d+)|Unsupported (?:class|type) (\S+)", text)
         return f"it is no plain pickle of tensors{f' ({cause[0].lower()})' if cause else ''}, or is damaged"
-    return (text.strip().splitlines() or [type(error).__name__])[0]
+    first = (text.strip().splitlines() or [type(error).__name__])[0]
+    return "it is no plain pickle of tensors, or is damaged" if "weights_only" in first else first
 
 
 def _read(path: Path, load: Callable[[Path], object]) -> object:

@@ -10,7 +10,16 @@ from v2l.errors import UserError
 MOST_VALUES = 1_000_000  # aliases make a few lines stand for more values than fit the memory
 
 # `!!int x`, `2024-99-99` and their like make the library fail in ways of their own.
-UNREADABLE = (yaml.YAMLError, OSError, RecursionError, ValueError, OverflowError, TypeError, AttributeError, LookupError)
+UNREADABLE = (
+    yaml.YAMLError,
+    OSError,
+    RecursionError,
+    ValueError,
+    ArithmeticError,
+    TypeError,
+    AttributeError,
+    LookupError,
+)
 
 
 def read_yaml(path: Path) -> Any:

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers.utils import logging
 
 from v2l.configuration.model_entries import LLM
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
+from v2l.io.pickles import unpicklable
 from v2l.io.storage import parquet_metadata
 from v2l.llm.folder_checks import require_model
 from v2l.llm.load_checks import OTHER, require_all_fit, require_causal, require_finite_weights
@@ -113,7 +113,7 @@ def _unloadable(problem: BaseException, path: Path, key: str, device_map: str) -
             "its files refer to each other without end",
             "take its tokenizer and config.json from one release",
         )
-    elif isinstance(problem, UnpicklingError):
+    elif isinstance(problem, UnpicklingError) or "weights_only" in whole:
         text, remedy = "its weights are damaged, or Python code and not only numbers", "take a release in safetensors"
     elif "trust_remote_code" in whole:
         text, remedy = "it needs Python code of its own (auto_map), which is not executed", OTHER
@@ -153,9 +153,11 @@ def _with_adapter(model: transformers.PreTrainedModel, adapter: Path, key: str) 
 
     try:
         return cast(transformers.PreTrainedModel, PeftModel.from_pretrained(model, str(adapter)).get_base_model())
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # as of the model: whatever the files bring about
+        if is_out_of_memory(error):
+            raise
         raise UserError(
-            f"the adapter in {adapter} cannot be put into the model of {key} ({' '.join(str(error).split())[:300]})",
+            f"the adapter in {adapter} cannot be put into the model of {key} ({_adapter_problem(error)})",
             "a PEFT folder (adapter_config.json, adapter_model.safetensors) made for this model",
             "delete the folder and run finetune_llm again",
         ) from None
@@ -179,3 +181,8 @@ def llm_of(
     for key in ("tokens", "vocabulary"):
         words.require(name, parquet_metadata(inputs[key])["vocabulary"], inputs[key])
     return model, tokenizer, words
+
+
+def _adapter_problem(error: Exception) -> str:
+    whole = " ".join(str(error).split())
+    return unpicklable(error) if "weights_only" in whole else whole[:300]
