@@ -30,8 +30,8 @@ def open_image(path: Path) -> Image.Image:
     """The RGB image at `path`: its first frame, as stored (no EXIF orientation); transparent pixels become white.
 
     Read are `FORMATS` alone. 16-bit grey is scaled from 0..65535. Raises OSError, with the reason, for a truncated or
-    non-image file, one of more than `MOST_PIXELS` or one side `MOST_TIMES_AS_LONG`, and for values that have no defined white (floats, 32 bits) or
-    a colour space that pillow cannot convert.
+    non-image file, one of more than `MOST_PIXELS` or one side `MOST_TIMES_AS_LONG`, and for values that have no
+    defined white (floats, 32 bits) or a colour space that pillow cannot convert.
     """
     if path.exists() and not path.is_file():
         raise OSError("not a regular file")

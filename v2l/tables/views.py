@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 
 from v2l.configuration.known_metrics import metric
+from v2l.tables.escaping import latex_text, markdown_text
 from v2l.tables.row_order import task_rank
 from v2l.tables.specification import Table
 
 AVERAGE = "average"
 MISSING = "\N{EN DASH}"
-LATEX_SPECIAL = str.maketrans({character: f"\\{character}" for character in "&%$#_{}"})
 Heading = tuple[str, ...]  # what stands above a column, a line each
 
 
@@ -57,25 +57,26 @@ class View:
 
     def markdown(self) -> str:
         """A GitHub table under the caption, header lines joined, and the notes below."""
-        frame = self.frame()
+        frame = self.frame().map(markdown_text)
         aligned = ["left"] * len(self._row_keys())
         aligned += ["right"] * (frame.shape[1] - len(aligned))
-        frame.columns = pd.Index([", ".join(filter(None, column)) for column in frame.columns])
+        frame.columns = pd.Index([markdown_text(", ".join(filter(None, column))) for column in frame.columns])
         body = frame.to_markdown(index=False, disable_numparse=True, colalign=aligned)
-        notes = "".join(f"- {note}\n" for note in self._notes())
-        return f"{self.caption()}\n\n{body}\n" + (f"\n{notes}" if notes else "")
+        notes = "".join(f"- {markdown_text(note)}\n" for note in self._notes())
+        return f"{markdown_text(self.caption())}\n\n{body}\n" + (f"\n{notes}" if notes else "")
 
     def latex(self) -> str:
         """A LaTeX table (booktabs, multirow header) with the caption and the notes; needs no other package."""
-        frame, keys = self.frame().replace(MISSING, "--"), len(self._row_keys())
+        frame, keys = self.frame().replace(MISSING, "--").map(latex_text), len(self._row_keys())
+        frame.columns = frame.columns.map(lambda column: tuple(map(latex_text, column)))
         title = self.caption().partition(". ")[2]  # LaTeX numbers its tables itself
         caption = " ".join([title, *(f"{note}." for note in self._notes())])
         return frame.to_latex(
             index=False,
-            escape=True,
+            escape=False,  # done above, captions and all
             multicolumn_format="c",
             column_format="l" * keys + "r" * (frame.shape[1] - keys),
-            caption=caption.translate(LATEX_SPECIAL),
+            caption=latex_text(caption),
             label=f"tab:{self.table.name}",
         )
 
