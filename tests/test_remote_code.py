@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers.utils import is_kernels_available
 
+from tests.conftest import Project
 from v2l.configuration.model_entries import LLM
 from v2l.encoders.sentence_encoder import load_sentence_encoder
 from v2l.errors import UserError
@@ -121,20 +122,20 @@ def test_a_job_reads_nothing_from_standard_input(tmp_path):
     assert result.returncode and "EOFError" in result.stderr and "yes" not in result.stdout
 
 
-def test_a_pipe_of_yes_runs_no_code_of_a_language_model(new_project, marker):
-    project = new_project()
-    tiny = project.folder / "tiny"
-    shared = tiny.resolve()
-    tiny.unlink()
-    tiny.mkdir()
-    for path in shared.iterdir():
+def test_a_pipe_of_yes_runs_no_code_of_a_language_model(tmp_path, tiny_folder, marker):
+    """In a folder whose name a shell would execute."""
+    folder = tmp_path / f"my $(touch {marker.name}) `touch {marker.name}` it's; project"
+    tiny = folder / "tiny"
+    tiny.mkdir(parents=True)
+    for path in tiny_folder.iterdir():
         if path.name != "llama":
             (tiny / path.name).symlink_to(path)
-    with_code(shared / "llama", tiny / "llama", marker, "unknown-kind")
+    with_code(tiny_folder / "llama", tiny / "llama", marker, "unknown-kind")
+    project = Project(folder)
     target = "results/tiny/expand_vocabulary/vocabulary.parquet"
     command = f"yes | {sys.executable} -m snakemake --cores 1 {target} --config experiment=tiny"
     result = subprocess.run(["bash", "-c", command], cwd=project.folder, capture_output=True, text=True, timeout=600)
     said = result.stdout + result.stderr
     assert result.returncode and "Traceback" not in said and "y/N" not in said
-    assert "error: " in said and "tiny/llama" in said
-    assert not marker.exists()
+    assert "expand_vocabulary: error: " in said and "tiny/llama" in said
+    assert not list(tmp_path.rglob(marker.name))
