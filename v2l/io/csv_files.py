@@ -10,6 +10,8 @@ from v2l.io.atomic import atomic_path
 
 FORMULA = re.compile(r"'*[=+\-@]")  # what spreadsheets begin a formula with; apostrophes keep the rule reversible
 
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write `rows` (column -> value; None and missing values are empty) below the header `columns`, in UTF-8.
@@ -31,17 +33,9 @@ def cell_text(text: str) -> str:
     So does a text that begins with apostrophes and one of these, for `plain_text` to tell them apart.
     """
     shown = printable(text)
-    return f"'{shown}" if FORMULA.match(shown) and not _is_number(shown) else shown
+    return f"'{shown}" if FORMULA.match(shown) and not NUMBER.fullmatch(shown) else shown
 
 
 def plain_text(cell: str) -> str:
     """The printable text that `cell_text` made `cell` of."""
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
