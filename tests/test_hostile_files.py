@@ -10,13 +10,16 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from v2l.assets.lock_file import select
 from v2l.configuration.cards import read_cards
+from v2l.configuration.dataset_entries import AnyDataset
 from v2l.configuration.experiment import load_experiment
 from v2l.data.annotation_files import CocoCaptionFile, Line, VQAAnnotationFile, VQAQuestionFile
 from v2l.data.csv_lists import read_csv
 from v2l.data.json_files import read_json
+from v2l.data.layout import layout_of
 from v2l.data.synset_lists import read_synsets
 from v2l.errors import UserError
 from v2l.io.yaml_files import read_mapping, read_yaml
@@ -207,3 +210,41 @@ def test_what_is_no_file_is_named(tmp_path, name, kind):
         (tmp_path / file).mkdir()
     with pytest.raises(UserError, match=file):
         read(tmp_path / file)
+
+
+OUTSIDE = ["/etc/passwd", "../secret.png", "a/../../secret.png", "a\0.png", ""]
+
+
+def outside_of_coco(folder: Path, name: str) -> dict:
+    content = {"images": [{"id": 1, "file_name": name}], "annotations": []}
+    (folder / "list.json").write_text(json.dumps(content))
+    return {"kind": "coco_captions", "splits": {"val": {"images": "images", "captions": str(folder / "list.json")}}}
+
+
+def outside_of_vqa(folder: Path, name: str) -> dict:
+    (folder / "list.json").write_text(json.dumps([QUESTION | {"coco_split": f"x/{name}/x"}]))
+    (folder / "answers.json").write_text(json.dumps([ANSWERS]))
+    files = {"questions": str(folder / "list.json"), "annotations": str(folder / "answers.json")}
+    return {"kind": "vqa_v2", "splits": {"val": {"images": "images"} | files}}
+
+
+def outside_of_mini_imagenet(folder: Path, name: str) -> dict:
+    for split in ("train", "val", "test"):
+        (folder / "images" / f"{split}.csv").write_text(f"filename,label\n{name},n1\n")
+    return {"kind": "mini_imagenet", "synsets": "synsets.txt"}
+
+
+@pytest.mark.parametrize("listed", [outside_of_coco, outside_of_mini_imagenet])
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_list_names_no_picture_outside_its_data_set(tmp_path, listed, name):
+    (tmp_path / "images").mkdir()
+    entry = listed(tmp_path, name) | {"root": str(tmp_path / "images")}
+    with pytest.raises(UserError, match="pictures below the data set's folder|zero byte"):
+        layout_of(TypeAdapter(AnyDataset).validate_python(entry)).list_images()
+
+
+def test_a_question_names_no_picture_outside_its_data_set(tmp_path):
+    (tmp_path / "images").mkdir()
+    entry = outside_of_vqa(tmp_path, "..") | {"root": str(tmp_path / "images")}
+    with pytest.raises(UserError, match="pictures below the data set's folder"):
+        layout_of(TypeAdapter(AnyDataset).validate_python(entry)).list_images()
