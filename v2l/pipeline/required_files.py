@@ -107,11 +107,17 @@ def lock_entry(asset: str, lock: Path = LOCK) -> str:
     return canonical_json(read_mapping(lock, LOCKED).get(asset))
 
 
-def check_assets(config: Config, lock: Path = LOCK) -> None:
-    """Raise UserError if a path lies in an asset that the lock does not have."""
+def check_paths(config: Config, lock: Path = LOCK) -> None:
+    """Raise UserError if a path lies in an asset that the lock does not have, and if a tokenizer's file, which is an
+    input of a rule, has braces in its path."""
     known = read_mapping(lock, LOCKED)
     for key, path in paths_in(config.model_dump(mode="json")).items():
         if (asset := asset_of(path)) and asset not in known:
             raise UserError(
                 f"`{key}` is {path}", f"an asset of {lock} ({', '.join(known)})", "lock it, or use another path"
             )
+    for name, entry in config.tokenizers.items():
+        for key, files in imported_files(entry).items():
+            if braced := [str(path) for path in files if set("{}") & set(str(path))]:
+                problem = f"`tokenizers.{name}.{key}` is {braced[0]}, with braces, which Snakemake takes for wildcards"
+                raise UserError(problem, "a path without { and }", "rename the file or folder")
