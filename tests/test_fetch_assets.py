@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from v2l.assets.downloads import download_url
 from v2l.assets.lock_file import select
@@ -501,6 +503,24 @@ def test_gguf_becomes_a_model_folder_with_the_same_weights(tmp_path):
     assert state["model.layers.0.self_attn.q_proj.weight"].numpy().tolist() == query.tolist()
     assert tokenizer.encode("cab", add_special_tokens=False) == [tokens.index("c"), tokens.index("ab")]
     assert tokenizer.decode(tokenizer.encode(" a\nb", add_special_tokens=False)) == " a\nb"
+
+
+@settings(max_examples=12, deadline=None)
+@given(places=st.lists(st.integers(0, 4000), min_size=1, max_size=4), value=st.integers(0, 255), cut=st.booleans())
+def test_a_damaged_gguf_is_converted_or_named(tmp_path_factory, places, value, cut):
+    from tests.tiny_gguf import write_gguf
+    from v2l.assets.conversions import convert_gguf
+
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    write_gguf(path)
+    content = bytearray(path.read_bytes())
+    for place in places:
+        content[place % len(content)] = value
+    path.write_bytes(bytes(content[: places[0]]) if cut else bytes(content))
+    try:
+        convert_gguf(path.parent)
+    except UserError as error:
+        assert "\n" not in str(error) and "tiny.gguf of a downloaded asset cannot be converted" in str(error)
 
 
 def test_conversion_is_part_of_the_fetch(tmp_path):

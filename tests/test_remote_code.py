@@ -116,6 +116,15 @@ def test_no_loader_runs_the_code_of_a_folder(tiny_folder, tmp_path, marker, monk
     assert not marker.exists()
 
 
+def test_a_description_in_a_weights_file_runs_no_code(tiny_folder, tmp_path, marker, monkeypatch):
+    """Tokenizers of method lqae carry the config.json of their language model in their own files."""
+    monkeypatch.setattr("builtins.input", lambda *_: "yes")
+    folder = with_code(tiny_folder / "roberta", tmp_path / "model", marker, None)
+    config = json.loads((folder / "config.json").read_text()) | {"_name_or_path": str(folder)}
+    rebuilt = FrozenMaskedLM.rebuild({"config": config, "has_head": True, "mask_id": 0})
+    assert type(rebuilt.model).__name__ == "RobertaForMaskedLM" and not marker.exists()
+
+
 def test_a_job_reads_nothing_from_standard_input(tmp_path):
     command = job_environment(Path(sys.executable).parent, {}).format() + "python -c 'print(repr(input()))'"
     result = subprocess.run(["bash", "-c", command], input="yes\n", capture_output=True, text=True)
