@@ -37,7 +37,7 @@ def random_llm(sizes: Sizes, where: torch.device, precision: str) -> transformer
     torch.manual_seed(0)
     config = transformers.LlamaConfig(**sizes.llama)
     with torch.device(where):
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=DTYPES[precision])
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=DTYPES[precision], trust_remote_code=False)
     model = model.eval().requires_grad_(False)
     model.forward = computed_in(backward_of(precision))(model.forward)
     return model

@@ -19,7 +19,11 @@ def are_there() -> bool:
 
 
 def published_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    return llama_2() if name == "llama-tokenizer-js" else AutoTokenizer.from_pretrained(ASSETS / name)
+    return (
+        llama_2()
+        if name == "llama-tokenizer-js"
+        else AutoTokenizer.from_pretrained(ASSETS / name, trust_remote_code=False)
+    )
 
 
 def llama_2() -> PreTrainedTokenizerBase:

@@ -20,7 +20,7 @@ from v2l.llm.vocabulary import Vocabulary
 def words(tmp_path_factory) -> Vocabulary:
     folder = tmp_path_factory.mktemp("llama")
     write_llama(folder)
-    return Vocabulary(AutoTokenizer.from_pretrained(folder))
+    return Vocabulary(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
 
 
 def metadata(size: int, shown_as: str = "ordinary token") -> dict:

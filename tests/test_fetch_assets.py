@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from v2l.assets.archives import unpack
 from v2l.assets.downloads import download_url
 from v2l.assets.lock_file import select
 from v2l.configuration.experiment import load_experiment
@@ -209,6 +211,38 @@ def test_many_files_are_recorded_as_a_folder(tmp_path):
         fetch(tmp_path, pictures=url_asset(tmp_path / "p.zip", zipped(members), unpack=True))
 
 
+@pytest.mark.parametrize("own", ["asset.json", ".asset.json", "asset.json.provenance.json", ".asset.0a_b1c2d.json"])
+def test_an_asset_cannot_bring_its_own_record(tmp_path, own):
+    record = json.dumps({"kind": "url", "version": "1.0", "archive_sha256": "0" * 64, "files": {}}).encode()
+    asset = url_asset(tmp_path / "a.zip", zipped({"weights": b"w", own: record}), unpack=True)
+    with pytest.raises(UserError, match=f"asset hostile: it has the file {re.escape(own)}.*name what is needed"):
+        fetch(tmp_path, hostile=asset)
+    assert not files(tmp_path / "assets" / "hostile")
+    fetch(tmp_path, hostile=asset | {"members": ["weights"]})
+    assert files(tmp_path / "assets" / "hostile") == ["weights"]
+
+
+@pytest.mark.parametrize("name", ["asset.jsonl", "asset.json.bin", ".asset.bin", "folder/asset.json"])
+def test_names_like_the_records_are_checked_like_others(tmp_path, name):
+    asset = url_asset(tmp_path / "a.zip", zipped({name: b"content"}), unpack=True)
+    assert fetch(tmp_path, similar=asset)["files"] == {name: sha256(b"content")}
+    (tmp_path / "assets" / "similar" / name).write_bytes(b"changed")
+    with pytest.raises(UserError, match=f"asset similar, {re.escape(name)}: wrong SHA-256"):
+        fetch(tmp_path, similar=asset)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"kind": 1', "[]", '{"files": 3, "kind": 1, "version": 1, "archive_sha256": 1}']
+)
+def test_a_broken_record_is_none(tmp_path, text):
+    asset = url_asset(tmp_path / "weights", b"w")
+    fetch(tmp_path, broken=asset)
+    for name in ("asset.json", ".asset.json"):
+        (tmp_path / "assets" / "broken" / name).write_text(text)
+    with pytest.raises(UserError, match="holds files but no asset.json"):
+        fetch(tmp_path, broken=asset)
+
+
 @pytest.fixture
 def serve() -> Iterator:
     """Starts HTTP servers on this machine from a handler class; returns their addresses."""
@@ -395,42 +429,6 @@ def test_connection_that_ends_early_is_an_error(tmp_path, serve):
         download_url("weights", serve(Hub) + "/weights.pth", None, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../evil", "/evil", "good/../../evil"])
-@pytest.mark.parametrize("form", ["zip", "tar"])
-def test_paths_that_leave_the_folder_are_refused(tmp_path, name, form):
-    source = tmp_path / f"archive.{form}"
-    if form == "zip":
-        source.write_bytes(zipped({"good/a": b"a", name: b"evil"}))
-    else:
-        with tarfile.open(source, "w") as tar:
-            for path in ("good/a", name):
-                tar.addfile(tarfile.TarInfo(path))
-    with pytest.raises(UserError, match="it holds the path"):
-        unpack(source, "", ["*"], tmp_path / "target")
-    assert not list(tmp_path.rglob("evil"))
-
-
-def test_links_are_left_out(tmp_path):
-    source = tmp_path / "archive.tar"
-    with tarfile.open(source, "w") as tar:
-        tar.addfile(tarfile.TarInfo("a/file"))
-        link = tarfile.TarInfo("a/link")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    unpack(source, "a", ["*"], tmp_path / "target")
-    assert [path.name for path in (tmp_path / "target").iterdir()] == ["file"]
-
-
-def test_unusable_archives_are_named(tmp_path):
-    source = tmp_path / "archive.zip"
-    source.write_bytes(b"no archive")
-    with pytest.raises(UserError, match="archive.zip cannot be unpacked"):
-        unpack(source, "", ["*"], tmp_path / "target")
-    source.write_bytes(zipped({"a/b.txt": b""}))
-    with pytest.raises(UserError, match=r"nothing matches \['\*\.bin'\]"):
-        unpack(source, "a", ["*.txt", "*.bin"], tmp_path / "target")
-
-
 def test_lock_file_errors_name_the_field(tmp_path):
     lock = tmp_path / "assets.lock"
     lock.write_text(yaml.safe_dump({"a": entry("pip", sha256="xyz", extra=1)}))
@@ -492,7 +490,10 @@ def test_gguf_becomes_a_model_folder_with_the_same_weights(tmp_path):
     width, heads = 16, 2
     convert_gguf(tmp_path)
     assert not list(tmp_path.glob("*.gguf"))
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(tmp_path, trust_remote_code=False),
+        AutoTokenizer.from_pretrained(tmp_path, trust_remote_code=False),
+    )
     state = model.state_dict()
     assert model.dtype == torch.float32 and state["lm_head.weight"].equal(state["model.embed_tokens.weight"])
     assert state["model.embed_tokens.weight"].numpy().tolist() == weights["token_embd"].tolist()
@@ -502,6 +503,24 @@ def test_gguf_becomes_a_model_folder_with_the_same_weights(tmp_path):
     assert state["model.layers.0.self_attn.q_proj.weight"].numpy().tolist() == query.tolist()
     assert tokenizer.encode("cab", add_special_tokens=False) == [tokens.index("c"), tokens.index("ab")]
     assert tokenizer.decode(tokenizer.encode(" a\nb", add_special_tokens=False)) == " a\nb"
+
+
+@settings(max_examples=12, deadline=None)
+@given(places=st.lists(st.integers(0, 4000), min_size=1, max_size=4), value=st.integers(0, 255), cut=st.booleans())
+def test_a_damaged_gguf_is_converted_or_named(tmp_path_factory, places, value, cut):
+    from tests.tiny_gguf import write_gguf
+    from v2l.assets.conversions import convert_gguf
+
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    write_gguf(path)
+    content = bytearray(path.read_bytes())
+    for place in places:
+        content[place % len(content)] = value
+    path.write_bytes(bytes(content[: places[0]]) if cut else bytes(content))
+    try:
+        convert_gguf(path.parent)
+    except UserError as error:
+        assert "\n" not in str(error) and "tiny.gguf of a downloaded asset cannot be converted" in str(error)
 
 
 def test_conversion_is_part_of_the_fetch(tmp_path):

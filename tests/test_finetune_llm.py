@@ -71,7 +71,7 @@ def masks(count: int, seed: int = 0) -> np.ndarray:
 def test_the_adapter_is_a_peft_folder_with_the_released_settings(inputs, go, tmp_path):
     outputs = go()
     folder = outputs["adapter"].parent
-    base = AutoModelForCausalLM.from_pretrained(inputs["llm"])
+    base = AutoModelForCausalLM.from_pretrained(inputs["llm"], trust_remote_code=False)
     frozen = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     model = PeftModel.from_pretrained(base, str(folder))
     settings = model.peft_config["default"]
@@ -211,7 +211,7 @@ def test_a_loaded_adapter_changes_the_model_as_trained(inputs, go):
     frozen, _ = load_llm("tiny", entry(inputs["llm"]), device)
     tuned, _ = load_llm("tiny", entry(inputs["llm"]), device, adapter=outputs["adapter"].parent)
     reference = PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(inputs["llm"]), str(outputs["adapter"].parent)
+        AutoModelForCausalLM.from_pretrained(inputs["llm"], trust_remote_code=False), str(outputs["adapter"].parent)
     ).eval()
     assert torch.allclose(tuned(token_1T).logits, reference(token_1T).logits, atol=1e-5)
     assert not torch.allclose(tuned(token_1T).logits, frozen(token_1T).logits, atol=1e-2)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageFile
+from PIL import EpsImagePlugin, Image, ImageCms, ImageFile
 
 from tests.test_index_images import image, index
-from v2l.data.images import MOST_PIXELS, open_image, passed_over, square_image
+from v2l.configuration.dataset_entries import PICTURES
+from v2l.data.images import FORMATS, MOST_PIXELS, open_image, passed_over, square_image
 
 RAMP_HW = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
 COLOURS_HWC = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -64,6 +65,29 @@ def test_one_bit_and_palette_with_transparency(tmp_path):
     palette.save(tmp_path / "palette.png", transparency=3)
     white_HW = (np.asarray(open_image(tmp_path / "palette.png")) == 255).all(axis=2)
     assert white_HW[np.asarray(palette) == 3].all()
+
+
+@pytest.mark.parametrize("name", ["a.eps", "a.png", "a.jpg"])
+def test_postscript_is_given_to_no_program(tmp_path, monkeypatch, name):
+    """Pillow draws EPS, which it knows by its content, with Ghostscript, a language interpreter."""
+    COLOURS.save(tmp_path / name, format="EPS")
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/EXECUTED\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    for read in (open_image, passed_over):
+        with pytest.raises(OSError, match="cannot identify image file"):
+            read(tmp_path / name)
+    assert not (tmp_path / "EXECUTED").exists()
+    with pytest.raises(OSError), Image.open(tmp_path / name) as file:
+        file.load()
+    assert (tmp_path / "EXECUTED").exists()  # so it would have been
+
+
+def test_only_formats_that_are_read_for_their_pixels_alone():
+    assert tuple(sorted(FORMATS)) == FORMATS and set(FORMATS) - {"HEIF"} <= set(Image.OPEN)
+    endings = {ending for ending, name in Image.registered_extensions().items() if name in FORMATS}
+    assert set(PICTURES) - {".heic", ".heif"} <= endings
 
 
 @pytest.mark.parametrize(

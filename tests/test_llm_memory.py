@@ -32,7 +32,7 @@ LLAMA_70B = {
 )
 def test_parameters_are_those_of_the_built_model(config):
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(LlamaConfig(**config))
+        model = AutoModelForCausalLM.from_config(LlamaConfig(**config), trust_remote_code=False)
     assert model_facts.parameters(config) == sum(parameter.numel() for parameter in model.parameters())
 
 

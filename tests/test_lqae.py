@@ -41,7 +41,7 @@ def headless(roberta, tmp_path_factory) -> Path:
     """A BERT without masked-LM head, as sentence encoders are."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("bert")
-    AutoTokenizer.from_pretrained(roberta).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(roberta, trust_remote_code=False).save_pretrained(folder)
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     BertModel(BertConfig(vocab_size=320, max_position_embeddings=40, initializer_range=0.3, **sizes)).save_pretrained(
         folder
@@ -110,7 +110,7 @@ def plain_forward(tokenizer, folder, batch, share=0.5):
     code = table[ids]
     quantizer = sum(0.005 * (code - x).square().mean() + (code - x.detach()).square().mean() for _ in range(2))
     is_masked = batch.noise_BL < share
-    mask_vector = table[AutoTokenizer.from_pretrained(folder).mask_token_id]
+    mask_vector = table[AutoTokenizer.from_pretrained(folder, trust_remote_code=False).mask_token_id]
     seen = torch.where(is_masked[..., None], mask_vector, x + (code - x).detach())
     positions = torch.stack([(row != 1).cumsum(0) * (row != 1) + 1 for row in ids])  # id 1 is padding
     output = language_model(inputs_embeds=seen, position_ids=positions, output_hidden_states=True)

@@ -145,6 +145,29 @@ def test_table_4_shows_majority_vote_below_each_language_model(tmp_path):
     assert re.findall(r"\\label\{(.*)\}", latex) == [f"tab:{table}:{number}" for number in (1, 2)]
 
 
+HOSTILE = "=cmd()|\\input{/etc/passwd}\\write18{id}~^ <script>x</script> [a](javascript:b) `c` \x1b[2J"
+
+
+@pytest.mark.parametrize("key", ["method", "llm", "tokenizer", "note"])
+def test_names_are_texts_in_every_form(tmp_path, key):
+    """No command of LaTeX, no HTML, no link, no further cell, no formula, no code that a terminal obeys."""
+    found = accuracy(0.5, 2, (True, 1, 0), **{key: HOSTILE})
+    plain = accuracy(0.5, 2, (True, 1, 0), **{key: "plain"})
+    outputs, harmless = make(tmp_path, "table1_classification", [found]), tmp_path / "harmless"
+    harmless.mkdir()
+    texts = {name: path.read_text() for name, path in outputs.items()}
+    latex = texts["latex"]
+    assert not re.search(r"\\(input|write)|(?<!\\)[~^]|\x1b", latex)
+    assert r"\textbackslash{}input\{/etc/passwd\}" in latex and r"\textasciitilde{}\textasciicircum{}" in latex
+    markdown = texts["markdown"]
+    assert "<" not in markdown and "\x1b" not in markdown and not re.search(r"(?<!\\)[\[`]", markdown)
+    wanted = make(harmless, "table1_classification", [plain])["markdown"].read_text()
+    columns = [[len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines()] for text in (markdown, wanted)]
+    assert columns[0] == columns[1]
+    (record,) = records(outputs)
+    assert record[key] == "'" + HOSTILE.replace("\x1b", r"\x1b")
+
+
 def test_every_output_has_its_provenance_beside_it(tmp_path):
     outputs = make(tmp_path, "table1_classification", [accuracy(0.5, 2, (True, 1, 0))])
     for path in outputs.values():

@@ -133,7 +133,9 @@ def test_encoders_count_as_they_compute(tiny_parts, monkeypatch):
 @pytest.mark.parametrize("config", [SHAPE, LanguageModelShape.of("llama2-7b", PAPER.llms["llama2-7b"]).config])
 def test_language_models_count_as_they_compute(config):
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(LlamaConfig(**config), attn_implementation="eager")
+        model = AutoModelForCausalLM.from_config(
+            LlamaConfig(**config), attn_implementation="eager", trust_remote_code=False
+        )
         token_1T, mask_11TT = torch.zeros(1, 96, dtype=torch.int64), torch.zeros(1, 1, 96, 96)
     with flop_counter() as counter, torch.no_grad():
         model(token_1T, attention_mask=mask_11TT, use_cache=False, logits_to_keep=1)
@@ -143,7 +145,9 @@ def test_language_models_count_as_they_compute(config):
 
 
 def test_an_adapters_step_counts_as_it_computes():
-    model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE), attn_implementation="eager").requires_grad_(False)
+    model = AutoModelForCausalLM.from_config(
+        LlamaConfig(**SHAPE), attn_implementation="eager", trust_remote_code=False
+    ).requires_grad_(False)
     adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=1, target_modules=["q_proj", "k_proj"]))
     with flop_counter() as counter:
         logits = adapted(torch.zeros(1, 96, dtype=torch.int64), use_cache=False, logits_to_keep=40).logits

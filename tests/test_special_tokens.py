@@ -106,7 +106,7 @@ class TestBeginnings:
             (tmp_path / name).write_bytes((released / name).read_bytes())
         if said is not None:
             (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
-        tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path, trust_remote_code=False)
         plain = tokenizer("a photo of", add_special_tokens=False).input_ids
         assert TextIds(tokenizer).first("a photo of") == [1] * begins + plain
 

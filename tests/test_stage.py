@@ -1,6 +1,8 @@
 """The shared entry point: slices of the configuration, code inputs, commands and error lines."""
 
 import json
+import logging
+import os
 import subprocess
 import sys
 
@@ -8,10 +10,11 @@ import pytest
 
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.slices import StageConfig, project
+from v2l.errors import HarmlessFormatter, UserError
 from v2l.pipeline.code_files import code_files
 from v2l.pipeline.job_code import job_code
 from v2l.pipeline.job_commands import stage_command
-from v2l.pipeline.required_files import asset_of, asset_records, missing_paths, paths_in
+from v2l.pipeline.required_files import asset_of, asset_records, check_paths, missing_paths, paths_in
 from v2l.pipeline.rule_params import slicer, training_slicer
 from v2l.tables.tables import TABLES
 
@@ -136,3 +139,35 @@ def test_user_error_is_one_line_and_exit_status_1(tmp_path):
         "index_images: error:" in result.stderr and "tiny/imagenet" in result.stderr and "What to do:" in result.stderr
     )
     assert log.read_text() in result.stderr and not manifest.exists() and not rejected.exists()
+
+
+@pytest.mark.parametrize("name", ["a{b}c.safetensors", "{", "x}/y.safetensors"])
+def test_files_that_are_inputs_have_no_braces_in_their_names(name):
+    config = load_experiment({"experiment": "demo", "tokenizers": {"v2l": {"weights": name}}})
+    with pytest.raises(UserError, match=r"`tokenizers.v2l.weights` is .*, with braces.*rename the file"):
+        check_paths(config)
+    check_paths(CONFIG)
+
+
+def test_what_a_terminal_would_obey_is_escaped_in_errors_and_logs():
+    name = "\x1b]0;title\x07\u202egnp\udcff\ttab"
+    shown = r"\x1b]0;title\x07\u202egnp\xff\ttab"
+    assert str(UserError(f"{name}\n  {name}\n", name, name)).count(shown) == 4
+    record = logging.makeLogRecord({"msg": "rejected %s\nnext", "args": (name,)})
+    assert HarmlessFormatter("stage: %(message)s").format(record) == f"stage: rejected {shown}\nnext"
+
+
+def test_a_stage_logs_in_that_form(tmp_path):
+    """Names come with data, so every stage's lines are harmless, on the terminal and in its log."""
+    extension = tmp_path / "hostile_stage.py"
+    extension.write_text(
+        "import logging, sys\n"
+        "from v2l.pipeline.stage import run_stage\n"
+        "def run(config, inputs, outputs):\n"
+        "    logging.warning('name \\x1b[2J')\n"
+        "run_stage(run)\n"
+    )
+    command = [sys.executable, str(extension), "--config", "{}", "--log", str(tmp_path / "log")]
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    assert result.returncode == 0 and r"hostile_stage: name \x1b[2J" in result.stderr
+    assert (tmp_path / "log").read_text() == "hostile_stage: name \\x1b[2J\n"

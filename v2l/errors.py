@@ -1,5 +1,6 @@
 """The one exception that users meet, what its messages need, and the exit status that asks for another start."""
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -9,18 +10,30 @@ INTERRUPTED = 75  # exit status (EX_TEMPFAIL): stopped with a checkpoint, start 
 class UserError(Exception):
     """A problem the user can mend: what is wrong (naming the key or file), what was expected, the way out.
 
-    Stages print it in one line, without a traceback, and exit with status 1.
+    Stages print it in one line, without a traceback, and exit with status 1. What a terminal would obey is escaped.
     """
 
     def __init__(self, problem: str, expected: str, remedy: str):
         self.problem, self.expected, self.remedy = problem, expected, remedy
         stop = "" if problem.endswith("\n") else ". "
-        super().__init__(f"{problem}{stop}Expected: {expected}. What to do: {remedy}.")
+        super().__init__(harmless(f"{problem}{stop}Expected: {expected}. What to do: {remedy}."))
 
 
 def printable(name: str) -> str:
     """A file's name for a message: bytes that are not UTF-8, and characters that do not print, escaped."""
     return "".join(sign if sign.isprintable() else _escaped(sign) for sign in name)
+
+
+def harmless(text: str) -> str:
+    """`text`, of one line or several, with characters that do not print escaped: names cannot command a terminal."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+class HarmlessFormatter(logging.Formatter):
+    """A log's formatter whose lines are `harmless`: names that users bring are in many of them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
 
 
 def _escaped(sign: str) -> str:

@@ -7,12 +7,11 @@ reruns a job, so that a hash recorded at the first fetch is never lost.
 
 import json
 import logging
+import re
 import shutil
 import sys
 from pathlib import Path
 from typing import TypeGuard
-
-import yaml
 
 from v2l.assets.archives import unpack
 from v2l.assets.downloads import download_huggingface, download_npm, download_pip, download_url, wrong_hash
@@ -25,10 +24,13 @@ from v2l.io.claims import require_claim
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import hash_path
 from v2l.io.records import write_beside
+from v2l.io.yaml_files import read_mapping
 from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage
 
 RECORD, KEPT = "asset.json", ".asset.json"
+# What this stage writes beside an asset's files: both records, and what a killed job leaves of them.
+RECORD_NAMES = re.compile(r"\.?asset\.json|asset\.json\.provenance\.json|\.asset(\.json\.provenance)?\.\w{8}\.json")
 MEGABYTE = 1_000_000
 FILES_LISTED = 32
 
@@ -118,6 +120,9 @@ def _fill(name: str, asset: AnyAsset, download: Path, ready: Path) -> dict:
         from v2l.assets.conversions import CONVERSIONS
 
         CONVERSIONS[asset.convert](ready)
+    if own := sorted(path.name for path in ready.iterdir() if _is_record(path, ready)):
+        problem = f"asset {name}: it has the file {own[0]}, the name of this stage's own record of it"
+        raise UserError(problem, "other names at its top", f"name what is needed of it in `members` of {name}")
     for path in ready.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return {
@@ -139,7 +144,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def _is_record(path: Path, folder: Path) -> bool:
-    return path.parent == folder and path.name.startswith((RECORD, KEPT, f".{Path(RECORD).stem}."))
+    return path.parent == folder and RECORD_NAMES.fullmatch(path.name) is not None
 
 
 def _verify(name: str, folder: Path, expected: dict[str, str]) -> None:
@@ -154,10 +159,10 @@ def _read_record(folder: Path) -> dict | None:
     for path in (folder / KEPT, folder / RECORD):
         try:
             record = json.loads(path.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(record, dict) and record.keys() >= {"kind", "version", "archive_sha256", "files"}:
-            return record
+            return record if isinstance(record["files"], dict) else None
     return None
 
 
@@ -182,7 +187,7 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] != ["announce"]:
         return run_stage(run)
     try:
-        overrides = yaml.safe_load(Path("config/config.yaml").read_text()) or {}
+        overrides = read_mapping(Path("config/config.yaml"), "a mapping of config keys")
         overrides |= {"experiment": arguments[1]} if arguments[1:] else {}
         names = [*load_experiment(overrides).fetch_assets.assets, *arguments[2:]]
         print(announce(names, Path("config/assets.lock")))

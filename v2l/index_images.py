@@ -1,6 +1,5 @@
 """Stage index_images: one manifest row per readable image of a data set, and the list of unreadable ones."""
 
-import csv
 import logging
 import os
 from collections import Counter
@@ -13,11 +12,11 @@ from tqdm import tqdm
 
 from v2l.configuration.slices import StageConfig
 from v2l.data.file_account import account
-from v2l.data.images import open_image, passed_over
+from v2l.data.images import FORMATS, open_image, passed_over
 from v2l.data.layout import Listed, layout_of, list_images
 from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError, printable
-from v2l.io.atomic import atomic_path
+from v2l.io.csv_files import write_csv
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.records import write_beside
 from v2l.io.storage import write_parquet
@@ -58,9 +57,8 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
         "height": [sizes[item.image_id][1] for item in images],
     }
     record = provenance(config, inputs)
-    with atomic_path(outputs["rejected"]) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([REJECTED_COLUMNS, *([name, printable(image_id), reason] for image_id, reason in rejected)])
+    reasons = [{"dataset": name, "path": printable(image_id), "reason": reason} for image_id, reason in rejected]
+    write_csv(outputs["rejected"], REJECTED_COLUMNS, reasons)
     write_beside(outputs["rejected"], record)
     files = account(layout, [item.image_id for item in images], [image_id for image_id, _ in rejected])
     metadata = {"files": files, "dataset": {"name": name, "root": dataset.root, "fit": dataset.fit, "classes": names}}
@@ -96,7 +94,7 @@ def _size_or_reason(root: Path, image_id: str) -> tuple[Size, list[str]] | str:
     try:
         return open_image(path).size, passed_over(path)
     except Exception as error:  # decoders raise many kinds; whichever it is, the image cannot be used
-        if os.path.isfile(path) and path.suffix.lower() not in Image.registered_extensions():
+        if os.path.isfile(path) and Image.registered_extensions().get(path.suffix.lower()) not in (*FORMATS, "MPO"):
             return f"this installation reads no {path.suffix.lower()} files: convert it to PNG or JPEG"
         reason = f"{type(error).__name__}: {error}".replace(str(path), image_id)
         return printable(" ".join(reason.split()))

@@ -1,11 +1,11 @@
 """The tables: every measurement as a row of a long CSV, and the same as Markdown and LaTeX laid out as in the paper."""
 
-import csv
 import logging
 from typing import Any
 
 from v2l.configuration.slices import StageConfig
 from v2l.io.atomic import atomic_path
+from v2l.io.csv_files import write_csv
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.records import write_beside
 from v2l.metrics.rows import joined
@@ -39,13 +39,9 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     record = provenance(config, inputs)
 
     columns = ["experiment", "protocol", *table.key_columns, "metric", *metrics, "ci_low", "ci_high", "n", "note"]
-    with atomic_path(outputs["csv"]) as temporary, open(temporary, "w", newline="") as handle:
-        writer = csv.DictWriter(handle, [*columns, *PUBLISHED_COLUMNS], lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            full = row | {"table": table.name, "experiment": config.experiment}
-            full |= {row["metric"]: row["value"], "note": _note(row)} | published.of(full)
-            writer.writerow({name: full[name] for name in writer.fieldnames if full.get(name) is not None})
+    full = [row | {"table": table.name, "experiment": config.experiment, row["metric"]: row["value"]} for row in rows]
+    written = [row | {"note": _note(row)} | published.of(row) for row in full]
+    write_csv(outputs["csv"], [*columns, *PUBLISHED_COLUMNS], written)
     view = View(table, config.experiment, rows, metrics, config.make_tables.intervals)
     for name, text in [("markdown", markdown(view)), ("latex", latex(view))]:
         with atomic_path(outputs[name]) as temporary:

@@ -27,8 +27,10 @@ class Loaded(NamedTuple):
     @classmethod
     def of(cls, family: Family, folder: Path) -> "Loaded":
         write(folder, family)
-        reference = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        reference = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=False
+        ).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return cls(family, folder, reference, tokenizer, *load_llm("tiny", entry(folder), torch.device("cpu")))
 
     @property

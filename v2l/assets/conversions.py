@@ -4,7 +4,7 @@ import logging
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lpips
 import numpy as np
@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from v2l.errors import UserError
-from v2l.io.pickles import read_array_pickle
+from v2l.io.pickles import read_array_pickle, unpicklable
+from v2l.memory_errors import is_out_of_memory
 from v2l.models.lpips_network import empty_lpips
 
 Net = Literal["alex", "vgg"]
@@ -45,16 +46,33 @@ def convert_gguf(folder: Path) -> None:
     Raises UserError if there is not exactly one GGUF file, a tensor is missing, or the tokenizer does not give back a
     text that it encoded.
     """
+    source = _only(folder, "*.gguf")
+    try:
+        model, tokenizer = _from_gguf(source)
+    except UserError:
+        raise
+    except Exception as error:  # transformers raises whatever the file brings about
+        if is_out_of_memory(error):
+            raise
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise _unusable(source, f"a whole GGUF file that transformers knows ({cause})") from None
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    source.unlink()
+
+
+def _from_gguf(source: Path) -> tuple[Any, Any]:
+    """Model and tokenizer of a GGUF file."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-    source = _only(folder, "*.gguf")
-    config = AutoConfig.from_pretrained(folder, gguf_file=source.name)
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=source.name)
+    options: dict[str, Any] = {"gguf_file": source.name}
+    config = AutoConfig.from_pretrained(source.parent, trust_remote_code=False, **options)
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, trust_remote_code=False, **options)
     text = " the King's 3 rabbits,\n\n\tnaïve 兔子 & [x] ~"
     if tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) != text:
         raise _unusable(source, "a tokenizer that gives back the text it encoded")
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     # `from_pretrained(gguf_file=...)` does the same through the accelerate package, which nothing else here needs.
     tensors = load_gguf_checkpoint(str(source), return_tensors=True, model_to_load=model)["tensors"]
     missing, unexpected = model.load_state_dict(tensors, strict=False)
@@ -62,9 +80,7 @@ def convert_gguf(folder: Path) -> None:
     if unexpected or set(missing) - tied:
         raise _unusable(source, f"the tensors of {config.architectures or config.model_type}")
     model.generation_config = GenerationConfig.from_model_config(config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    source.unlink()
+    return model, tokenizer
 
 
 def convert_lpips(folder: Path) -> None:
@@ -111,7 +127,7 @@ def read_arrays(path: Path) -> dict:
         with open(path, "rb") as file:
             content = read_array_pickle(file)
     except pickle.UnpicklingError as error:
-        raise _unusable(path, f"a pickle of numpy arrays and dicts only ({error})") from None
+        raise _unusable(path, f"a pickle of numpy arrays and dicts only ({unpicklable(error)})") from None
     if not isinstance(content, dict):
         raise _unusable(path, "a pickle of a dict")
     return content

@@ -35,7 +35,7 @@ def download_pip(name: str, project: str, version: str, sha256: str, folder: Pat
     target = folder / "pip"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-build-isolation"]
     command += ["--disable-pip-version-check", "--dest", str(target), "--requirement", str(requirement)]
-    result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     found = re.search(r"Got\s+([0-9a-f]{64})", result.stderr)
     if found:
         raise wrong_hash(name, sha256, found.group(1), "do not use it; compare the version in config/assets.lock")

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from v2l.configuration.entry import Entry
 from v2l.errors import UserError
+from v2l.io.yaml_files import read_mapping
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -62,18 +62,13 @@ Lock = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")],
 def select(names: list[str], lock_path: Path) -> dict[str, AnyAsset]:
     """Entries of the lock file by name. Raises UserError if the file is not valid or lacks a name."""
     try:
-        lock = Lock.validate_python(yaml.safe_load(lock_path.read_text()))
+        lock = Lock.validate_python(read_mapping(lock_path, "a mapping of asset names to entries"))
     except ValidationError as error:
         faults = [
             ".".join(map(str, item["loc"])) + f": {item['msg']}, got {item['input']!r}" for item in error.errors()
         ]
         problem = f"{lock_path} is not valid: " + "; ".join(faults)
         raise UserError(problem, "the fields of v2l/assets/lock_file.py", f"mend {lock_path}") from None
-    except (OSError, yaml.YAMLError) as error:
-        problem = f"{lock_path} cannot be read ({error})".replace("\n", " ")
-        raise UserError(
-            problem, "a mapping of asset names to entries", "restore the file from the repository"
-        ) from None
     unknown = sorted(set(names) - set(lock))
     if unknown:
         problem = f"fetch_assets.assets names {', '.join(unknown)}, which {lock_path} does not have"

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from v2l.errors import UserError
+from v2l.errors import HarmlessFormatter, UserError
 from v2l.training.progress_line import REPORT_SECONDS, progress_line
 
 
@@ -128,7 +128,9 @@ def _log_to(path: Path | None) -> None:
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="w"))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s launch: %(message)s", handlers=handlers, force=True)
+    for handler in handlers:
+        handler.setFormatter(HarmlessFormatter("%(asctime)s launch: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
 
 
 if __name__ == "__main__":

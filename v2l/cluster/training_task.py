@@ -59,7 +59,7 @@ class TrainingTask:
 
     def _run(self) -> int:
         environment = os.environ | {"PYTHONPATH": str(self.code), VARIABLE: os.pathsep.join(self.extensions)}
-        process = subprocess.Popen(self.command, env=environment, preexec_fn=_ignore_requests)
+        process = subprocess.Popen(self.command, env=environment, stdin=subprocess.DEVNULL, preexec_fn=_ignore_requests)
         asked = 0.0
         while process.poll() is None:
             # Asked again and again: a process that is still importing does not listen.

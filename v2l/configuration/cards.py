@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import yaml
 from pydantic import Field, ValidationError
 
 from v2l.configuration.entry import Entry
 from v2l.configuration.registry import nearest
 from v2l.errors import UserError
+from v2l.io.yaml_files import read_mapping
 
 CARDS = Path("config/cards.yaml")
 LOCKED_BUILD = 7.5  # compute capability at which the locked build of PyTorch begins
@@ -56,9 +56,10 @@ class Machine(NamedTuple):
 
 def read_cards(path: Path = CARDS) -> dict[str, Card]:
     """Every card of the file by its name. Raises UserError for a file that does not hold cards."""
+    keys = f"a mapping of names to {', '.join(Card.model_fields)}"
+    entries = read_mapping(path, keys)
     try:
-        return {name: Card.model_validate(entry) for name, entry in yaml.safe_load(path.read_text()).items()}
-    except (OSError, yaml.YAMLError, ValidationError, AttributeError) as error:
+        return {name: Card.model_validate(entry) for name, entry in entries.items()}
+    except ValidationError as error:
         problem = f"{path} cannot be read as cards ({' '.join(str(error).split())[:300]})"
-        keys = ", ".join(Card.model_fields)
-        raise UserError(problem, f"a mapping of names to {keys}", "mend the file") from None
+        raise UserError(problem, keys, "mend the file") from None

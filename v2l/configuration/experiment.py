@@ -17,7 +17,7 @@ from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 from v2l.configuration.tokenizer_entries import TOKENIZER_METHODS
 from v2l.configuration.variants import merge
 from v2l.errors import UserError
-from v2l.io.yaml_files import read_yaml
+from v2l.io.yaml_files import read_mapping
 
 EXTENSIBLE = (DATASET_KINDS, ENCODER_KINDS, TOKENIZER_METHODS, RESTORATION_TASKS, IMAGE_METRICS, CELL_SETTINGS)
 
@@ -44,7 +44,7 @@ def experiment_values(name: str, folder: Path, above: tuple[str, ...] = ()) -> d
     that is based on no experiment or, by a circle, on itself.
     """
     path = folder / f"{name}.yaml"
-    values = read_yaml(path) or {}
+    values = read_mapping(path, "a mapping of config keys")
     base = values.get("based_on")
     if base is None:
         return values

@@ -15,6 +15,7 @@ from v2l.data.annotation_files import (
 )
 from v2l.data.json_files import damaged, read_json
 from v2l.data.layout import Layout, Listed
+from v2l.data.text_files import path_below
 from v2l.errors import UserError
 
 
@@ -35,7 +36,7 @@ class CocoCaptionsLayout(Layout[CocoCaptionsDataset]):
             for image in content.images:
                 if image.id in images:
                     raise damaged(path, f"image {image.id} stands twice in `images`")
-                images[image.id] = Listed(f"{entry.images}/{image.file_name}", "", split)
+                images[image.id] = Listed(f"{entry.images}/{path_below(path, image.file_name)}", "", split)
             for annotation in content.annotations:
                 if annotation.image_id not in images:
                     problem = f"caption {annotation.id} is of image {annotation.image_id}, which `images` does not list"
@@ -63,7 +64,8 @@ class VQAv2Layout(Layout[VQAv2Dataset]):
         for split, entry in self.dataset.splits.items():
             questions = read_json(Path(entry.questions), VQAQuestionFile)
             for question, found in _answered(entry, questions):
-                image_id = f"{entry.images}/{questions.image_name(question)}"
+                name = path_below(Path(entry.questions), questions.image_name(question))
+                image_id = f"{entry.images}/{name}"
                 if image_id not in listing and not (self.root / image_id).is_file():
                     raise _missing_image(entry.questions, question.question_id, self.root / image_id)
                 item = listing.setdefault(image_id, Listed(image_id, "", split))

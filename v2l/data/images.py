@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 WHITE = (255, 255, 255)
+# Pillow's names of the formats that are read, whatever a file's ending. Of others some start programs: EPS Ghostscript.
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 MOST_PIXELS = 89_478_485  # pillow's own limit, above which a file may be a decompression bomb: 268 MB as RGB
 MOST_TIMES_AS_LONG = 100  # the longer side; resized to the shorter one, such a picture still fits the memory
 ORIENTATION = 0x0112  # tag of EXIF
@@ -27,16 +29,16 @@ NO_KNOWN_WHITE = {"F": "floating-point", "I": "32-bit integer"}
 def open_image(path: Path) -> Image.Image:
     """The RGB image at `path`: its first frame, as stored (no EXIF orientation); transparent pixels become white.
 
-    16-bit grey is scaled from 0..65535. Raises OSError, with the reason, for a truncated or non-image file, one of more
-    than `MOST_PIXELS` or one side `MOST_TIMES_AS_LONG`, and for values that have no defined white (floats, 32 bits) or
-    a colour space that pillow cannot convert.
+    Read are `FORMATS` alone. 16-bit grey is scaled from 0..65535. Raises OSError, with the reason, for a truncated or
+    non-image file, one of more than `MOST_PIXELS` or one side `MOST_TIMES_AS_LONG`, and for values that have no
+    defined white (floats, 32 bits) or a colour space that pillow cannot convert.
     """
     if path.exists() and not path.is_file():
         raise OSError("not a regular file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such a size is refused below
-            with Image.open(path) as file:
+            with _opened(path) as file:
                 _check_size(*file.size)
                 return as_rgb(file)
     except OSError:
@@ -48,12 +50,17 @@ def open_image(path: Path) -> Image.Image:
 def passed_over(path: Path) -> list[str]:
     """What `open_image` leaves out of a file that it reads, in words that are alike for alike files: for the log."""
     found = []
-    with Image.open(path) as file:
+    with _opened(path) as file:
         if file.format != "MPO" and _or_default(lambda: getattr(file, "n_frames", 1), 1) > 1:
             found.append("have further frames or pages (only the first is used)")
         if _or_default(lambda: file.getexif().get(ORIENTATION), 1) in range(2, 9):
             found.append("have an EXIF orientation (not applied, as in torchvision)")
     return found
+
+
+def _opened(path: Path) -> Image.Image:
+    Image.init()
+    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def _or_default(read: Callable[[], Any], default: int) -> Any:
@@ -163,4 +170,4 @@ def encode_png(pixels_HWC: np.ndarray) -> bytes:
 
 def decode_png(data: bytes) -> np.ndarray:
     """PNG bytes as a uint8 RGB array HWC."""
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    return np.asarray(Image.open(io.BytesIO(data), formats=("PNG",)).convert("RGB"))

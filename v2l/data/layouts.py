@@ -9,7 +9,7 @@ from v2l.data.csv_lists import read_csv
 from v2l.data.drawn_splits import DrawnLayout
 from v2l.data.layout import ARCHIVES, Layout, Listed
 from v2l.data.synsets import distinct_names, synset_names
-from v2l.data.text_files import one_line, read_text
+from v2l.data.text_files import one_line, path_below, read_text
 from v2l.errors import UserError, few
 
 
@@ -92,7 +92,7 @@ class MiniImageNetLayout(Layout[MiniImageNetDataset]):
             labels = self.root / f"{split}.csv"
             if labels.is_file():
                 rows = read_csv(labels, ["filename", "label"])
-                listed += [Listed(f"images/{filename}", wnid, split) for filename, wnid in rows]
+                listed += [Listed(f"images/{path_below(labels, filename)}", wnid, split) for filename, wnid in rows]
             else:
                 found += class_folders(self, split)
         return listed + self.once(found)

@@ -3,9 +3,9 @@
 import codecs
 import re
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from v2l.errors import UserError
+from v2l.errors import UserError, printable
 
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 LINE_END = re.compile(r"\r\n|\r|\n")
@@ -42,6 +42,18 @@ def read_text(path: Path, what: str, remedy: str = "correct its path in the conf
         line = len(LINE_END.findall(text[: text.index("\0")])) + 1
         raise _other_encoding(path, line, "it holds a zero byte (UTF-16 without a byte-order mark?)", what)
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def path_below(source: Path, name: str) -> str:
+    """`name`, a picture's in the list `source`. Raises UserError if it leads out of the folder that it is below."""
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts or "\0" in name or not parts.parts:
+        raise UserError(
+            f"{source} lists the picture {printable(name)!r}",
+            "pictures below the data set's folder",
+            "use the original list, or mend the entry",
+        )
+    return name
 
 
 def _other_encoding(path: Path, line: int, found: str, what: str) -> UserError:

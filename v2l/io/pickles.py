@@ -7,6 +7,7 @@ stands for an inert object (what training scripts put beside the weights), or th
 import pickle
 import re
 import struct
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,7 @@ MAPPINGS = (".AttributeDict", ".defaultdict")
 BROKEN = (
     *(pickle.UnpicklingError, EOFError, OSError, RuntimeError, ValueError, KeyError, IndexError),
     *(AttributeError, TypeError, AssertionError, RecursionError, OverflowError, MemoryError, struct.error),
+    *(zipfile.BadZipFile, NotImplementedError),
 )
 
 
@@ -77,7 +79,7 @@ def read_checkpoint(path: Path) -> dict:
 
 def read_tensor(path: Path) -> torch.Tensor:
     """The one tensor that `torch.save` wrote to `path`. Raises UserError on any other content."""
-    content = _read(path, lambda path: torch.load(path, map_location="cpu", weights_only=True))
+    content = _read(path, _load_tensor)
     if not isinstance(content, torch.Tensor):
         raise _refused(path, f"it holds a {type(content).__name__}, not a tensor")
     return content.detach()
@@ -123,8 +125,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _load(path: Path) -> object:
-    with open(path, "rb") as file:
-        zipped = file.read(4) == b"PK\x03\x04"  # torch.save since PyTorch 1.6
+    zipped = _is_zipped(path)
     inert = set(INERT_NAMES)
     if zipped:
         named = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
@@ -138,6 +139,45 @@ def _load(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
 
 
+def _load_tensor(path: Path) -> object:
+    _is_zipped(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_zipped(path: Path) -> bool:
+    """Whether a file is of today's format, a zip. Raises UnpicklingError if it would grow when it is unpacked."""
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\x03\x04":  # torch.save since PyTorch 1.6
+            return False
+    with zipfile.ZipFile(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise pickle.UnpicklingError("its tensors are compressed, which PyTorch never does")
+    return True
+
+
+def require_own_values(content: object) -> None:
+    """Raise UnpicklingError for a tensor in nested dicts, lists and tuples that has more values than are stored: a few
+    bytes that would fill the memory as soon as anything is computed of them."""
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif isinstance(value, torch.Tensor) and _has_more_values_than_stored(value):
+            raise pickle.UnpicklingError(f"a tensor has {value.numel():,} values, of which fewer are stored")
+
+
+def _has_more_values_than_stored(tensor: torch.Tensor) -> bool:
+    if tensor.layout is not torch.strided or tensor.is_meta:
+        return False
+    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+
+
 def unpicklable(error: BaseException) -> str:
     """Why a pickle was not read, in one line: what it names, or that it is damaged.
 
@@ -148,12 +188,15 @@ def unpicklable(error: BaseException) -> str:
     text = str(error)
     if named := re.search(r"GLOBAL (\S+)", text):
         return f"it names {named[1]}, which is not run"
+    if "TorchScript archive" in text:
+        return "it is a TorchScript program, which is not run"
     if "which is not run" in text:
         return text.splitlines()[0]
     if "Weights only load failed" in text:
         cause = re.search(r"Unsupported operand (\d+)|Unsupported (?:class|type) (\S+)", text)
         return f"it is no plain pickle of tensors{f' ({cause[0].lower()})' if cause else ''}, or is damaged"
-    return (text.strip().splitlines() or [type(error).__name__])[0]
+    first = (text.strip().splitlines() or [type(error).__name__])[0]
+    return "it is no plain pickle of tensors, or is damaged" if "weights_only" in first else first
 
 
 def _read(path: Path, load: Callable[[Path], object]) -> object:
@@ -161,7 +204,9 @@ def _read(path: Path, load: Callable[[Path], object]) -> object:
     if path.is_file() and (kind := kind_of(path)):
         raise _refused(path, f"it is {kind}")
     try:
-        return load(path)
+        content = load(path)
+        require_own_values(content)
+        return content
     except BROKEN as error:
         raise _refused(path, unpicklable(error)) from None
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from v2l.errors import UserError, few
 from v2l.io.file_kinds import require_weights
-from v2l.io.pickles import BROKEN, read_checkpoint, unpicklable
+from v2l.io.pickles import BROKEN, read_checkpoint, require_own_values, unpicklable
 
 REMEDY = "name the file as its authors published it, or get it again"
 EXPECTED = "a file of PyTorch weights (.pt, .pth, .bin) or .safetensors"
@@ -164,6 +164,8 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     """Parameters and buffers of a TorchScript archive by their dotted names; its program is not even read."""
     with zipfile.ZipFile(path) as archive:
         record = next(name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl"))
+        if archive.getinfo(record).compress_type != zipfile.ZIP_STORED:
+            raise pickle.UnpicklingError("its record is compressed, which PyTorch never does")
         with archive.open(record) as file:
             root = _ScriptUnpickler(file, archive, record.removesuffix(".pkl")).load()
     if not isinstance(root, ScriptObject):
@@ -228,8 +230,10 @@ def _nothing(*_: Any) -> None:
 
 
 def _rebuilt(stored: Stored, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> Tensor:
-    """Raises RuntimeError where the tensor would reach beyond its storage."""
-    return stored.values.as_strided(shape, strides, offset)
+    """Raises RuntimeError where the tensor would reach beyond its storage, UnpicklingError if it has more values."""
+    tensor = stored.values.as_strided(shape, strides, offset)
+    require_own_values(tensor)
+    return tensor
 
 
 def _line(error: Exception) -> str:

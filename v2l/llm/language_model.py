@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers.utils import logging
 
 from v2l.configuration.model_entries import LLM
@@ -17,6 +16,7 @@ from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.digests import require_whole
 from v2l.io.job_files import Inputs
+from v2l.io.pickles import unpicklable
 from v2l.io.records import require_recorded
 from v2l.io.storage import parquet_metadata
 from v2l.llm.folder_checks import require_model
@@ -62,16 +62,17 @@ def load_llm(
     require_model(path, key)
     precision = precision_of(entry)
     folder = path
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"local_files_only": True}
     if path.suffix == ".gguf":
         folder, options = path.parent, options | {"gguf_file": path.name}
     placed = {"device_map": _device_map(device_map), "offload_folder": offload} if device_map else {}
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # what it warns of is refused below
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
+            trust_remote_code=False,
             dtype=WEIGHTS[precision],
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, by name
@@ -114,7 +115,7 @@ def _unloadable(problem: BaseException, path: Path, key: str, device_map: str) -
             "its files refer to each other without end",
             "take its tokenizer and config.json from one release",
         )
-    elif isinstance(problem, UnpicklingError):
+    elif isinstance(problem, UnpicklingError) or "weights_only" in whole:
         text, remedy = "its weights are damaged, or Python code and not only numbers", "take a release in safetensors"
     elif "trust_remote_code" in whole:
         text, remedy = "it needs Python code of its own (auto_map), which is not executed", OTHER
@@ -141,7 +142,7 @@ def _device_map(text: str) -> str | dict[str, str | int]:
         return text
     try:
         return json.loads(Path(text).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"resource `device_map` of evaluate_llm: {text} cannot be read ({error})",
             "a JSON object: part of the model -> device",
@@ -156,9 +157,11 @@ def _with_adapter(model: transformers.PreTrainedModel, adapter: Path, key: str) 
     require_recorded(adapter / "adapter_config.json")
     try:
         return cast(transformers.PreTrainedModel, PeftModel.from_pretrained(model, str(adapter)).get_base_model())
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # as of the model: whatever the files bring about
+        if is_out_of_memory(error):
+            raise
         raise UserError(
-            f"the adapter in {adapter} cannot be put into the model of {key} ({' '.join(str(error).split())[:300]})",
+            f"the adapter in {adapter} cannot be put into the model of {key} ({_adapter_problem(error)})",
             "a PEFT folder (adapter_config.json, adapter_model.safetensors) made for this model",
             "delete the folder and run finetune_llm again",
         ) from None
@@ -182,3 +185,8 @@ def llm_of(
     for key in ("tokens", "vocabulary"):
         words.require(name, parquet_metadata(inputs[key])["vocabulary"], inputs[key])
     return model, tokenizer, words
+
+
+def _adapter_problem(error: Exception) -> str:
+    whole = " ".join(str(error).split())
+    return unpicklable(error) if "weights_only" in whole else whole[:300]

@@ -69,6 +69,6 @@ def _is_sentencepiece_bpe(tokenizer: transformers.PreTrainedTokenizerBase) -> bo
 def _read(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -69,7 +69,7 @@ class FrozenMaskedLM(nn.Module):
         """The model of `build` with random weights."""
         config = transformers.AutoConfig.for_model(**build["config"])
         kind = transformers.AutoModelForMaskedLM if build["has_head"] else transformers.AutoModel
-        return cls(kind.from_config(config), build["has_head"], build["mask_id"])
+        return cls(kind.from_config(config, trust_remote_code=False), build["has_head"], build["mask_id"])
 
     @property
     def build(self) -> dict:

@@ -7,11 +7,11 @@ name. What only matters for training it (losses, monitor, data) is left aside.
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from v2l.configuration.entry import Entry
 from v2l.errors import UserError
+from v2l.io.yaml_files import read_yaml
 
 
 class NetworkConfig(Entry):
@@ -67,11 +67,9 @@ def taming_network(path: Path) -> dict[str, Any]:
     Raises UserError that names every key that is missing, unknown or set to what our network cannot do.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise _unusable(path, str(error).splitlines()[:1]) from None
-    except RecursionError:
-        raise _unusable(path, ["its values are nested too deeply"]) from None
+        content = read_yaml(path)
+    except UserError as error:
+        raise _unusable(path, [error.problem]) from None
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise _unusable(path, ["`model`: missing"])
     try:

@@ -8,10 +8,13 @@ from pathlib import Path
 def job_environment(programs: Path, variables: Mapping[str, str]) -> str:
     """What precedes every command of a rule: `programs` at the head of PATH, and `variables`.
 
+    Jobs have no standard input: none can be answered a question by whoever started the run, or what stands in its pipe.
     Folders may have any name: quoted for the shell, and braces doubled, which Snakemake would fill in.
     """
     values = "".join(f" {name}={shlex.quote(value)}" for name, value in variables.items())
-    return f"export PATH={shlex.quote(str(programs))}:$PATH{values}; ".replace("{", "{{").replace("}", "}}")
+    return f"exec < /dev/null; export PATH={shlex.quote(str(programs))}:$PATH{values}; ".replace("{", "{{").replace(
+        "}", "}}"
+    )
 
 
 def stage_command(stage: str, inputs: Sequence[str], outputs: Sequence[str], machine: Iterable[str] = ()) -> str:

@@ -6,8 +6,6 @@ from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from v2l.configuration.config import Config
 from v2l.configuration.entry import USER_FILE
 from v2l.configuration.imported_weights import how_to_make, imported_files
@@ -17,8 +15,10 @@ from v2l.configuration.slices import marked, project
 from v2l.configuration.variants import variant_settings
 from v2l.errors import UserError
 from v2l.io.canonical import canonical_json
+from v2l.io.yaml_files import read_mapping
 
 LOCK = Path("config/assets.lock")
+LOCKED = "a mapping of asset names to entries"
 
 
 def paths_in(data: dict[str, Any]) -> dict[str, str]:
@@ -104,14 +104,20 @@ def missing_text(missing: list[str]) -> str:
 
 def lock_entry(asset: str, lock: Path = LOCK) -> str:
     """The lock's entry of an asset as canonical JSON, or nothing: its comments and other entries change no asset."""
-    return canonical_json(yaml.safe_load(lock.read_text()).get(asset))
+    return canonical_json(read_mapping(lock, LOCKED).get(asset))
 
 
-def check_assets(config: Config, lock: Path = LOCK) -> None:
-    """Raise UserError if a path lies in an asset that the lock does not have."""
-    known = yaml.safe_load(lock.read_text())
+def check_paths(config: Config, lock: Path = LOCK) -> None:
+    """Raise UserError if a path lies in an asset that the lock does not have, and if a tokenizer's file, which is an
+    input of a rule, has braces in its path."""
+    known = read_mapping(lock, LOCKED)
     for key, path in paths_in(config.model_dump(mode="json")).items():
         if (asset := asset_of(path)) and asset not in known:
             raise UserError(
                 f"`{key}` is {path}", f"an asset of {lock} ({', '.join(known)})", "lock it, or use another path"
             )
+    for name, entry in config.tokenizers.items():
+        for key, files in imported_files(entry).items():
+            if braced := [str(path) for path in files if set("{}") & set(str(path))]:
+                problem = f"`tokenizers.{name}.{key}` is {braced[0]}, with braces, which Snakemake takes for wildcards"
+                raise UserError(problem, "a path without { and }", "rename the file or folder")

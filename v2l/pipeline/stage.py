@@ -13,7 +13,7 @@ from pathlib import Path
 
 from v2l.configuration.extensions import load_inherited
 from v2l.configuration.slices import StageConfig
-from v2l.errors import UserError
+from v2l.errors import HarmlessFormatter, UserError
 from v2l.io.claims import claimed
 from v2l.io.disk_errors import disk_error, disk_errors_named
 from v2l.io.file_hashes import CACHE
@@ -52,7 +52,9 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
     except UserError as error:
         sys.exit(f"{stage}: error: {error}")
     logging.raiseExceptions = False  # a full disk must not hide what is said on the screen
-    logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", handlers=handlers, force=True)
+    for handler in handlers:
+        handler.setFormatter(HarmlessFormatter(f"{stage}: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     for library in ("fontTools", "httpx", "httpx2", "matplotlib", "PIL", "transformers"):
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -33,7 +33,7 @@ class Efficiencies(NamedTuple):
             found = cls(str(data.get("device", "unknown")), data["stages"])
             shares = [float(row["share_of_limit"]) for stage in found.stages.values() for row in stage.values()]
             problem = "" if all(0 < share <= 1 for share in shares) else "a share is not above 0 and at most 1"
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             problem = f"{type(error).__name__}: {error}"
         if problem:
             raise UserError(

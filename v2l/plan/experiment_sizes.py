@@ -3,8 +3,6 @@
 from functools import cached_property
 from pathlib import Path
 
-import yaml
-
 from v2l.configuration.config import Config
 from v2l.configuration.imported_weights import is_imported
 from v2l.configuration.runs import Run
@@ -12,6 +10,7 @@ from v2l.configuration.variants import variant_settings
 from v2l.encoders.imagenet_templates import PromptTemplate, prompt_templates
 from v2l.figures.figures import FIGURES
 from v2l.io.storage import parquet_metadata, tensor_metadata
+from v2l.io.yaml_files import read_mapping
 from v2l.plan.dataset_sizes import DatasetSize, dataset_size, sample_images
 from v2l.plan.frozen_costs import EncoderCosts
 from v2l.plan.language_models import LanguageModelShape
@@ -102,5 +101,5 @@ class ExperimentSizes:
 
     def asset_bytes(self) -> dict[str, int]:
         """Downloads of the experiment with their sizes."""
-        known = yaml.safe_load((self.root / "config" / "assets.lock").read_text())
+        known = read_mapping(self.root / "config" / "assets.lock", "a mapping of asset names to entries")
         return {name: known[name].get("size", 0) for name in self.config.fetch_assets.assets if name in known}

@@ -48,7 +48,9 @@ class EncoderCosts:
                 self.image_model = self.text_model = _open_clip(entry)
                 self.width = int(self.image_model.text_projection.shape[-1])
             elif isinstance(entry, ConseEncoder):
-                self.text_model = transformers.AutoModel.from_config(_sentence_config(Path(entry.text)))
+                self.text_model = transformers.AutoModel.from_config(
+                    _sentence_config(Path(entry.text)), trust_remote_code=False
+                )
                 self.width = self.text_model.config.hidden_size
         if isinstance(entry, ConseEncoder):
             self.image_model = EfficientNet.from_name(NETWORK).to("meta")

@@ -174,7 +174,7 @@ def _lqae(name: str, entry: LQAEEntry, settings: TrainTokenizer) -> LQAETokenize
     grid = network.image_size // entry.patch_size
     geometry = Geometry(image_size=network.image_size, resize_via=network.resize_via, grid=grid)
     with torch.device("meta"):
-        language_model = FrozenMaskedLM(kind.from_config(config), has_head, mask_id=0)
+        language_model = FrozenMaskedLM(kind.from_config(config, trust_remote_code=False), has_head, mask_id=0)
         tokenizer = LQAETokenizer(name, geometry, entry, language_model)
     tokenizer.to_empty(device="cpu").language_model.model.tie_weights()
     return tokenizer

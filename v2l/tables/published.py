@@ -1,11 +1,14 @@
 """Numbers of the paper that have a source (config/published.csv), matched to rows of the tables."""
 
 import csv
+import io
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
 from v2l.configuration.cell_settings import CELL_SETTINGS
+from v2l.data.text_files import read_text
 from v2l.errors import UserError
 from v2l.tables.tables import TABLES
 
@@ -27,16 +30,18 @@ class Published:
     def __init__(self, path: Path):
         """Read `path`. Raises UserError for wrong columns, a value that is no number, or a number without source."""
         self.path = path
-        with open(path, newline="") as handle:
-            reader = csv.DictReader(handle)
-            expected = [*selectors(), *COLUMNS]
+        reader = csv.DictReader(io.StringIO(read_text(path, "the published numbers")), strict=True)
+        expected = [*selectors(), *COLUMNS]
+        try:
             if not set(expected) - set(CELL_SETTINGS) <= set(reader.fieldnames or []) <= set(expected):
                 raise UserError(f"{path} has the columns {reader.fieldnames}", f"{expected}", "mend its header")
             self.entries = list(reader)
+        except csv.Error as error:
+            self._reject(reader.line_num, str(error), "a CSV file")
         for number, entry in enumerate(self.entries, start=2):
-            try:
-                float(entry["published"])
-            except (TypeError, ValueError):
+            if None in entry or None in entry.values():
+                self._reject(number, "it has more or fewer fields than the header", "as many in every line")
+            if not _is_finite(entry["published"]):
                 self._reject(number, f"`published` is {entry['published']!r}", "a number")
             if not entry["published_source"]:
                 self._reject(number, "`published_source` is empty", "where the number was read")
@@ -58,6 +63,13 @@ class Published:
 
     def _reject(self, number: int, problem: str, expected: str) -> NoReturn:
         raise UserError(f"{self.path}, line {number}: {problem}", expected, "mend the line or remove it")
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _matches(entry: dict[str, str], row: dict[str, Any]) -> bool:

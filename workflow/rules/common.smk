@@ -22,7 +22,7 @@ from v2l.tables.tables import TABLES
 
 try:
     CONFIG = load_experiment(config)
-    required_files.check_assets(CONFIG)
+    required_files.check_paths(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
