@@ -54,6 +54,46 @@ def test_what_a_later_run_claimed_is_not_written(tmp_path, fate):
         process.communicate()
 
 
+SLEEPER = """
+import sys
+from pathlib import Path
+from v2l.io.claims import claimed
+print("began", flush=True)
+sys.stdin.readline()
+with claimed([Path("results/out.csv")]):
+    print("claimed", flush=True)
+"""
+
+
+@pytest.mark.parametrize("newer", ["running", "ended", "killed"])
+def test_a_run_that_slept_before_its_claim_leaves_a_later_one_alone(tmp_path, newer):
+    output = tmp_path / "results/out.csv"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], env=environment, **pipes)
+    assert sleeper.stdout and sleeper.stdout.readline() == "began\n"
+    process = later()
+    if newer == "ended":
+        process.communicate()
+        output.parent.mkdir()
+        output.write_text("newer")
+    if newer == "killed":
+        process.kill()
+        process.wait()
+    said, error = sleeper.communicate("\n")
+    assert said == "" and "taken over by a run that began later" in error
+    if newer == "running":
+        assert len(list(FOLDER.iterdir())) == 1, "the newer one's claim is left alone"
+        process.communicate()
+
+
+def test_what_was_written_before_a_run_began_is_no_hindrance(tmp_path):
+    output = tmp_path / "results/out.csv"
+    output.parent.mkdir()
+    output.write_text("old")
+    later().communicate()
+
+
 def test_claims_go_when_their_run_ends(tmp_path):
     output = tmp_path / "out.csv"
     with pytest.raises(ValueError), claimed([output]):

@@ -70,6 +70,8 @@ class Scene:
         """Remove what a job made, as Snakemake does before it starts it again."""
         for name in job.outputs:
             (self.folder / name).unlink(missing_ok=True)
+        if job.stage == "fetch_assets":  # it keeps a second record, and would find nothing to do
+            shutil.rmtree(self.folder / Path(ASSET).parent, ignore_errors=True)
 
     def run(self, job: Job, **limits: int) -> Ended:
         """Run a job to its end, its outputs removed before."""

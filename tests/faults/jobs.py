@@ -72,6 +72,10 @@ class RunningJob:
         """Send a signal to the job's process alone: its children live on."""
         os.kill(self.process, number)
 
+    def has_ended(self) -> bool:
+        """Whether it is over."""
+        return self._output.with_suffix(".status").exists()
+
     def wait(self) -> Ended:
         """What became of it, once it has ended and been reaped by its parent."""
         while True:

@@ -1,11 +1,15 @@
 """Whose an output is: the run that began last. One that was left behind must not write over what a later one made.
 
 Snakemake's jobs outlive a Snakemake that is killed, and the next start makes their outputs anew. So a job that begins
-leaves a token for each output, in the place of an earlier job's, and looks for it before it writes there.
+leaves a token for each output, in the place of an earlier job's, and looks for it before it writes there. A job may also
+sleep before it comes to that: the token says when its process began, and a claim that a later process holds, or an output
+that was written since this one began, is left alone.
 """
 
 import hashlib
+import os
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +22,15 @@ _own: dict[Path, str] = {}  # token of each output that this process has claimed
 
 @contextmanager
 def claimed(paths: Iterable[Path]) -> Iterator[None]:
-    """Hold the outputs at `paths` until the block ends, from now on in the place of every process that held them."""
-    token = secrets.token_hex(16)
+    """Hold the outputs at `paths` until the block ends, from now on in the place of every process that held them.
+
+    Raises UserError if a process that began later than this one holds one of them or has written it.
+    """
+    began = _began_ns()
+    token = f"{began} {secrets.token_hex(16)}"
     for path in map(Path.absolute, paths):
+        if max(_claimant_ns(path), _written_ns(path)) > began:
+            raise _taken_over(path)
         FOLDER.mkdir(parents=True, exist_ok=True)
         _file(path).write_text(token)
         _own[path] = token
@@ -36,11 +46,36 @@ def claimed(paths: Iterable[Path]) -> Iterator[None]:
 def require_claim(path: Path) -> None:
     """Raise UserError if a later run holds or held what this process claimed; other files may be written by anyone."""
     if path.absolute() in _own and _token(path.absolute()) != _own[path.absolute()]:
-        raise UserError(
-            f"{path} was taken over by a run that began later (or {FOLDER} was emptied): this one writes nothing there",
-            "one run for each output",
-            "nothing where a Snakemake was killed and started again, else run again",
-        )
+        raise _taken_over(path)
+
+
+def _taken_over(path: Path) -> UserError:
+    return UserError(
+        f"{path} was taken over by a run that began later (or {FOLDER} was emptied): this one writes nothing there",
+        "one run for each output",
+        "nothing where a Snakemake was killed and started again, else run again",
+    )
+
+
+def _began_ns() -> int:
+    """When this process began, in nanoseconds since 1970, rounded up to a tick of the kernel's (10 ms)."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    since_boot_ns = (ticks + 1) * 10**9 // os.sysconf("SC_CLK_TCK")
+    return time.time_ns() - (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - since_boot_ns)
+
+
+def _claimant_ns(path: Path) -> int:
+    """When the process began that claims `path`; 0 without one."""
+    began = (_token(path) or "").partition(" ")[0]
+    return int(began) if began.isdecimal() else 0
+
+
+def _written_ns(path: Path) -> int:
+    """When the file at `path` was written; 0 without one."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _file(path: Path) -> Path:
@@ -50,5 +85,5 @@ def _file(path: Path) -> Path:
 def _token(path: Path) -> str | None:
     try:
         return _file(path).read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, UnicodeDecodeError):
         return None
