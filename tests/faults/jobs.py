@@ -53,7 +53,7 @@ class Ended(NamedTuple):
 
 
 def list_jobs(folder: Path, *arguments: str) -> list[Job]:
-    """The jobs of `snakemake ARGUMENTS --forceall` of the tiny experiment in `folder`, in an order that they can run in."""
+    """The jobs of `snakemake ARGUMENTS --forceall` of the tiny experiment in `folder`, each after those it needs."""
     program = Path(__file__).with_name("job_list.py")
     command = [sys.executable, str(program), *(arguments or ("all",)), "--forceall", "--config", "experiment=tiny"]
     environment = os.environ | {"PYTHONPATH": str(folder)}

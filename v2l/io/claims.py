@@ -1,9 +1,9 @@
 """Whose an output is: the run that began last. One that was left behind must not write over what a later one made.
 
 Snakemake's jobs outlive a Snakemake that is killed, and the next start makes their outputs anew. So a job that begins
-leaves a token for each output, in the place of an earlier job's, and looks for it before it writes there. A job may also
-sleep before it comes to that: the token says when its process began, and a claim that a later process holds, or an output
-that was written since this one began, is left alone.
+leaves a token for each output, in the place of an earlier job's, and looks for it before it writes there. A job may
+also sleep before it comes to that: the token says when its process began, and a claim that a later process holds, or an
+output that was written since this one began, is left alone.
 """
 
 import hashlib
