@@ -60,7 +60,7 @@ class Scene:
     def made_files(self) -> list[Path]:
         """Every file below results/ and assets/ that is not hidden."""
         paths = [path for name in ("results", "assets") for path in (self.folder / name).rglob("*") if path.is_file()]
-        return sorted(path for path in paths if not any(part.startswith(".") for part in path.parts[-3:]))
+        return sorted(path for path in paths if "/." not in str(path.relative_to(self.folder)))
 
     def job(self, output: str) -> Job:
         """The job that makes `output`."""
@@ -118,7 +118,7 @@ def finished_scene(tiny_run, tmp_path_factory) -> Iterator[Scene]:
         lock.write("\n".join(["", "tiny-archive:", *lines, ""]))
     more = list_jobs(folder, DECODED, ASSET)
     jobs = [*list_jobs(folder), *(job for job in more if {DECODED, ASSET} & set(job.outputs))]
-    with JobServer(folder, folder / "said") as server:
+    with JobServer(folder, tmp_path_factory.mktemp("said")) as server:
         for output in (DECODED, ASSET):
             ended = server.run(next(job for job in jobs if output in job.outputs))
             assert ended.status == 0, ended.output

@@ -4,6 +4,7 @@ A job runs the code that its rule's command names, `python -m v2l.<stage>` with 
 folder, and can be sent signals; without the seconds of imports most moments of its life are those of its work.
 """
 
+import contextlib
 import json
 import os
 import shlex
@@ -69,8 +70,10 @@ class RunningJob:
         self._output, self._begun = output, time.monotonic()
 
     def send(self, number: int) -> None:
-        """Send a signal to the job's process alone: its children live on."""
-        os.kill(self.process, number)
+        """Send a signal to the job's process alone: its children live on. Nothing if it has ended."""
+        if not self.has_ended():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process, number)
 
     def has_ended(self) -> bool:
         """Whether it is over."""
