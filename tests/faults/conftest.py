@@ -110,7 +110,7 @@ def finished_scene(tiny_run, tmp_path_factory) -> Iterator[Scene]:
     archive = folder / "tiny-archive.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for number in range(200):
-            file.writestr(f"weights/{number}.bin", bytes([number]) * 100_000)
+            file.writestr(f"weights/{number}.bin", bytes([number]) * 5_000)
     entry = {"kind": "url", "url": archive.as_uri(), "sha256": file_hash(archive), "size": archive.stat().st_size}
     fields = entry | {"version": "1", "licence": "MIT", "unpack": True, "folder": ".", "members": ["weights/*"]}
     lines = [f"  {key}: {value!r}" for key, value in fields.items()]

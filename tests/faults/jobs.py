@@ -7,6 +7,7 @@ folder, and can be sent signals; without the seconds of imports most moments of 
 import contextlib
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -81,12 +82,13 @@ class RunningJob:
 
     def wait(self) -> Ended:
         """What became of it, once it has ended and been reaped by its parent."""
-        while True:
-            try:
-                found = json.loads(self._output.with_suffix(".status").read_text())
-                break
-            except (FileNotFoundError, ValueError):
-                time.sleep(0.002)
+        with contextlib.suppress(ProcessLookupError):
+            ended = os.pidfd_open(self.process)
+            select.select([ended], [], [])
+            os.close(ended)
+        while not self.has_ended():
+            time.sleep(0.001)
+        found = int(self._output.with_suffix(".status").read_text())
         return Ended(found, self._output.read_text(errors="replace"), time.monotonic() - self._begun)
 
 
@@ -149,7 +151,9 @@ def _reap(*_) -> None:
     for child in list(_statuses):
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            _statuses.pop(child).write_text(str(os.waitstatus_to_exitcode(status)))
+            path = _statuses.pop(child)
+            path.with_suffix(".new").write_text(str(os.waitstatus_to_exitcode(status)))
+            path.with_suffix(".new").rename(path)
 
 
 def _become(words: list[str], output: str, limits: dict[str, int]) -> None:
