@@ -2,8 +2,6 @@
 
 import random
 
-import pytest
-
 from tests.faults.conftest import Scene
 from tests.faults.damage import DAMAGES, damaged
 from tests.faults.jobs import Job

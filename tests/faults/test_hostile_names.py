@@ -1,4 +1,4 @@
-"""A run whose class names, file names, captions and questions are written to be executed: tables are made, nothing runs."""
+"""A run whose names, captions and questions are written to be executed: tables are made, nothing runs."""
 
 import json
 import shutil

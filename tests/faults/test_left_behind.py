@@ -1,5 +1,6 @@
 """Jobs that outlive their Snakemake, and Snakemakes that are killed or started twice."""
 
+import os
 import random
 import signal
 import subprocess
@@ -142,8 +143,6 @@ def job_processes(output: Path) -> list[int]:
 
 def signal_process(process: int, number: int) -> None:
     """Send a signal to a process of this test."""
-    import os
-
     os.kill(process, number)
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 
 from tests.faults.conftest import is_thorough
 
