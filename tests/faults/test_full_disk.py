@@ -34,7 +34,7 @@ def mount(tmp_path) -> Iterator[Callable[..., Callable[[], None]]]:
         shutil.copytree(folder, kept)
         used = sum(path.stat().st_size // 4096 + 1 for path in kept.rglob("*") if path.is_file())
         made = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={4096 * (used + free)}", "tmpfs", folder],
+            ["mount", "-t", "tmpfs", "-o", f"size={4096 * (used + free + 1)}", "tmpfs", folder],
             capture_output=True,
             text=True,
         )
@@ -42,8 +42,8 @@ def mount(tmp_path) -> Iterator[Callable[..., Callable[[], None]]]:
             pytest.skip(f"no tmpfs can be mounted here: {made.stderr.strip()}")
         mounted.append(folder)
         shutil.copytree(kept, folder, dirs_exist_ok=True)
-        if not free and not read_only:
-            fill(folder / ".filler")
+        if not read_only:
+            fill(folder / ".filler", leave=free)
         if read_only:
             subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
         return lambda: off(folder)
@@ -53,14 +53,13 @@ def mount(tmp_path) -> Iterator[Callable[..., Callable[[], None]]]:
         off(folder)
 
 
-def fill(path: Path) -> None:
-    """Write until there is no room."""
-    try:
-        with open(path, "wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
-    except OSError:
-        pass
+def fill(path: Path, leave: int) -> None:
+    """Take the room of a small file system, but for `leave` blocks of 4096 bytes."""
+    found = os.statvfs(path.parent)
+    blocks = found.f_bavail * found.f_frsize // 4096
+    assert blocks < 10_000, "a small file system"
+    if blocks > leave:
+        path.write_bytes(bytes(4096 * (blocks - leave)))
 
 
 def folder_of(job: Job) -> str:
