@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Project
 from v2l.configuration.slices import StageConfig
 from v2l.io.job_files import Inputs
-from v2l.io.provenance import write_beside
+from v2l.io.records import write_beside
 from v2l.pipeline import check_results
 from v2l.pipeline.check_results import Job, differences, result_files
 from v2l.pipeline.record import provenance

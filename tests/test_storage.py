@@ -16,7 +16,8 @@ from v2l.configuration.slices import StageConfig, project
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs
-from v2l.io.provenance import hash_path, write_beside
+from v2l.io.provenance import hash_path
+from v2l.io.records import write_beside
 from v2l.io.storage import parquet_metadata, parquet_writer, read_tensors, write_parquet, write_tensors
 from v2l.pipeline.record import provenance
 

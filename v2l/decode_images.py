@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from v2l.configuration.slices import StageConfig
@@ -18,8 +17,10 @@ from v2l.data.images import tokenizer_image
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
 from v2l.io.claims import require_claim
+from v2l.io.folder_locks import in_use, sweep_other_runs
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.provenance import write_beside
+from v2l.io.pixel_files import create_pixels, write_pixels
+from v2l.io.records import write_beside
 from v2l.pipeline.record import provenance, run_key
 from v2l.pipeline.shards import PART, sharded_tables
 from v2l.pipeline.stage import run_stage
@@ -47,22 +48,20 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
 
     def written(blocks: Sequence[np.ndarray]) -> Iterator[pa.Table]:
         rows = np.concatenate(blocks)
-        offset = np.load(folder / PIXELS, mmap_mode="r").offset
         batches = load_batches(
             manifest, rows, lambda image, row: np.asarray(tokenizer_image(image, geometry, manifest.fit)), size
         )
-        with open(folder / PIXELS, "r+b") as file, tqdm(total=len(rows), unit="image", disable=None) as progress:
+        with open(folder / PIXELS, "rb") as file, tqdm(total=len(rows), unit="image", disable=None) as progress:
             for batch, images in batches:
-                file.seek(offset + int(batch[0]) * side * side * 3)
-                file.write(np.stack(images).tobytes())
-                file.flush()
+                write_pixels(folder / PIXELS, batch, np.stack(images))
                 progress.update(len(batch))
                 yield pa.table({"row": batch})
             os.fsync(file.fileno())
 
-    for _ in sharded_tables(config, record, inputs, outputs, blocks, written, folder):
-        pass
-    write_beside(outputs["images"], record)
+    with in_use(folder):
+        for _ in sharded_tables(config, record, inputs, outputs, blocks, written, folder):
+            pass
+    write_beside(outputs["images"], record, hashed=False)  # each image has a checksum of its own
     require_claim(outputs["images"])
     os.replace(folder / PIXELS, outputs["images"])
     shutil.rmtree(folder, ignore_errors=True)
@@ -72,12 +71,10 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
 def prepared(output: Path, key: str, shape: tuple[int, ...]) -> Path:
     """The folder of run `key` beside `output`, with an empty file of pixels unless an earlier start has left one.
 
-    Folders of other runs go. Raises UserError if the pixels do not fit on the disk.
+    Folders of other runs go, unless they are in use. Raises UserError if the pixels do not fit on the disk.
     """
     folder = output.with_name(f".{output.name}.{key}")
-    for other in output.parent.glob(f".{output.name}.*"):
-        if other != folder:
-            shutil.rmtree(other, ignore_errors=True)
+    sweep_other_runs(folder)
     output.parent.mkdir(parents=True, exist_ok=True)
     path = folder / PIXELS
     there = path.stat().st_blocks * 512 if path.exists() else 0
@@ -92,7 +89,7 @@ def prepared(output: Path, key: str, shape: tuple[int, ...]) -> Path:
     if not path.exists():
         shutil.rmtree(folder, ignore_errors=True)  # parts tell of pixels that are gone
         folder.mkdir()
-        open_memmap(path, "w+", np.uint8, shape)
+        create_pixels(path, shape)
     return folder
 
 

@@ -3,14 +3,12 @@
 import logging
 from functools import partial
 
-import pyarrow.parquet as pq
-
 from v2l.configuration.slices import StageConfig
 from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
 from v2l.encoders.text_embedding import embed_texts
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.storage import parquet_metadata, write_tensors
+from v2l.io.storage import parquet_metadata, read_parquet, write_tensors
 from v2l.pipeline.record import provenance
 from v2l.pipeline.shards import sharded_tables
 from v2l.pipeline.stage import run_stage
@@ -24,7 +22,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """
     settings = config.embed_vocabulary
     encoder = load_encoder(config.encoders[config.encoder], device())
-    texts = pq.read_table(inputs["vocabulary"], columns=["text"])["text"].to_pylist()
+    texts = read_parquet(inputs["vocabulary"], columns=["text"])["text"].to_pylist()
     templates = prompt_templates(settings.templates)
     record = provenance(config, inputs)
     share = partial(sharded_tables, config, record, inputs, outputs)

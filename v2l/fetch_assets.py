@@ -23,7 +23,8 @@ from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.claims import require_claim
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.provenance import hash_path, write_beside
+from v2l.io.provenance import hash_path
+from v2l.io.records import write_beside
 from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage
 

@@ -8,7 +8,6 @@ from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -21,7 +20,7 @@ from v2l.errors import UserError
 from v2l.io.fitting_batches import FittingBatches
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.overlap import fetched, sent
-from v2l.io.storage import hash_tensor, parquet_metadata, read_tensors, write_parquet, write_tensors
+from v2l.io.storage import hash_tensor, parquet_metadata, read_parquet, read_tensors, write_parquet, write_tensors
 from v2l.pipeline.record import provenance
 from v2l.pipeline.shards import sharded_tables
 from v2l.pipeline.stage import run_stage
@@ -43,7 +42,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     `vocabulary`, `encoder`, and `codebooks` with the SHA-256 and the size of each.
     """
     settings = config.filter_vocabulary
-    vocabulary = pq.read_table(inputs["vocabulary"])
+    vocabulary = read_parquet(inputs["vocabulary"])
     metadata = parquet_metadata(inputs["vocabulary"])["vocabulary"]
     embedding, embedded = read_tensors(inputs["embedding"])
     embedding_VD = embedding["embedding_VD"]

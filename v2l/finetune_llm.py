@@ -8,7 +8,6 @@ status 75.
 import logging
 import shutil
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,11 +18,12 @@ from v2l.data.token_table import Tokens
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.provenance import write_beside
+from v2l.io.records import write_beside
 from v2l.llm.code_ids import all_code_ids
 from v2l.llm.language_model import llm_of
 from v2l.llm.prompts import MaskedPrompt
-from v2l.pipeline.record import provenance, run_key
+from v2l.pipeline.record import provenance
+from v2l.pipeline.run_folder import run_folder
 from v2l.pipeline.stage import run_stage
 from v2l.runtime import rng
 from v2l.tasks.token_maps import image_mask
@@ -55,14 +55,14 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
         for image_id in tokens.image_id[held_out]
     ]
     maps = tokens.local_NL[training], tokens.local_NL[held_out], np.array(held_out_masks)
-    folder = Path(config.job["work"]) / run_key(config, record)
     started = time.monotonic()
-    metrics = tune(tuner, *maps, config.seed, folder, name)
-    write_adapter(tuner.model, outputs["adapter"], outputs["adapter_config"], record)
-    with atomic_path(outputs["metrics"]) as temporary:
-        temporary.write_text(metrics.text)
-    write_beside(outputs["metrics"], record)
-    shutil.rmtree(folder, ignore_errors=True)
+    with run_folder(config, record) as folder:
+        metrics = tune(tuner, *maps, config.seed, folder, name)
+        write_adapter(tuner.model, outputs["adapter"], outputs["adapter_config"], record)
+        with atomic_path(outputs["metrics"]) as temporary:
+            temporary.write_text(metrics.text)
+        write_beside(outputs["metrics"], record)
+        shutil.rmtree(folder, ignore_errors=True)
     logging.info(
         "%s: %d steps on %d images in %.0f s; first line %s, last line %s",
         *(name, section.steps, len(training), time.monotonic() - started, metrics.lines[0], metrics.lines[-1]),

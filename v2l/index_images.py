@@ -19,7 +19,7 @@ from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError, printable
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.provenance import write_beside
+from v2l.io.records import write_beside
 from v2l.io.storage import write_parquet
 from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage

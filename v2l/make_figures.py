@@ -7,7 +7,7 @@ from v2l.configuration.slices import StageConfig
 from v2l.figures.figures import FIGURES
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.provenance import write_beside
+from v2l.io.records import write_beside
 from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage
 

@@ -4,7 +4,6 @@
 names the tokenizer, or is `pixels`.
 """
 
-import json
 import logging
 from functools import partial
 
@@ -12,9 +11,9 @@ from v2l.configuration.measures import MEASURES
 from v2l.configuration.registry import implementation_of
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import Source
-from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.provenance import write_beside
+from v2l.io.json_records import write_json
+from v2l.io.records import write_beside
 from v2l.io.storage import write_parquet
 from v2l.metrics.rows import Measurement, items_table
 from v2l.pipeline.record import provenance
@@ -32,8 +31,7 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     samples = config.score_predictions.bootstrap_samples
     rows = [measurement.row(config.seed, samples) for measurement in measurements]
     write_parquet(outputs["per_item"], items_table(measurements), record)
-    with atomic_path(outputs["metrics"]) as temporary:
-        temporary.write_text(json.dumps({"rows": rows}, indent=1, allow_nan=False) + "\n")
+    write_json(outputs["metrics"], {"rows": rows})
     write_beside(outputs["metrics"], record)
     logging.info("%s of %s: %d measurements", source, config.job["tokenizer"], len(rows))
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -25,8 +24,8 @@ from v2l.data.token_table import WORDS_SCHEMA
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.provenance import write_beside
-from v2l.io.storage import parquet_metadata, read_tensors, tensor_metadata, write_parquet
+from v2l.io.records import write_beside
+from v2l.io.storage import parquet_metadata, read_parquet, read_tensors, tensor_metadata, write_parquet
 from v2l.models.discriminator import Discriminator
 from v2l.models.imports import import_tokenizer
 from v2l.models.losses import PerceptualLoss
@@ -35,7 +34,8 @@ from v2l.models.own_weights import import_weights, start_from
 from v2l.models.tokenizer_file import tokenizer_class
 from v2l.models.vision_tokenizer import CodeWords, FinishedTokenizer, VisionTokenizer
 from v2l.models.weights_file import weights_metadata
-from v2l.pipeline.record import provenance, run_key
+from v2l.pipeline.record import provenance
+from v2l.pipeline.run_folder import run_folder
 from v2l.pipeline.stage import run_stage
 from v2l.runtime import device, rng
 from v2l.training.compilation import keep_compiled
@@ -73,15 +73,15 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
         write(outputs, imported, record, inputs)
         return
     ranks = Ranks.connect()
-    key = run_key(config, provenance(config, inputs))
-    tokenizer, log, training = trained(config, inputs, Path(config.job["work"]) / key, ranks)
-    if ranks.first:
-        words = tokenizer_class(entry.method).words(
-            entry, read_tensors(inputs["codebook"])[0], pq.read_table(inputs["vocabulary"])
-        )
-        record = provenance(config, inputs.with_files(imported_files(entry)))
-        write(outputs, FinishedTokenizer(tokenizer, words, log.text, training), record, inputs)
-        shutil.rmtree(log.folder, ignore_errors=True)
+    with run_folder(config, provenance(config, inputs)) as folder:
+        tokenizer, log, training = trained(config, inputs, folder, ranks)
+        if ranks.first:
+            words = tokenizer_class(entry.method).words(
+                entry, read_tensors(inputs["codebook"])[0], read_parquet(inputs["vocabulary"])
+            )
+            record = provenance(config, inputs.with_files(imported_files(entry)))
+            write(outputs, FinishedTokenizer(tokenizer, words, log.text, training), record, inputs)
+            shutil.rmtree(folder, ignore_errors=True)
     ranks.close()
 
 

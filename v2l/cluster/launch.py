@@ -102,11 +102,11 @@ class LaunchReport:
         try:
             line = json.loads((self.folder / "metrics.jsonl").read_text().splitlines()[-1])
             speed = json.loads((self.folder / "progress.json").read_text())
-        except (OSError, ValueError, IndexError):
+            if speed["step"] != self.shown:
+                self.shown, self.at = speed["step"], time.monotonic()
+                logging.info("%s", progress_line(line | speed, self.batch_size))
+        except (OSError, ValueError, LookupError, TypeError):  # shown when they are whole
             return
-        if speed["step"] != self.shown:
-            self.shown, self.at = speed["step"], time.monotonic()
-            logging.info("%s", progress_line(line | speed, self.batch_size))
 
 
 def _leave(request, submission, number: int) -> None:

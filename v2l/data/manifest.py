@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from v2l.configuration.dataset_entries import Sample
 from v2l.errors import UserError
-from v2l.io.storage import parquet_metadata
+from v2l.io.storage import open_parquet, parquet_metadata, read_parquet
 from v2l.runtime import rng
 
 QUESTION = pa.struct(
@@ -38,7 +37,7 @@ SCHEMA = pa.schema(
 
 def read_annotations(path: Path, column: str) -> dict[str, list]:
     """`captions` or `questions` of every image in the manifest at `path`, by image id; empty lists are left out."""
-    table = pq.read_table(path, columns=["image_id", column])
+    table = read_parquet(path, columns=["image_id", column])
     pairs = zip(table["image_id"].to_pylist(), table[column].to_pylist(), strict=True)
     return {image_id: found for image_id, found in pairs if found}
 
@@ -61,7 +60,7 @@ class Manifest:
         """The manifest that stage index_images wrote at `path`."""
         metadata = parquet_metadata(path)["dataset"]
         columns = ["image_id", "split", "label", "class_name"]
-        table = pq.read_table(path, columns=columns)
+        table = read_parquet(path, columns=columns)
         arrays = {name: table[name].to_numpy(zero_copy_only=False) for name in columns}
         return cls(file=path, root=Path(metadata["root"]), fit=metadata["fit"], classes=metadata["classes"], **arrays)
 
@@ -97,7 +96,7 @@ class Manifest:
 
     def asked_in(self, splits: list[str]) -> np.ndarray:
         """is_asked_N: whether one of the splits has a question of the image."""
-        with pq.ParquetFile(self.file) as file:  # which alone reads a part of a struct
+        with open_parquet(self.file) as file:  # which alone reads a part of a struct
             column = file.read(["questions.list.element.split"])["questions"].combine_chunks()
         found = np.zeros(len(self.image_id), dtype=bool)
         split_of = pc.struct_field(pc.list_flatten(column), "split")

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from v2l.io.storage import matrix, parquet_metadata
+from v2l.io.storage import matrix, parquet_metadata, read_parquet
 
 
 def schema(length: int, global_tokens: int) -> pa.Schema:
@@ -35,7 +34,7 @@ WORDS_SCHEMA = pa.schema(
 
 def read_words(path: Path) -> list[str]:
     """What a language model reads for each code, from a table of WORDS_SCHEMA."""
-    return pq.read_table(path, columns=["text"])["text"].to_pylist()
+    return read_parquet(path, columns=["text"])["text"].to_pylist()
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Tokens:
         """The rows of `corruption` in the table that stage extract_tokens wrote at `path`."""
         metadata = parquet_metadata(path)
         columns = ["image_id", "global_ids", "local_ids"]
-        table = pq.read_table(path, columns=columns, filters=[("corruption", "==", corruption)])
+        table = read_parquet(path, columns=columns, filters=[("corruption", "==", corruption)])
         image_id = table["image_id"].to_numpy(zero_copy_only=False)
         has_global = table["global_ids"].null_count == 0
         return cls(

@@ -3,7 +3,6 @@
 import textwrap
 
 import numpy as np
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from v2l.configuration.slices import StageConfig
@@ -13,7 +12,7 @@ from v2l.errors import UserError
 from v2l.figures.drawing import captioned_images
 from v2l.figures.image_file import choose, originals
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_metadata
+from v2l.io.storage import parquet_metadata, read_parquet
 
 PHOTO_SIDE = 224  # pixels of the pictures
 LETTERS, ANSWER_LINES = 22, 5  # beneath an image
@@ -31,7 +30,7 @@ def global_tokens_figure(config: StageConfig, inputs: Inputs) -> tuple[Figure, i
             "lower words, raise train_tokenizer.global_tokens, or draw a tokenizer with a global codebook",
         )
     manifest = Manifest.read(inputs["manifest"])
-    texts = pq.read_table(inputs["words"], columns=["text"])["text"].to_pylist()
+    texts = read_parquet(inputs["words"], columns=["text"])["text"].to_pylist()
     rows = {image_id: row for row, image_id in enumerate(tokens.image_id)}
     chosen = choose(config, list(rows), inputs["tokens"])
     captions = [[texts[code] for code in global_NK[rows[image_id], :words]] for image_id in chosen]
@@ -44,7 +43,7 @@ def answers_figure(config: StageConfig, inputs: Inputs) -> tuple[Figure, int]:
     lines: list[list[str]] = []
     predictors: dict[str, None] = {}  # a set in order
     for path, manifest_path in zip(inputs.files("predictions"), inputs.files("manifests"), strict=True):
-        rows = pq.read_table(path).to_pylist()
+        rows = read_parquet(path).to_pylist()
         chosen = choose(config, rows, path)
         pictures += originals(Manifest.read(manifest_path), [row["image_id"] for row in chosen], PHOTO_SIDE)
         for row in chosen:

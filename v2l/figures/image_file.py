@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from v2l.configuration.baselines import BASELINES
 from v2l.configuration.slices import StageConfig
@@ -13,7 +12,7 @@ from v2l.data.image_loading import load_image
 from v2l.data.images import decode_png, square_image
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
-from v2l.io.storage import parquet_metadata
+from v2l.io.storage import parquet_metadata, read_parquet
 from v2l.runtime import rng
 
 T = TypeVar("T")
@@ -28,7 +27,7 @@ class ImageFile:
         job = metadata["v2l"]["config"]["job"]
         self.size = metadata["geometry"]["image_size"]
         self.tokenizer, self.source = job["tokenizer"], Source.parse(job["source"])
-        table = pq.read_table(path, columns=["image_id", "task"])
+        table = read_parquet(path, columns=["image_id", "task"])
         self.image_ids = list(dict.fromkeys(table["image_id"].to_pylist()))
         self.tasks = set(table["task"].to_pylist())
 
@@ -53,7 +52,7 @@ class ImageFile:
     def images(self, task: str, image_ids: list[str]) -> list[np.ndarray]:
         """uint8 RGB arrays of `image_ids`, in their order."""
         wanted = [("task", "==", task), ("image_id", "in", image_ids)]
-        table = pq.read_table(self.path, columns=["image_id", "image"], filters=wanted)
+        table = read_parquet(self.path, columns=["image_id", "image"], filters=wanted)
         images = dict(zip(table["image_id"].to_pylist(), table["image"].to_pylist(), strict=True))
         return [decode_png(images[image_id]) for image_id in image_ids]
 

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import platform
 import subprocess
 from importlib import metadata
@@ -25,14 +24,9 @@ PACKAGES = (
 )
 
 
-def write_beside(path: Path, record: dict) -> Path:
-    """Write `record` to `<path>.provenance.json`, for formats that cannot hold it themselves."""
-    from v2l.io.atomic import atomic_path
-
-    beside = path.with_name(path.name + ".provenance.json")
-    with atomic_path(beside) as temporary:
-        temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-    return beside
+def beside(path: Path) -> Path:
+    """Where the record of a file lies that cannot hold it itself."""
+    return path.with_name(path.name + ".provenance.json")
 
 
 def hash_path(path: Path) -> str:

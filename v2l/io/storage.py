@@ -4,24 +4,26 @@ from __future__ import annotations  # torch takes two seconds to import, and tab
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
-from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
+from v2l.io.digests import BLANK, DIGEST, damaged, require_whole, seal
 from v2l.io.provenance import KEY
 
 if TYPE_CHECKING:
     import torch
 
 ROWS_PER_GROUP = 4096
+UNREADABLE = (pa.ArrowException, SafetensorError, OSError, ValueError, KeyError, AttributeError, RecursionError)
+Read = TypeVar("Read")
 
 
 @contextmanager
@@ -31,8 +33,11 @@ def parquet_writer(
     """An atomic Parquet file of `schema`; metadata key `v2l` holds `record`, and each of `metadata` is a JSON value."""
     entries = {KEY: record} | (metadata or {})
     schema = schema.with_metadata({key: json.dumps(value, sort_keys=True) for key, value in entries.items()})
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        yield writer
+    with atomic_path(path) as temporary:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            writer.add_key_value_metadata({DIGEST: BLANK})
+            yield writer
+        seal(temporary)
 
 
 def write_parquet(path: Path, table: pa.Table, record: dict, metadata: dict | None = None) -> None:
@@ -54,15 +59,24 @@ def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """A Parquet file for reading in parts, once it is known to be whole. Raises UserError for one that is not."""
+    return _read(path, pq.ParquetFile)
+
+
+def read_parquet(path: Path, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
+    """The rows of a Parquet file, as `pyarrow.parquet.read_table`. Raises UserError for a damaged file."""
+    return _read(path, lambda path: pq.read_table(path, columns=columns, filters=filters))
+
+
 def parquet_metadata(path: Path) -> dict:
-    """Every JSON value in a Parquet file's metadata, by key (`v2l` is the provenance)."""
-    try:
-        entries = pq.read_schema(path).metadata or {}
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error})", "a Parquet file of this pipeline", "delete it and run again"
-        ) from None
-    return {key.decode(): json.loads(value) for key, value in entries.items() if key != b"ARROW:schema"}
+    """Every JSON value in a Parquet file's metadata, by key (`v2l` is the provenance). Raises UserError if damaged."""
+
+    def read(path: Path) -> dict:
+        entries = {key.decode(): value for key, value in (pq.read_schema(path).metadata or {}).items()}
+        return {key: json.loads(entries[key]) for key in entries if key not in ("ARROW:schema", DIGEST)}
+
+    return _read(path, read)
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], record: dict, metadata: dict | None = None) -> None:
@@ -72,25 +86,34 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], record: dict, me
     """
     from safetensors.torch import save_file
 
-    entries = {KEY: record} | (metadata or {})
+    entries = {KEY: record, DIGEST: BLANK.decode()} | (metadata or {})
     with atomic_path(path) as temporary:
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
             temporary,
             metadata={KEY: json.dumps(entries, sort_keys=True)},
         )
+        seal(temporary)
 
 
 def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict]:
-    """The tensors of a safetensors file and its metadata (`v2l` is the provenance)."""
-    with safe_open(path, framework="pt", device=device) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+    """The tensors of a safetensors file and its metadata (`v2l` is the provenance). Raises UserError if damaged."""
+
+    def read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+        with safe_open(path, framework="pt", device=device) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+
+    return _read(path, read)
 
 
 def tensor_metadata(path: Path) -> dict:
-    """The metadata of a safetensors file alone, without its tensors."""
-    with safe_open(path, framework="np") as file:
-        return _metadata(file)
+    """The metadata of a safetensors file alone, without its tensors. Raises UserError for a damaged file."""
+
+    def read(path: Path) -> dict:
+        with safe_open(path, framework="np") as file:
+            return _metadata(file)
+
+    return _read(path, read)
 
 
 def vectors(tensor_NK: torch.Tensor) -> pa.FixedSizeListArray:
@@ -112,4 +135,13 @@ def hash_tensor(tensor: torch.Tensor) -> str:
 
 
 def _metadata(file) -> dict:
-    return json.loads((file.metadata() or {}).get(KEY, "{}"))
+    found = json.loads((file.metadata() or {}).get(KEY, "{}"))
+    return {key: value for key, value in found.items() if key != DIGEST}
+
+
+def _read(path: Path, read: Callable[[Path], Read]) -> Read:
+    require_whole(path)
+    try:
+        return read(path)
+    except UNREADABLE as error:  # of a file without digest
+        raise damaged(path, error) from None

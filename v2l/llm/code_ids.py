@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from v2l.errors import UserError
+from v2l.io.storage import read_parquet
 from v2l.llm.vocabulary import Vocabulary
 
 
@@ -44,7 +44,7 @@ def code_ids(tokenizer: dict, count: int, words: Vocabulary, vocabulary: Path) -
     """
     if tokenizer["shown_as"] == "ordinary token":
         return np.array([number for number, _ in words.subwords()[:count]], dtype=np.int64)
-    table = pq.read_table(vocabulary, columns=["token_ids"], filters=[("kind", "==", "subword")])
+    table = read_parquet(vocabulary, columns=["token_ids"], filters=[("kind", "==", "subword")])
     subwords = [ids[0] for ids in table["token_ids"].to_pylist()]
     if count > len(subwords):
         raise UserError(

@@ -1,12 +1,16 @@
 """How far an evaluation is: the bar on the screen, and the journal that an interrupted run goes on from."""
 
+import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import TextIO
 
 from tqdm import tqdm
+
+from v2l.io.disk_errors import disk_errors_named
 
 Rows = list[list[int]]
 
@@ -16,23 +20,27 @@ class Journal:
 
     Finished batches are lines of `<folder>/batches.<shard>.jsonl`, each prompt named by a hash of everything its answer
     depends on. Those of every file there count, so that a run may go on with another number of shards, and with batches
-    of another size. A line that a kill cut short is passed over.
+    of another size. A line holds a digest of itself: one that is cut short or damaged is passed over with its name, and
+    its prompts are asked again.
     """
 
     def __init__(self, title: str, total: int, folder: Path | None = None, shard: int = 0):
         self.shard = shard
         self._title, self._total, self._folder = title, total, folder
         self._known: dict[str, list[int]] = {}
-        self._journal: TextIO | None = None
+        self._journal: FileIO | None = None
 
     def __enter__(self) -> "Journal":
         self._bar = tqdm(total=self._total, desc=self._title, disable=None)
         if self._folder:
             self._folder.mkdir(parents=True, exist_ok=True)
             for path in sorted(self._folder.glob("batches.*.jsonl")):
-                self._known |= dict(_lines(path.read_text()))
-            self._journal = open(self._folder / f"batches.{self.shard}.jsonl", "a")  # noqa: SIM115
-            self._journal.write("\n")  # ends a line that was cut short
+                self._known |= dict(_lines(path))
+            self._path = self._folder / f"batches.{self.shard}.jsonl"
+            with disk_errors_named(self._path):
+                self._journal = open(self._path, "ab", buffering=0)  # noqa: SIM115
+                if self._journal.tell():
+                    self._journal.write(b"\n")  # ends a line that was cut short
         return self
 
     def __exit__(self, *_) -> None:
@@ -51,20 +59,28 @@ class Journal:
         """Keep the answers to the prompts `keys` of a batch; after this call no kill loses them."""
         self._bar.update(len(rows))
         if self._journal:
-            self._journal.write(json.dumps([keys, rows], separators=(",", ":")) + "\n")
-            self._journal.flush()
-            os.fsync(self._journal.fileno())
+            text = json.dumps([keys, rows], separators=(",", ":")).encode()
+            with disk_errors_named(self._path):
+                line = memoryview(_digest(text) + b" " + text + b"\n")
+                while line:  # a full disk takes a part
+                    line = line[self._journal.write(line) :]
+                os.fsync(self._journal.fileno())
 
     def finish(self) -> None:
         """Move the bar to its end: predictors without a language model do not report."""
         self._bar.update(self._bar.total - self._bar.n)
 
 
-def _lines(text: str) -> Iterator[tuple[str, list[int]]]:
-    for line in text.splitlines():
-        try:
-            keys, rows = json.loads(line)
-            answers = list(zip(keys, rows, strict=True))
-        except ValueError:
-            continue
-        yield from answers
+def _lines(path: Path) -> Iterator[tuple[str, list[int]]]:
+    with disk_errors_named(path):
+        lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        digest, _, text = line.partition(b" ")
+        if digest == _digest(text):
+            yield from zip(*json.loads(text), strict=True)
+        elif line:
+            logging.warning("%s, line %d is damaged: its prompts are asked again", path, number)
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest()[:32].encode()

@@ -3,7 +3,6 @@
 from itertools import groupby
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from v2l.configuration.cell_settings import CELL_SETTINGS
 from v2l.configuration.slices import StageConfig
@@ -11,7 +10,7 @@ from v2l.configuration.sources import RELEASED, Source
 from v2l.data.text_files import normal_form
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_metadata
+from v2l.io.storage import parquet_metadata, read_parquet
 from v2l.llm.prompts import released_name
 from v2l.metrics.rows import Measurement
 from v2l.metrics.share import Share
@@ -30,7 +29,7 @@ def measure_accuracy(config: StageConfig, source: Source, inputs: Inputs, share:
     predictions, cell_keys = inputs["predictions"], (*CELL, *CELL_SETTINGS)
     said, right = ("output", _begins_with) if source.protocol == RELEASED else ("answer", _equals)
     columns = [*cell_keys, "episode", said, "target"]
-    records = pq.read_table(predictions, columns=columns).to_pylist()
+    records = read_parquet(predictions, columns=columns).to_pylist()
     if not records:
         raise UserError(
             f"{predictions} holds no predictions",

@@ -7,7 +7,6 @@ is Java's PTBTokenizer; ours follows the same rules for captions, see `words_of`
 import re
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider_scorer import CiderScorer
@@ -21,7 +20,7 @@ from v2l.encoders.image_text_encoder import ImageTextEncoder
 from v2l.encoders.loader import load_encoder
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_metadata
+from v2l.io.storage import parquet_metadata, read_parquet
 from v2l.metrics.manifest_rows import known_rows
 from v2l.metrics.rows import Measurement
 from v2l.metrics.share import Share
@@ -87,7 +86,7 @@ def measure_captions(config: StageConfig, source: Source, inputs: Inputs, share:
     Inputs: predictions, manifest and features of their images. Raises UserError without predictions.
     """
     predictions = inputs["predictions"]
-    records = pq.read_table(predictions, columns=["image_id", "answer", "references"]).to_pylist()
+    records = read_parquet(predictions, columns=["image_id", "answer", "references"]).to_pylist()
     if not records:
         raise UserError(
             f"{predictions} holds no predictions",

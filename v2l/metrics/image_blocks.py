@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from tqdm import tqdm
@@ -24,7 +23,7 @@ from v2l.data.manifest import Manifest
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
 from v2l.io.overlap import BATCHES_AHEAD, ahead, mapped, sent
-from v2l.io.storage import matrix, vectors
+from v2l.io.storage import matrix, open_parquet, vectors
 from v2l.memory_errors import out_of_memory
 from v2l.metrics.frechet import load_feature_network
 from v2l.metrics.manifest_rows import known_rows
@@ -48,7 +47,7 @@ class Scored(NamedTuple):
 
 def scored_images(section: ScorePredictions, geometry: Geometry, inputs: Inputs, share: Share) -> dict[str, Scored]:
     """What was measured of each task in an images file; raises UserError as `measure_images` says."""
-    file = pq.ParquetFile(inputs["images"])
+    file = open_parquet(inputs["images"])
     ids, tasks = (file.read([name])[name].to_pylist() for name in ("image_id", "task"))
     if not ids:
         raise UserError(f"{inputs['images']} holds no images", "at least one", "delete it and run again")
@@ -115,7 +114,7 @@ def _decoded(path: Path, parts: list[slice], batch_size: int) -> Iterator[torch.
 
 
 def _encoded(path: Path, parts: list[slice]) -> Iterator[pa.BinaryScalar]:
-    batches = pq.ParquetFile(path).iter_batches(columns=["image"])
+    batches = open_parquet(path).iter_batches(columns=["image"])
     images, position = chain.from_iterable(batch["image"] for batch in batches), 0
     for part in parts:
         yield from islice(images, part.start - position, part.stop - position)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch.nn.functional import normalize
 from tqdm import tqdm
@@ -16,7 +15,7 @@ from v2l.encoders.loader import load_encoder
 from v2l.encoders.text_embedding import embed_texts
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
-from v2l.io.storage import read_tensors
+from v2l.io.storage import read_parquet, read_tensors
 from v2l.metrics.manifest_rows import known_rows
 from v2l.metrics.rows import Measurement, joined
 from v2l.metrics.share import Share
@@ -74,7 +73,7 @@ def measure_semantics(config: StageConfig, source: Source, inputs: Inputs, share
     rows = torch.from_numpy(known_rows(Manifest.read(inputs["manifest"]), images, inputs["tokens"]))
     feature_ND = read_tensors(inputs["features"])[0]["feature_ND"][rows]
     embedding_VD = read_tensors(inputs["embedding"])[0]["embedding_VD"]
-    words = pq.read_table(inputs["words"])
+    words = read_parquet(inputs["words"])
     worded_NK = torch.from_numpy(code_NK[:, : max(counts)])
     used, index = worded_NK.unique(return_inverse=True)
     word_UD = normalize(word_embeddings(config, words.take(used.tolist()), embedding_VD), dim=1)

@@ -6,14 +6,13 @@ Own code, because the official evaluation is no package; the normalisation follo
 import re
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import Source
 from v2l.data.text_files import one_line
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
-from v2l.io.storage import parquet_metadata
+from v2l.io.storage import parquet_metadata, read_parquet
 from v2l.metrics.rows import Measurement, joined
 from v2l.metrics.share import Share
 from v2l.metrics.source_names import names_of, note_of
@@ -75,7 +74,7 @@ def vqa_accuracy(answer: str, references: list[str]) -> float:
 def measure_vqa(config: StageConfig, source: Source, inputs: Inputs, share: Share) -> list[Measurement]:
     """`vqa_accuracy` over the questions. Inputs: predictions. Raises UserError when there are none."""
     predictions = inputs["predictions"]
-    records = pq.read_table(predictions, columns=["question_id", "answer", "answers"]).to_pylist()
+    records = read_parquet(predictions, columns=["question_id", "answer", "answers"]).to_pylist()
     if not records:
         raise UserError(
             f"{predictions} holds no predictions", "at least one question", "check `evaluate_llm.vqa` and run again"

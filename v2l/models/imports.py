@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from v2l.errors import UserError, few
 from v2l.io.job_files import Inputs
 from v2l.io.pickles import read_checkpoint, read_tensor, read_texts
 from v2l.io.state_dicts import is_state
-from v2l.io.storage import hash_tensor, parquet_metadata, read_tensors
+from v2l.io.storage import hash_tensor, parquet_metadata, read_parquet, read_tensors
 from v2l.models.convolutional import GLOBAL_TABLE, LOCAL_TABLE
 from v2l.models.fitting import fitting, shape_text, shapes_of
 from v2l.models.taming import taming_network
@@ -133,7 +132,7 @@ def network_state(content: dict, left_out: dict[str, str], path: Path) -> tuple[
 def imported_words(entry: V2LEntry, tokenizer: V2LTokenizer, inputs: Inputs) -> CodeWords:
     """What the global codes stand for, once the codebooks are known to be the checkpoint's."""
     if entry.codebooks:
-        return _published_words(entry, tokenizer, pq.read_table(inputs["vocabulary"], columns=["text"]))
+        return _published_words(entry, tokenizer, read_parquet(inputs["vocabulary"], columns=["text"]))
     global_VD = tokenizer.codebooks[1]
     if global_VD is None:
         return CodeWords([], [])
@@ -145,7 +144,7 @@ def imported_words(entry: V2LEntry, tokenizer: V2LTokenizer, inputs: Inputs) -> 
             "one codebook",
             f"set `tokenizers.{tokenizer.name}.codebooks` to the folder with {', '.join(CODEBOOK_FILES)}",
         )
-    return V2LTokenizer.words(entry, codebook, pq.read_table(inputs["vocabulary"]))
+    return V2LTokenizer.words(entry, codebook, read_parquet(inputs["vocabulary"]))
 
 
 def _published_words(entry: V2LEntry, tokenizer: V2LTokenizer, vocabulary: pa.Table) -> CodeWords:

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
@@ -21,7 +20,7 @@ from v2l.configuration.tokenizer_entries import TokenizerEntry
 from v2l.configuration.tokenizer_training import Network, TrainTokenizer
 from v2l.errors import UserError, few
 from v2l.io.job_files import Inputs
-from v2l.io.storage import hash_tensor, read_tensors
+from v2l.io.storage import hash_tensor, read_parquet, read_tensors
 from v2l.models.convolutional import GLOBAL_TABLE, LOCAL_TABLE
 from v2l.models.fitting import fitting, shape_text, shapes_of
 from v2l.models.tokenizer_file import tokenizer_class
@@ -46,7 +45,7 @@ def import_weights(name: str, entry: TokenizerEntry, settings: TrainTokenizer, i
     file = read_weights_file(Path(entry.weights or ""))
     require_method(file, name, entry)
     embedded, said = read_tensors(inputs["embedding"])
-    vocabulary = pq.read_table(inputs["vocabulary"], columns=["text"])
+    vocabulary = read_parquet(inputs["vocabulary"], columns=["text"])
     kind = tokenizer_class(entry.method)
     if kind.shown_as == "subword":
         require_vocabulary(file, inputs["vocabulary"])

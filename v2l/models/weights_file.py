@@ -9,17 +9,16 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from v2l.configuration.imported_weights import how_to_make
 from v2l.errors import UserError
 from v2l.io.canonical import canonical_json
+from v2l.io.digests import DamagedFile
 from v2l.io.file_kinds import kind_of
 from v2l.io.provenance import KEY, hash_path
-from v2l.io.storage import parquet_metadata, read_tensors
+from v2l.io.storage import parquet_metadata, read_parquet, read_tensors
 from v2l.models.vision_tokenizer import CodeWords, VisionTokenizer
 
 PROBE = "probe."  # before the key of a table that is left out: some of its rows
@@ -78,9 +77,9 @@ def read_weights_file(path: Path) -> WeightsFile:
         if kind := kind_of(path):
             raise UserError(f"{path} is {kind}", EXPECTED, "name such a file, or get it again")
         tensors, metadata = read_tensors(path)
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} cannot be read ({text})", EXPECTED, "name such a file, or get it again") from None
+    except (DamagedFile, OSError) as error:
+        reason = error.reason if isinstance(error, DamagedFile) else error
+        raise UserError(f"{path} cannot be read ({reason})", EXPECTED, "name such a file, or get it again") from None
     described = metadata.get("tokenizer") if isinstance(metadata, dict) else None
     if not isinstance(described, dict) or not {"name", "method", "geometry", "build"} <= set(described):
         held = ", ".join(sorted(metadata)) if isinstance(metadata, dict) and metadata else "none"
@@ -123,7 +122,7 @@ def weights_metadata(
 def vocabulary_identity(path: Path) -> dict:
     """Language model, number of subwords and SHA-256 of their texts in order, of a vocabulary file."""
     said = parquet_metadata(path)["vocabulary"]
-    texts = pq.read_table(path, columns=["text"])["text"].slice(0, said["subwords"]).to_pylist()
+    texts = read_parquet(path, columns=["text"])["text"].slice(0, said["subwords"]).to_pylist()
     digest = hashlib.sha256(canonical_json(texts).encode()).hexdigest()
     return {"llm": said["llm"], "subwords": said["subwords"], "sha256": digest}
 

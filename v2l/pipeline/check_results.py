@@ -1,17 +1,18 @@
-"""Target `check_results`: whether the record of each result still says what the experiment would do now.
+"""Target `check_results`: whether each result is whole, and its record still says what the experiment would do now.
 
 It needs nothing of what Snakemake remembers, so it also tells of edits made before `.snakemake/` was deleted.
 """
 
 import json
-import struct
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from v2l.io.digests import DamagedFile
 from v2l.io.file_hashes import file_hash
 from v2l.io.provenance import KEY
+from v2l.io.records import read_beside, require_recorded
 from v2l.pipeline.user_files import recorded_files
 
 SHOWN = 20  # files that the advice names before it says `--forceall`
@@ -73,8 +74,8 @@ def differences(path: Path, job: Job | None) -> list[str]:
         return []  # gathered from other files; it has no record
     try:
         record = read_record(path)
-    except (OSError, ValueError, struct.error) as error:
-        return [f"its record cannot be read ({error}): make it again"]
+    except DamagedFile as error:
+        return [f"it or its record is damaged ({error.reason}): delete both and make it again"]
     if record is None:
         return ["no record of what made it"]
     lines = [f"config {key}: {old} -> {new}" for key, old, new in _changed(record.get("config", {}), job.config)]
@@ -117,19 +118,15 @@ def _changed(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, A
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The record inside a Parquet or safetensors file, or beside any file; None without one."""
-    beside = path.with_name(path.name + ".provenance.json")
-    if beside.exists():
-        return json.loads(beside.read_text())
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
+    """The record inside a Parquet or safetensors file, or beside any file; None without one.
 
-        metadata = pq.read_schema(path).metadata or {}
-        text = metadata.get(KEY.encode())
-    elif path.suffix == ".safetensors":
-        with open(path, "rb") as file:
-            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        text = header.get("__metadata__", {}).get(KEY)
-    else:
+    Raises UserError if the file or its record is damaged.
+    """
+    if (record := read_beside(path)) is not None:
+        require_recorded(path)
+        return record
+    if path.suffix not in (".parquet", ".safetensors"):
         return None
-    return json.loads(text) if text else None
+    from v2l.io.storage import parquet_metadata, tensor_metadata  # pyarrow takes its time
+
+    return (parquet_metadata if path.suffix == ".parquet" else tensor_metadata)(path).get(KEY)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
+from v2l.io.folder_locks import in_use, sweep_other_runs
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.storage import parquet_writer
+from v2l.io.storage import open_parquet, parquet_writer
 from v2l.pipeline.record import run_key
 
 PART = "part"
@@ -50,7 +50,10 @@ def sharded_tables(
         return merged(run_shards(config, inputs, folder, shards))
     output = next(iter(outputs.values()))
     folder = output.parent / f".{output.name}.{run_key(config, record)}"
-    return _merged_from(folder, run_shards(config, inputs, folder, shards))
+    sweep_other_runs(folder)
+    with in_use(folder):
+        paths = run_shards(config, inputs, folder, shards)
+    return _merged_from(folder, paths)
 
 
 def run_shards(config: StageConfig, inputs: Inputs, folder: Path, count: int) -> list[Path]:
@@ -85,13 +88,14 @@ def run_shards(config: StageConfig, inputs: Inputs, folder: Path, count: int) ->
 
 def merged(paths: list[Path]) -> Iterator[pa.Table]:
     """The tables of all shards in the order of an unsharded run: block b is row group b // n of shard b mod n."""
-    files = [pq.ParquetFile(path) for path in paths]
+    files = [open_parquet(path) for path in paths]
     for block in range(sum(file.num_row_groups for file in files)):
         yield files[block % len(files)].read_row_group(block // len(files)).replace_schema_metadata()
 
 
 def _merged_from(folder: Path, paths: list[Path]) -> Iterator[pa.Table]:
-    yield from merged(paths)
+    with in_use(folder):
+        yield from merged(paths)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -15,6 +15,8 @@ from v2l.configuration.extensions import load_inherited
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.claims import claimed
+from v2l.io.disk_errors import disk_error, disk_errors_named
+from v2l.io.folder_locks import sweep_unfinished
 from v2l.io.job_files import Inputs, Outputs
 
 
@@ -39,9 +41,16 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
     arguments = stage_parser(stage).parse_args()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     is_first = os.environ.get("RANK", "0") == "0"  # of several ranks, which writes the files
-    if arguments.log and is_first:
-        arguments.log.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(arguments.log, mode="w"))
+    try:
+        if arguments.log and is_first:
+            with disk_errors_named(arguments.log):
+                arguments.log.parent.mkdir(parents=True, exist_ok=True)
+                handlers.append(logging.FileHandler(arguments.log, mode="w"))
+    except UserError as error:
+        sys.exit(f"{stage}: error: {error}")
+    logging.raiseExceptions = (
+        False  # a full disk must not hide what is said on the screen
+    )
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", handlers=handlers, force=True)
     for library in ("httpx", "httpx2", "matplotlib", "PIL", "transformers"):
         logging.getLogger(library).setLevel(logging.WARNING)
@@ -50,12 +59,13 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
         config = job_config(stage, arguments.config, dict(arguments.machine))
         outputs = outputs_of(arguments.output)
         with claimed(outputs.values() if is_first else ()):
+            sweep_unfinished(path.parent for path in outputs.values())
             run(config, inputs_of(arguments.input), outputs)
-    except UserError as error:
-        logging.error("error: %s", error)
-        sys.exit(1)
-    except Exception:
-        logging.exception("failed")
+    except Exception as error:
+        if named := error if isinstance(error, UserError) else disk_error(error):
+            logging.error("error: %s", named)
+        else:
+            logging.exception("failed")
         sys.exit(1)
 
 

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow.parquet as pq
-
 from v2l.configuration.config import Config
 from v2l.configuration.dataset_entries import Dataset
+from v2l.io.storage import read_parquet
 
 # Of each kind: pictures of each split as distributed, and the mean size of a file in bytes.
 KNOWN: dict[str, tuple[dict[str, int], int]] = {
@@ -40,7 +39,7 @@ def dataset_size(config: Config, name: str, results: Path) -> DatasetSize:
     _, file_bytes = KNOWN.get(entry.kind, UNKNOWN)
     if manifest.exists():
         return DatasetSize(
-            dict(Counter(pq.read_table(manifest, columns=["split"])["split"].to_pylist())), file_bytes, False
+            dict(Counter(read_parquet(manifest, columns=["split"])["split"].to_pylist())), file_bytes, False
         )
     return DatasetSize(_distributed(entry), file_bytes, True)
 

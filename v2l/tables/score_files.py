@@ -1,6 +1,5 @@
 """Rows of a table, out of the files of scores: these hold every metric that was measured, for any table."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from v2l.configuration.known_metrics import known_metrics
 from v2l.configuration.registry import nearest
 from v2l.errors import UserError
+from v2l.io.json_records import read_json
 from v2l.metrics.rows import VALUE_COLUMNS
 from v2l.tables.specification import Table
 
@@ -55,10 +55,10 @@ def _shown(table: Table, path: Path) -> list[dict[str, Any]]:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
-        rows = json.loads(path.read_text())["rows"]
+        rows = read_json(path)["rows"]
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise TypeError("`rows` must be a list of mappings")
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         problem = f"{path} cannot be read as a metrics file ({error})"
         raise UserError(problem, "JSON with `rows`", "delete it and run again") from None
     return rows

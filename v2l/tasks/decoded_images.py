@@ -6,7 +6,6 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from v2l.data.token_table import Tokens
 from v2l.errors import UserError, require_each_finite
 from v2l.io.job_files import Inputs
 from v2l.io.overlap import BATCHES_AHEAD, fetched, mapped, sent
+from v2l.io.storage import read_parquet
 from v2l.memory_errors import out_of_memory
 from v2l.models.tokenizer_file import load_tokenizer
 from v2l.precision import computed_in
@@ -123,7 +123,7 @@ def restored_maps(
     `given` tokens stand where nothing is predicted: those of the clean image or, in held-out, of the corrupted one.
     """
     columns = ["task", "image_id", "positions", "predicted_codes"]
-    table = pq.read_table(predictions, columns=columns)
+    table = read_parquet(predictions, columns=columns)
     for task, tokens in given.items():
         of_task = table.filter(pc.field("task") == task)
         steps_of: dict[str, list] = {}

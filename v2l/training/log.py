@@ -1,6 +1,5 @@
 """What a training run tells while it goes on: losses and codebook usage, progress, sample grids, TensorBoard."""
 
-import json
 import logging
 import time
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
 from v2l.io.atomic import atomic_path
+from v2l.io.json_records import write_json
 from v2l.training.metrics_lines import MetricsLines
 from v2l.training.progress_line import REPORT_SECONDS, progress_line, standing
 from v2l.training.window import Window
@@ -54,8 +54,7 @@ class TrainingLog(MetricsLines):
             temporary.write_text(self.text)
         speed = self.seen / (time.monotonic() - self.started)
         progress = {"step": step + 1, "steps": self.steps, "images_per_second": round(speed, 3)}
-        with atomic_path(self.folder / "progress.json") as temporary:
-            temporary.write_text(json.dumps(progress) + "\n")
+        write_json(self.folder / "progress.json", progress, indent=None)
         if time.monotonic() - self.told >= REPORT_SECONDS:
             self.told = time.monotonic()
             logging.info("%s", progress_line(values | progress, self.batch_size))

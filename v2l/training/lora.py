@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 from v2l.configuration.llm_finetuning import LoRA
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
-from v2l.io.provenance import write_beside
+from v2l.io.records import write_beside
 from v2l.io.storage import write_tensors
 
 LINEAR = (nn.Linear, Conv1D)  # Conv1D: GPT-2's linear layers

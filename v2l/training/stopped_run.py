@@ -1,11 +1,12 @@
 """What a training leaves that its guard stopped: an unchanged start must end before it waits for a GPU."""
 
-import json
+import logging
 from pathlib import Path
 
 from v2l.configuration.tokenizer_training import Guard
 from v2l.errors import UserError
-from v2l.io.atomic import atomic_path
+from v2l.io.digests import DamagedFile
+from v2l.io.json_records import read_json, write_json
 
 NAME = "stopped.json"
 
@@ -13,16 +14,19 @@ NAME = "stopped.json"
 def leave_reason(folder: Path, guard: Guard, reason: UserError) -> None:
     """Write in the run's `folder` why it was stopped, and under which settings."""
     parts = [reason.problem, reason.expected, reason.remedy]
-    with atomic_path(folder / NAME) as temporary:
-        temporary.write_text(json.dumps({"guard": guard.model_dump(mode="json"), "reason": parts}) + "\n")
+    write_json(folder / NAME, {"guard": guard.model_dump(mode="json"), "reason": parts})
 
 
 def require_changes(folder: Path, guard: Guard) -> None:
     """Raises the UserError that stopped the run of `folder`, if `guard` still is as it was then; else forgets it."""
     try:
-        found = json.loads((folder / NAME).read_text())
+        found = read_json(folder / NAME)
+        stopped = found["guard"] == guard.model_dump(mode="json")
     except FileNotFoundError:
         return
-    if found["guard"] == guard.model_dump(mode="json"):
+    except DamagedFile as error:
+        logging.warning("%s is passed over: %s", folder / NAME, error.reason)
+        stopped = False
+    if stopped:
         raise UserError(*found["reason"])
     (folder / NAME).unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from v2l.data.image_loading import load_image
 from v2l.data.images import padded_image, tokenizer_image
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
+from v2l.io.pixel_files import PixelFile
 from v2l.runtime import rng
 from v2l.training.batch_order import BatchOrder
 
@@ -29,9 +30,9 @@ CROP_SCALE = (0.2, 1.0)  # share of the area
 
 
 @cache
-def decoded_file(path: Path) -> np.ndarray:
-    """The output of stage decode_images (uint8 NHWC), mapped into the memory of each process that asks for it."""
-    return np.load(path, mmap_mode="r")
+def decoded_file(path: Path) -> PixelFile:
+    """The output of stage decode_images, mapped into the memory of each process that asks for it."""
+    return PixelFile(path)
 
 
 class TrainingImages(Dataset):
@@ -87,7 +88,7 @@ class TrainingImages(Dataset):
     def plain(self, index: int) -> Tensor:
         """An image as the tokenizers see it, not augmented."""
         if self.copy:
-            return _tensor(decoded_file(self.copy)[self.rows[index]])
+            return _tensor(decoded_file(self.copy).image(self.rows[index]))
         image = load_image(self.manifest, self.rows[index])
         return _tensor(tokenizer_image(image, self.geometry, self.manifest.fit))
 
@@ -114,11 +115,8 @@ def random_resized_crop(image: Image.Image, size: int, seed: int, epoch: int, in
 
 def require_images(path: Path, images: int, side: int) -> None:
     """Raise UserError unless `path` holds so many images of that side."""
-    try:
-        found = str(decoded_file(path).shape)
-    except (OSError, ValueError) as error:
-        found = str(error)
-    if found != (expected := str((images, side, side, 3))):
+    found, expected = str(decoded_file(path).shape), str((images, side, side, 3))
+    if found != expected:
         raise UserError(
             f"{path} does not hold the images ({found})", f"shape {expected}", "delete it: decode_images makes it anew"
         )
