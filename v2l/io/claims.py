@@ -28,9 +28,11 @@ def claimed(paths: Iterable[Path]) -> Iterator[None]:
     """
     began = _began_ns()
     token = f"{began} {secrets.token_hex(16)}"
-    for path in map(Path.absolute, paths):
+    absolute = list(map(Path.absolute, paths))
+    for path in absolute:
         if max(_claimant_ns(path), _written_ns(path)) > began:
             raise _taken_over(path)
+    for path in absolute:
         FOLDER.mkdir(parents=True, exist_ok=True)
         _file(path).write_text(token)
         _own[path] = token
