@@ -87,20 +87,36 @@ def test_a_run_that_slept_before_its_claim_leaves_a_later_one_alone(tmp_path, ne
         process.communicate()
 
 
-def test_what_was_written_before_a_run_began_is_no_hindrance(tmp_path):
+def test_what_an_earlier_run_writes_is_no_hindrance(tmp_path):
     output = tmp_path / "results/out.csv"
-    output.parent.mkdir()
-    output.write_text("old")
-    later().communicate()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    newer = subprocess.Popen([sys.executable, "-c", SLEEPER], env=environment, **pipes)
+    assert newer.stdout and newer.stdout.readline() == "began\n"
+    with claimed([output]), atomic_path(output) as temporary:
+        temporary.write_text("written once the newer one had begun, and before its claim")
+    assert newer.communicate("\n")[0] == "claimed\n"
 
 
-def test_claims_go_when_their_run_ends(tmp_path):
+def test_a_run_that_failed_is_followed_by_another(tmp_path):
     output = tmp_path / "out.csv"
     with pytest.raises(ValueError), claimed([output]):
-        assert len(list(FOLDER.iterdir())) == 1
         raise ValueError
-    assert not list(FOLDER.iterdir())
     require_claim(output)
+    later().communicate()
+    with pytest.raises(UserError, match="taken over"), claimed([tmp_path / "results/out.csv"]):
+        pass
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\xff\xfe", b"-5 a", "\N{SUPERSCRIPT TWO} a".encode(), b"99", b"9" * 30])
+def test_damaged_claims_are_passed_over(tmp_path, damaged):
+    output = tmp_path / "out.csv"
+    with claimed([output]):
+        pass
+    next(FOLDER.iterdir()).write_bytes(damaged)
+    with claimed([output]), atomic_path(output) as temporary:
+        temporary.write_text("made")
+    assert output.read_text() == "made"
 
 
 def test_what_no_job_claimed_is_written(tmp_path):

@@ -54,14 +54,15 @@ def test_a_stopped_job_that_wakes_up_later_writes_nothing(scene, tiny_run, stage
 def snakemake(project: Project, *arguments: str) -> subprocess.Popen:
     """`snakemake ARGUMENTS` of the tiny experiment in the background."""
     command = [sys.executable, "-m", "snakemake", *arguments, "--config", "experiment=tiny", "--cores", "2"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, "text": True}
-    return subprocess.Popen(command, cwd=project.folder, start_new_session=True, **pipes)
+    with open(project.folder / "said.txt", "w") as said:  # no pipe: orphans write on when nobody reads
+        streams = {"stdout": said, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+        return subprocess.Popen(command, cwd=project.folder, start_new_session=True, **streams)
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
     """Until `path` is there, while the process lives."""
     while not path.exists():
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None
         time.sleep(0.01)
 
 
@@ -88,7 +89,7 @@ def test_a_killed_snakemake_is_unlocked_and_started_again(project, scene, killed
     wait_for(log, process)
     time.sleep(random.Random(f"{SEED} {killed}").uniform(0, 0.8))
     process.kill()
-    process.stdout.close()
+    process.wait()
     refused = project.snakemake(*job.outputs)
     assert refused.returncode != 0 and "--unlock" in refused.stdout, refused.stdout
     assert project.snakemake("--unlock").returncode == 0
@@ -109,7 +110,8 @@ def test_an_orphan_writes_nothing_over_what_an_edited_configuration_made(project
     assert orphans
     for orphan in orphans:
         signal_process(orphan, signal.SIGSTOP)
-    process.kill(), process.stdout.close()
+    process.kill()
+    process.wait()
     assert project.snakemake("--unlock").returncode == 0
     edited = ["--config", "experiment=tiny", "score_predictions={bootstrap_samples: 60}"]
     again = project.snakemake(str(output.relative_to(project.folder)), *edited)
@@ -121,7 +123,9 @@ def test_an_orphan_writes_nothing_over_what_an_edited_configuration_made(project
     deadline = time.monotonic() + 120
     while job_processes(output.relative_to(project.folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert state([output]) == newer and "taken over by a run that began later" in log.read_text()
+    assert (
+        state([output]) == newer and "taken over by a run that began later" in (project.folder / "said.txt").read_text()
+    )
     assert project.snakemake("results/table4_restoration.csv").returncode == 0
     made = results(project)
     assert [name for name in undisturbed if made[name] != undisturbed[name]] == []
@@ -150,8 +154,13 @@ def test_of_two_starts_at_once_one_works_and_the_other_says_why_not(project, sce
     job, undisturbed = scene.job(OF_STAGE["extract_tokens"]), results(project)
     for name in job.outputs:
         (project.folder / name).unlink()
-    processes = [snakemake(project, *job.outputs) for _ in range(2)]
-    said = [process.communicate()[0] for process in processes]
+    processes, said = [], []
+    for _ in range(2):
+        processes.append(snakemake(project, *job.outputs))
+        (project.folder / "said.txt").rename(project.folder / f"said-{len(processes)}.txt")
+    for number, process in enumerate(processes, start=1):
+        process.wait()
+        said.append((project.folder / f"said-{number}.txt").read_text())
     statuses = sorted(process.returncode for process in processes)
     assert statuses in ([0, 0], [0, 1]), said
     if statuses == [0, 1]:

@@ -1,9 +1,8 @@
 """Whose an output is: the run that began last. One that was left behind must not write over what a later one made.
 
 Snakemake's jobs outlive a Snakemake that is killed, and the next start makes their outputs anew. So a job that begins
-leaves a token for each output, in the place of an earlier job's, and looks for it before it writes there. A job may
-also sleep before it comes to that: the token says when its process began, and a claim that a later process holds, or an
-output that was written since this one began, is left alone.
+leaves a token for each output, in the place of an earlier job's, and looks for it before it writes there. It may sleep
+before it comes to that, until a later job has ended: the token stays, and says when its process began.
 """
 
 import hashlib
@@ -24,13 +23,13 @@ _own: dict[Path, str] = {}  # token of each output that this process has claimed
 def claimed(paths: Iterable[Path]) -> Iterator[None]:
     """Hold the outputs at `paths` until the block ends, from now on in the place of every process that held them.
 
-    Raises UserError if a process that began later than this one holds one of them or has written it.
+    Raises UserError, and holds none, if a process that began later than this one has ever held one of them.
     """
     began = _began_ns()
     token = f"{began} {secrets.token_hex(16)}"
     absolute = list(map(Path.absolute, paths))
     for path in absolute:
-        if max(_claimant_ns(path), _written_ns(path)) > began:
+        if _claimant_ns(path) > began:
             raise _taken_over(path)
     for path in absolute:
         FOLDER.mkdir(parents=True, exist_ok=True)
@@ -41,8 +40,6 @@ def claimed(paths: Iterable[Path]) -> Iterator[None]:
     finally:
         for path in [path for path, held in _own.items() if held == token]:
             del _own[path]
-            if _token(path) == token:
-                _file(path).unlink(missing_ok=True)
 
 
 def require_claim(path: Path) -> None:
@@ -60,24 +57,17 @@ def _taken_over(path: Path) -> UserError:
 
 
 def _began_ns() -> int:
-    """When this process began, in nanoseconds since 1970, rounded up to a tick of the kernel's (10 ms)."""
+    """When this process began, in nanoseconds since 1970, to a tick of the kernel's (10 ms)."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    since_boot_ns = (ticks + 1) * 10**9 // os.sysconf("SC_CLK_TCK")
+    since_boot_ns = ticks * 10**9 // os.sysconf("SC_CLK_TCK")
     return time.time_ns() - (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - since_boot_ns)
 
 
 def _claimant_ns(path: Path) -> int:
-    """When the process began that claims `path`; 0 without one."""
-    began = (_token(path) or "").partition(" ")[0]
-    return int(began) if began.isdecimal() else 0
-
-
-def _written_ns(path: Path) -> int:
-    """When the file at `path` was written; 0 without one."""
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
+    """When the process began that claimed `path` last; 0 if none did, or if it is said to have begun in the future."""
+    text = (_token(path) or "").partition(" ")[0]
+    began = int(text) if text.isascii() and text.isdecimal() else 0
+    return began if began <= time.time_ns() else 0
 
 
 def _file(path: Path) -> Path:
