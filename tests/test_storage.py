@@ -98,7 +98,7 @@ def test_equal_content_gives_equal_bytes(tmp_path, record):
 def test_broken_parquet_names_the_file(tmp_path):
     path = tmp_path / "broken.parquet"
     path.write_bytes(b"PAR1")
-    with pytest.raises(UserError, match="broken.parquet cannot be read"):
+    with pytest.raises(UserError, match="broken.parquet cannot be used"):
         parquet_metadata(path)
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from v2l.errors import UserError
+from v2l.io.disk_errors import disk_errors_named
 
 FOLDER = Path("work/claims")  # of the project, in which jobs run
 _own: dict[Path, str] = {}  # token of each output that this process has claimed
@@ -32,8 +33,9 @@ def claimed(paths: Iterable[Path]) -> Iterator[None]:
         if _claimant_ns(path) > began:
             raise _taken_over(path)
     for path in absolute:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        _file(path).write_text(token)
+        with disk_errors_named(_file(path)):
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            _file(path).write_text(token)
         _own[path] = token
     try:
         yield
@@ -76,6 +78,6 @@ def _file(path: Path) -> Path:
 
 def _token(path: Path) -> str | None:
     try:
-        return _file(path).read_text()
-    except (FileNotFoundError, UnicodeDecodeError):
+        return _file(path).read_text(errors="replace")
+    except FileNotFoundError:
         return None

@@ -8,11 +8,13 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from v2l.io.atomic import atomic_path
+from v2l.errors import UserError
 from v2l.io.canonical import canonical_json
 from v2l.io.folder_walk import FolderWalk
+from v2l.io.json_records import read_json, write_json
 from v2l.io.provenance import hash_path
 
 CACHE = Path("work/file_hashes")
@@ -27,16 +29,12 @@ def file_hash(path: Path) -> str:
     if found.st_size < LARGE:
         return hash_path(path)
     state = [str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns]
-    kept = CACHE / f"{hashlib.sha256(canonical_json(state).encode()).hexdigest()}.txt"
-    try:
-        return kept.read_text().split()[0]
-    except (OSError, IndexError):
-        digest = hash_path(path)
-    try:
-        with atomic_path(kept) as temporary:
-            temporary.write_text(f"{digest} {path}\n")
-    except OSError:  # a full or read-only disk: only time is lost
-        pass
+    kept = CACHE / f"{hashlib.sha256(canonical_json(state).encode()).hexdigest()}.json"
+    with suppress(FileNotFoundError, UserError):  # a damaged one is made anew
+        return read_json(kept)["sha256"]
+    digest = hash_path(path)
+    with suppress(UserError):  # a full or read-only disk: only time is lost
+        write_json(kept, {"sha256": digest, "path": str(path)}, indent=None)
     return digest
 
 

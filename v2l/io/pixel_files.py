@@ -1,6 +1,7 @@
 """Decoded images in one `.npy` file, each with a checksum that is compared whenever it is read.
 
-Behind the pixels, where numpy does not look, stand the CRC-32 of all images, 4 bytes each, little-endian.
+Behind the pixels, where numpy does not look, stand the CRC-32 of all images and that of the header, 4 bytes each,
+little-endian.
 """
 
 import os
@@ -21,7 +22,10 @@ def create_pixels(path: Path, shape: tuple[int, ...]) -> None:
     """An empty file of N x H x W x 3 pixels (uint8), which takes its room on the disk when they are written."""
     with disk_errors_named(path):
         pixels = open_memmap(path, "w+", np.uint8, shape)
-        os.truncate(path, pixels.offset + pixels.size + shape[0] * CHECKSUM.itemsize)
+        with open(path, "r+b") as file:
+            header = zlib.crc32(file.read(pixels.offset))
+            file.seek(pixels.offset + pixels.size + shape[0] * CHECKSUM.itemsize)
+            file.write(np.array(header, CHECKSUM).tobytes())
 
 
 def write_pixels(path: Path, rows: Sequence[int] | np.ndarray, image_BHWC: np.ndarray) -> None:
@@ -37,20 +41,22 @@ def write_pixels(path: Path, rows: Sequence[int] | np.ndarray, image_BHWC: np.nd
 
 
 class PixelFile:
-    """The images of a file, mapped into memory. Raises UserError if it is damaged, cut short, or of another format."""
+    """The images of a file, mapped into memory. Raises UserError if its length or its header is not as it was."""
 
     def __init__(self, path: Path):
         self.path = path
         try:
+            with open(path, "rb") as file:
+                start = file.read(10)
+                header = start + file.read(int.from_bytes(start[8:], "little"))
+                file.seek(-CHECKSUM.itemsize, os.SEEK_END)
+                if file.read() != np.array(zlib.crc32(header), CHECKSUM).tobytes():
+                    raise ValueError("it is cut short, damaged, or of an earlier version")
             self._pixels = np.load(path, mmap_mode="r")
             self.shape = self._pixels.shape
-            if self._pixels.dtype != np.uint8 or len(self.shape) != 4 or not self._pixels.flags.c_contiguous:
-                raise ValueError(f"{self._pixels.dtype} {self.shape} in place of images")
             place = self._pixels.offset + self._pixels.size
-            if path.stat().st_size != place + self.shape[0] * CHECKSUM.itemsize:
-                raise ValueError("it is cut short, or of an earlier version")
             self._sums = np.memmap(path, CHECKSUM, "r", place, (self.shape[0],))
-        except (OSError, ValueError, EOFError, SyntaxError, TypeError, AttributeError, OverflowError) as error:
+        except (OSError, ValueError) as error:
             raise damaged(path, error) from None
 
     def image(self, row: int) -> np.ndarray:

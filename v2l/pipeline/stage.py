@@ -48,9 +48,7 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
                 handlers.append(logging.FileHandler(arguments.log, mode="w"))
     except UserError as error:
         sys.exit(f"{stage}: error: {error}")
-    logging.raiseExceptions = (
-        False  # a full disk must not hide what is said on the screen
-    )
+    logging.raiseExceptions = False  # a full disk must not hide what is said on the screen
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", handlers=handlers, force=True)
     for library in ("httpx", "httpx2", "matplotlib", "PIL", "transformers"):
         logging.getLogger(library).setLevel(logging.WARNING)
