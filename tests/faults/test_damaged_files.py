@@ -19,7 +19,7 @@ def readers(scene: Scene) -> dict[str, list[Job]]:
     found: dict[str, list[Job]] = {}
     for job in scene.jobs:
         for name in job.inputs:
-            if name.startswith("results/") and job.stage:
+            if name.startswith("results/"):
                 found.setdefault(name, []).append(job)
     return found
 
