@@ -41,9 +41,11 @@ def problem(scene: Scene, job: Job, name: str) -> str | None:
 def test_a_damaged_file_is_refused_by_name_or_changes_nothing(scene, tiny_run, thorough, kind):
     found, problems, tried = readers(scene), [], 0
     draw = random.Random(f"{SEED} {kind}")
-    names = sorted(found)
-    if not thorough:
-        names = draw.sample(names, 12)
+    order = random.Random(SEED).sample(sorted(found), len(found))
+    # Of eight kinds of damage each file gets three; in a hurry one file in twenty gets one.
+    first, share = list(DAMAGES).index(kind), 3 if thorough else 1
+    names = [name for place, name in enumerate(order) if (place + first) % len(DAMAGES) < share]
+    names = names if thorough else names[:8]
     for name in names:
         path, job = scene.folder / name, draw.choice(found[name])
         if damaged(path, kind, f"{SEED} {kind} {name}"):
@@ -52,5 +54,5 @@ def test_a_damaged_file_is_refused_by_name_or_changes_nothing(scene, tiny_run, t
             if said:
                 problems.append(f"{name}, read by {job.rule} ({job.outputs[0]}): {said}")
         scene.restore()
-    assert tried >= len(names) - 5
+    assert tried > len(names) // 2
     assert not problems, f"{len(problems)} of {tried}:\n" + "\n".join(problems)
