@@ -39,11 +39,11 @@ class Job(NamedTuple):
 
     @property
     def words(self) -> list[str]:
-        """`python -m v2l.<stage> ...`, without the launcher before it; empty for a command of the shell."""
+        """`python -m v2l.<stage> ...`, without the launcher before it; empty for what needs a shell."""
         words = shlex.split(self.command)
         if words[:4] == ["exec", "python", "-m", "v2l.cluster.launch"]:
             words = words[words.index("--") + 1 :]
-        return words if words[:2] == ["python", "-m"] else []
+        return words if words[:2] == ["python", "-m"] and "2>" not in words else []
 
 
 class Ended(NamedTuple):
@@ -100,7 +100,8 @@ class JobServer:
 
     def __enter__(self) -> "JobServer":
         self._outputs.mkdir(parents=True, exist_ok=True)
-        environment = os.environ | {"PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment = os.environ | {"PYTHONPATH": str(self.folder), "PATH": path, "OMP_NUM_THREADS": "1"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         command = [sys.executable, __file__]
         self._process = subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)

@@ -32,9 +32,10 @@ def problem(scene: Scene, job: Job, name: str) -> str | None:
     if ended.status == 0:
         others = [path for path in scene.changed() if not path.endswith(name)]
         return f"other results: {', '.join(others)}" if others else None
-    errors = [line for line in ended.output.splitlines() if "error: " in line]
+    said = ended.output if job.stage else (scene.folder / str(job.log)).read_text()  # what the shell put there
+    errors = [line for line in said.splitlines() if "error: " in line]
     if ended.status != 1 or len(errors) != 1:
-        return f"status {ended.status}, {len(errors)} messages: {ended.output[-500:]}"
+        return f"status {ended.status}, {len(errors)} messages: {said[-500:]}"
     return None if name in errors[0] else f"the file is not named: {errors[0]}"
 
 
