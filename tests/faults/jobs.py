@@ -95,15 +95,15 @@ class RunningJob:
 class JobServer:
     """The process that forks the jobs of the project in `folder`, as a context manager."""
 
-    def __init__(self, folder: Path, outputs: Path):
-        self.folder, self._outputs, self._count = folder, outputs, 0
+    def __init__(self, folder: Path, outputs: Path, modules: tuple[str, ...] = MODULES):
+        self.folder, self._outputs, self._modules, self._count = folder, outputs, modules, 0
 
     def __enter__(self) -> "JobServer":
         self._outputs.mkdir(parents=True, exist_ok=True)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         environment = os.environ | {"PYTHONPATH": str(self.folder), "PATH": path, "OMP_NUM_THREADS": "1"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        command = [sys.executable, __file__]
+        command = [sys.executable, __file__, *self._modules]
         self._process = subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)
         assert self._process.stdout and self._process.stdout.readline() == "ready\n"
         return self
@@ -129,7 +129,7 @@ def serve() -> None:
     """Answer each JSON line of standard input with the id of the process that it started, until there are no more."""
     import importlib
 
-    for name in MODULES:
+    for name in sys.argv[1:]:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, _reap)
     print("ready", flush=True)
