@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+import torch
 
 from tests.conftest import Project
 from v2l.configuration.slices import StageConfig
 from v2l.io.job_files import Inputs
 from v2l.io.records import write_beside
+from v2l.io.storage import write_parquet, write_tensors
 from v2l.pipeline import check_results
 from v2l.pipeline.check_results import Job, differences, result_files
 from v2l.pipeline.record import provenance
@@ -51,8 +54,10 @@ def test_a_file_without_a_record_or_a_job_is_named(result):
     path, job = result
     assert "no job of the active configuration" in differences(path, None)[0]
     beside = path.with_name("answers.json.provenance.json")
+    path.write_text("[]")
+    assert differences(path, job)[0].startswith("it or its record is damaged (its content is not what was written")
     beside.write_text("{")
-    assert "its record cannot be read" in differences(path, job)[0]
+    assert differences(path, job)[0].startswith("it or its record is damaged (Expecting property name")
     beside.unlink()
     assert differences(path, job) == ["no record of what made it"]
     assert result_files(path.parents[1]) == [path]
@@ -69,3 +74,19 @@ def test_the_target_fails_when_a_result_does_not_match(tmp_path):
     assert found.returncode == 1 and "0 of 1 results match" in found.stdout, found.stdout
     assert "config experiment: absent -> tiny" in found.stdout
     assert f"--config experiment=tiny --forcerun {path.relative_to(tmp_path)}" in found.stdout
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".safetensors"])
+def test_records_within_files_count_and_damage_is_named(result, suffix):
+    beside, job = result
+    record = json.loads(beside.with_name("answers.json.provenance.json").read_text())
+    path = beside.with_suffix(suffix)
+    if suffix == ".parquet":
+        write_parquet(path, pa.table({"a": [1]}), record, {"grid": [1]})
+    else:
+        write_tensors(path, {"a": torch.ones(1)}, record, {"encoder": "e"})
+    assert differences(path, job) == []
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:20] + bytes([content[20] ^ 4]) + content[21:])
+    assert "damaged (its content does not match the digest" in differences(path, job)[0]

@@ -23,6 +23,7 @@ from v2l.configuration.sources import Source
 from v2l.errors import UserError
 from v2l.evaluate_llm import run
 from v2l.io.job_files import Inputs
+from v2l.io.sealed_lines import sealed_line
 from v2l.llm import row_layout
 from v2l.llm.batches import BATCH_COST, plan_batches, split_blocks
 from v2l.llm.greedy_decoding import GreedyDecoder
@@ -303,7 +304,7 @@ class TestJournal:
     def test_the_journal_survives_and_serves_other_shards(self, tmp_path):
         with Journal("t", 4, tmp_path, shard=0) as progress:
             progress.add(["a", "b"], [[1], [2, 3]])
-        (tmp_path / "batches.1.jsonl").write_text('[["c"],[[4]]]\n[["d"],[[')
+        (tmp_path / "batches.1.jsonl").write_bytes(sealed_line([["c"], [[4]]]) + sealed_line([["d"], [[5]]])[:-4])
         with Journal("t", 4, tmp_path) as progress:
             assert [progress.known(key) for key in "abcd"] == [[1], [2, 3], [4], None]
 

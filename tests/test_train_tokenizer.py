@@ -20,6 +20,8 @@ from v2l.configuration.tokenizer_training import Network, TrainTokenizer
 from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
+from v2l.io.provenance import hash_path
+from v2l.io.records import read_beside
 from v2l.io.storage import read_tensors, write_parquet, write_tensors
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss, adaptive_weight
@@ -139,7 +141,7 @@ def test_training_writes_weights_metrics_and_provenance(toy, method):
     assert (metadata["codebooks"]["global"] is None) == (not has_global)
     record = read_tensors(outputs["weights"])[1]["v2l"]
     assert set(record["inputs"]) == {"manifest", "features", "codebook", "vocabulary"} and record["config"]["seed"] == 0
-    assert json.loads((toy.folder / "out.metrics.jsonl.provenance.json").read_text()) == record
+    assert read_beside(toy.folder / "out.metrics.jsonl") == record | {"content_sha256": hash_path(outputs["metrics"])}
     assert not list((toy.folder / "work").iterdir())
 
 

@@ -28,6 +28,8 @@ from v2l.cluster.commands import active_jobs, ask, keeps_accounts, require_slurm
 from v2l.cluster.request import Request, batch_size_of
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
+from v2l.io.atomic import atomic_path
+from v2l.io.sealed_lines import read_sealed_lines, sealed_line
 
 LOST_SECONDS = 600
 OUTAGE_SECONDS = 3600
@@ -198,8 +200,8 @@ class Executor(plugin.Executor):
         if job_info.external_jobid and not job.is_group() and job.output:
             record = {"job_id": job_info.external_jobid, "run": self.run_uuid, "output": str(min(job.output))}
             record |= {"key": _key(job), "log": str(job_info.aux.get("slurm_logfile"))}
-            with open(LEDGER, "a") as ledger:
-                ledger.write(json.dumps(record) + "\n")
+            with open(LEDGER, "ab") as ledger:
+                ledger.write(sealed_line(record))
         super()._report_job_submission_threadsafe(job_info)
 
     def _find_left_behind(self) -> dict[str, dict]:
@@ -207,9 +209,10 @@ class Executor(plugin.Executor):
         if not LEDGER.exists():
             return {}
         active = set(active_jobs())
-        records = [json.loads(line) for line in LEDGER.read_text().splitlines() if line.endswith("}")]
+        records = read_sealed_lines(LEDGER)
         alive = [record for record in records if (record["job_id"], record["run"]) in active]
-        LEDGER.write_text("".join(json.dumps(record) + "\n" for record in alive))
+        with atomic_path(LEDGER) as temporary:
+            temporary.write_bytes(b"".join(map(sealed_line, alive)))
         return {record["output"]: record for record in alive}
 
 

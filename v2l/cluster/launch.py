@@ -45,6 +45,7 @@ def run_on_slurm(request, command: list[str]) -> None:
     """
     from v2l.cluster.request import batch_size_of
     from v2l.cluster.submission import Submission
+    from v2l.io.folder_locks import SUBMITTED
     from v2l.pipeline.record import provenance, run_key
     from v2l.training.stopped_run import require_changes
 
@@ -56,7 +57,7 @@ def run_on_slurm(request, command: list[str]) -> None:
     key = run_key(config, provenance(config, inputs))
     work = Path(config.job["work"])
     require_changes(work / key, config.train_tokenizer.guard)
-    submission = Submission(config.job["tokenizer"], key, work / f"{key}.slurm")
+    submission = Submission(config.job["tokenizer"], key, work / f"{key}{SUBMITTED}")
     batch_size = batch_size_of(config)
     staged = stage_command(command, submission, outputs)
     try:

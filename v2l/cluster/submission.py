@@ -2,14 +2,13 @@
 
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from v2l.cluster.training_task import LINES, TrainingTask
 from v2l.configuration.extensions import inherited
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
+from v2l.io.json_records import read_json, write_json
 
 POLL_SECONDS = 5
 LOST_SECONDS = 60
@@ -155,13 +155,12 @@ class Submission:
 
     def _read(self) -> dict:
         try:
-            return json.loads(self.record.read_text())
-        except (OSError, ValueError):
+            return read_json(self.record)
+        except (FileNotFoundError, UserError):  # SLURM knows the job by its name as well
             return {}
 
     def _write(self, **values: str | None) -> None:
-        with atomic_path(self.record) as temporary:
-            temporary.write_text(json.dumps(self._read() | {"name": self.job_name} | values) + "\n")
+        write_json(self.record, self._read() | {"name": self.job_name} | values, indent=None)
 
     def _reason(self, job_id: str | None, state: str | None) -> str:
         problem = f"SLURM job {job_id} ({self.job_name}) ended as {state}"
@@ -169,8 +168,9 @@ class Submission:
             problem = f"SLURM job {job_id} ({self.job_name}) vanished without a trace"
         logs = self.folder / str(job_id)
         if failures := sorted(logs.glob("failure.*.json"), key=lambda path: path.stat().st_mtime):
-            found = json.loads(failures[-1].read_text())
-            return "\n  ".join([f"{problem}: {found['reason']}", *found["lines"]]) + "\n"
+            with suppress(UserError, KeyError, TypeError):  # damaged: the log tells as well
+                found = read_json(failures[-1])
+                return "\n  ".join([f"{problem}: {found['reason']}", *found["lines"]]) + "\n"
         lines = [line for path in logs.glob("*_0_log.err") for line in path.read_text(errors="replace").splitlines()]
         lines = [line for line in lines if line.strip()][-LINES:]
         return "\n  ".join([problem, *lines]) + "\n" if lines else problem

@@ -14,7 +14,7 @@ from submitit.helpers import TorchDistributedEnvironment
 
 from v2l.configuration.extensions import VARIABLE
 from v2l.errors import INTERRUPTED
-from v2l.io.atomic import atomic_path
+from v2l.io.json_records import write_json
 
 LINES = 15
 
@@ -46,8 +46,7 @@ class TrainingTask:
         code = self._run()
         if code == 0:
             if job.global_rank == 0:
-                with atomic_path(self.folder / "done.json") as temporary:
-                    temporary.write_text(json.dumps({"job_id": job.job_id, "restarts": restart}))
+                write_json(self.folder / "done.json", {"job_id": job.job_id, "restarts": restart}, indent=None)
             return
         if self.received and code in (INTERRUPTED, -signal.SIGUSR2, -signal.SIGTERM):
             if signal.SIGUSR2 in self.received and job.global_rank == 0:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from v2l.errors import UserError, printable
 
-WRITABLE = "a folder that this user may write to"
+WRITABLE, FOLDER = "a folder that this user may write to", "folders above it"
 REFUSALS = {  # errno -> what was expected, and the way out
     errno.ENOSPC: ("free space on its disk", "free some, or move the project to a larger disk, and run again"),
     errno.EDQUOT: ("space within this user's quota", "free some, or ask for a larger quota, and run again"),
@@ -17,6 +17,9 @@ REFUSALS = {  # errno -> what was expected, and the way out
     errno.EROFS: (WRITABLE, "mount the file system for writing, or move the project, and run again"),
     errno.EACCES: (WRITABLE, "give this user the rights to the file and its folder, and run again"),
     errno.EPERM: (WRITABLE, "give this user the rights to the file and its folder, and run again"),
+    errno.ENOTDIR: (FOLDER, "move away the file that has the name of a folder, and run again"),
+    errno.EEXIST: (FOLDER, "move away the file that has the name of a folder, and run again"),
+    errno.EISDIR: ("a file in its place", "move away the folder that has its name, and run again"),
     errno.EIO: ("a disk that works", "look after the disk, and run again: what was finished stays"),
 }
 
@@ -39,7 +42,7 @@ def disk_error(error: BaseException, path: Path | None = None) -> UserError | No
     """
     found: BaseException | None = error
     while found is not None and not isinstance(found, UserError):
-        number = found.errno if isinstance(found, OSError) else _quoted(str(found))
+        number = getattr(found, "errno", None) or _quoted(str(found))
         if number in REFUSALS:
             expected, remedy = REFUSALS[number]
             named = os.fsdecode(getattr(found, "filename", None) or path or "a file")

@@ -30,10 +30,10 @@ def file_hash(path: Path) -> str:
         return hash_path(path)
     state = [str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns]
     kept = CACHE / f"{hashlib.sha256(canonical_json(state).encode()).hexdigest()}.json"
-    with suppress(FileNotFoundError, UserError):  # a damaged one is made anew
+    with suppress(FileNotFoundError, UserError, KeyError):  # a damaged one is made anew
         return read_json(kept)["sha256"]
     digest = hash_path(path)
-    with suppress(UserError):  # a full or read-only disk: only time is lost
+    with suppress(UserError, OSError):  # a full or read-only disk: only time is lost
         write_json(kept, {"sha256": digest, "path": str(path)}, indent=None)
     return digest
 

@@ -15,6 +15,7 @@ from pathlib import Path
 LOCK = ".lock"
 UNFINISHED = re.compile(r"\..+\.part-[a-z0-9_]{8}")  # folders of `atomic_path`
 RUN = re.compile(r"[0-9a-f]{16}")  # how folders of interrupted runs end, see `v2l.pipeline.record.run_key`
+SUBMITTED = ".slurm"  # ending of the folder of a run's submission, beside those of runs
 UNLOCKED_SECONDS = 24 * 3600  # for which a folder without a lock is left: one of an earlier version may be in use
 
 
@@ -42,7 +43,12 @@ def sweep_unfinished(folders: Iterable[Path]) -> None:
 
 
 def sweep_other_runs(folder: Path) -> None:
-    """Remove the folders beside `folder` of runs with another key, except for those that are in use."""
+    """Remove the folders beside `folder` of runs with another key, except for those that are in use.
+
+    With submissions beside them all stay: a run may wait in a queue, where nothing holds a lock.
+    """
+    if any(folder.parent.glob(f"*{SUBMITTED}")):
+        return
     prefix = folder.name[:-16]
     others = (path for path in _entries(folder.parent) if path.name.startswith(prefix) and path != folder)
     _sweep(path for path in others if RUN.fullmatch(path.name[len(prefix) :]))

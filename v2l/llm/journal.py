@@ -1,16 +1,13 @@
 """How far an evaluation is: the bar on the screen, and the journal that an interrupted run goes on from."""
 
-import hashlib
-import json
-import logging
 import os
-from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
 from tqdm import tqdm
 
 from v2l.io.disk_errors import disk_errors_named
+from v2l.io.sealed_lines import read_sealed_lines, sealed_line
 
 Rows = list[list[int]]
 
@@ -35,7 +32,8 @@ class Journal:
         if self._folder:
             self._folder.mkdir(parents=True, exist_ok=True)
             for path in sorted(self._folder.glob("batches.*.jsonl")):
-                self._known |= dict(_lines(path))
+                for keys, rows in read_sealed_lines(path):
+                    self._known |= zip(keys, rows, strict=True)
             self._path = self._folder / f"batches.{self.shard}.jsonl"
             with disk_errors_named(self._path):
                 self._journal = open(self._path, "ab", buffering=0)  # noqa: SIM115
@@ -59,9 +57,8 @@ class Journal:
         """Keep the answers to the prompts `keys` of a batch; after this call no kill loses them."""
         self._bar.update(len(rows))
         if self._journal:
-            text = json.dumps([keys, rows], separators=(",", ":")).encode()
             with disk_errors_named(self._path):
-                line = memoryview(_digest(text) + b" " + text + b"\n")
+                line = memoryview(sealed_line([keys, rows]))
                 while line:  # a full disk takes a part
                     line = line[self._journal.write(line) :]
                 os.fsync(self._journal.fileno())
@@ -69,18 +66,3 @@ class Journal:
     def finish(self) -> None:
         """Move the bar to its end: predictors without a language model do not report."""
         self._bar.update(self._bar.total - self._bar.n)
-
-
-def _lines(path: Path) -> Iterator[tuple[str, list[int]]]:
-    with disk_errors_named(path):
-        lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        digest, _, text = line.partition(b" ")
-        if digest == _digest(text):
-            yield from zip(*json.loads(text), strict=True)
-        elif line:
-            logging.warning("%s, line %d is damaged: its prompts are asked again", path, number)
-
-
-def _digest(text: bytes) -> bytes:
-    return hashlib.sha256(text).hexdigest()[:32].encode()

@@ -15,7 +15,9 @@ from transformers.utils import logging
 from v2l.configuration.model_entries import LLM
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
+from v2l.io.digests import require_whole
 from v2l.io.job_files import Inputs
+from v2l.io.records import require_recorded
 from v2l.io.storage import parquet_metadata
 from v2l.llm.folder_checks import require_model
 from v2l.llm.load_checks import OTHER, require_all_fit, require_causal, require_finite_weights
@@ -150,6 +152,8 @@ def _device_map(text: str) -> str | dict[str, str | int]:
 def _with_adapter(model: transformers.PreTrainedModel, adapter: Path, key: str) -> transformers.PreTrainedModel:
     from peft import PeftModel  # takes seconds that models without an adapter can spare
 
+    require_whole(adapter / "adapter_model.safetensors")
+    require_recorded(adapter / "adapter_config.json")
     try:
         return cast(transformers.PreTrainedModel, PeftModel.from_pretrained(model, str(adapter)).get_base_model())
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

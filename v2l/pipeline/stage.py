@@ -16,6 +16,7 @@ from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.claims import claimed
 from v2l.io.disk_errors import disk_error, disk_errors_named
+from v2l.io.file_hashes import CACHE
 from v2l.io.folder_locks import sweep_unfinished
 from v2l.io.job_files import Inputs, Outputs
 
@@ -57,7 +58,7 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
         config = job_config(stage, arguments.config, dict(arguments.machine))
         outputs = outputs_of(arguments.output)
         with claimed(outputs.values() if is_first else ()):
-            sweep_unfinished(path.parent for path in outputs.values())
+            sweep_unfinished([CACHE, *(path.parent for path in outputs.values())])
             run(config, inputs_of(arguments.input), outputs)
     except Exception as error:
         if named := error if isinstance(error, UserError) else disk_error(error):
