@@ -54,13 +54,69 @@ def test_what_a_later_run_claimed_is_not_written(tmp_path, fate):
         process.communicate()
 
 
-def test_claims_go_when_their_run_ends(tmp_path):
+SLEEPER = """
+import sys
+from pathlib import Path
+from v2l.io.claims import claimed
+print("began", flush=True)
+sys.stdin.readline()
+with claimed([Path("results/out.csv")]):
+    print("claimed", flush=True)
+"""
+
+
+@pytest.mark.parametrize("newer", ["running", "ended", "killed"])
+def test_a_run_that_slept_before_its_claim_leaves_a_later_one_alone(tmp_path, newer):
+    output = tmp_path / "results/out.csv"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], env=environment, **pipes)
+    assert sleeper.stdout and sleeper.stdout.readline() == "began\n"
+    process = later()
+    if newer == "ended":
+        process.communicate()
+        output.parent.mkdir()
+        output.write_text("newer")
+    if newer == "killed":
+        process.kill()
+        process.wait()
+    said, error = sleeper.communicate("\n")
+    assert said == "" and "taken over by a run that began later" in error
+    if newer == "running":
+        assert len(list(FOLDER.iterdir())) == 1, "the newer one's claim is left alone"
+        process.communicate()
+
+
+def test_what_an_earlier_run_writes_is_no_hindrance(tmp_path):
+    output = tmp_path / "results/out.csv"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    newer = subprocess.Popen([sys.executable, "-c", SLEEPER], env=environment, **pipes)
+    assert newer.stdout and newer.stdout.readline() == "began\n"
+    with claimed([output]), atomic_path(output) as temporary:
+        temporary.write_text("written once the newer one had begun, and before its claim")
+    assert newer.communicate("\n")[0] == "claimed\n"
+
+
+def test_a_run_that_failed_is_followed_by_another(tmp_path):
     output = tmp_path / "out.csv"
     with pytest.raises(ValueError), claimed([output]):
-        assert len(list(FOLDER.iterdir())) == 1
         raise ValueError
-    assert not list(FOLDER.iterdir())
     require_claim(output)
+    later().communicate()
+    with pytest.raises(UserError, match="taken over"), claimed([tmp_path / "results/out.csv"]):
+        pass
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\xff\xfe", b"-5 a", "\N{SUPERSCRIPT TWO} a".encode(), b"99", b"9" * 30])
+def test_damaged_claims_are_passed_over(tmp_path, damaged):
+    output = tmp_path / "out.csv"
+    with claimed([output]):
+        pass
+    next(FOLDER.iterdir()).write_bytes(damaged)
+    with claimed([output]), atomic_path(output) as temporary:
+        temporary.write_text("made")
+    assert output.read_text() == "made"
 
 
 def test_what_no_job_claimed_is_written(tmp_path):

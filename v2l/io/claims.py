@@ -1,11 +1,14 @@
 """Whose an output is: the run that began last. One that was left behind must not write over what a later one made.
 
 Snakemake's jobs outlive a Snakemake that is killed, and the next start makes their outputs anew. So a job that begins
-leaves a token for each output, in the place of an earlier job's, and looks for it before it writes there.
+leaves a token for each output, in the place of an earlier job's, and looks for it before it writes there. It may sleep
+before it comes to that, until a later job has ended: the token stays, and says when its process began.
 """
 
 import hashlib
+import os
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +22,17 @@ _own: dict[Path, str] = {}  # token of each output that this process has claimed
 
 @contextmanager
 def claimed(paths: Iterable[Path]) -> Iterator[None]:
-    """Hold the outputs at `paths` until the block ends, from now on in the place of every process that held them."""
-    token = secrets.token_hex(16)
-    for path in map(Path.absolute, paths):
+    """Hold the outputs at `paths` until the block ends, from now on in the place of every process that held them.
+
+    Raises UserError, and holds none, if a process that began later than this one has ever held one of them.
+    """
+    began = _began_ns()
+    token = f"{began} {secrets.token_hex(16)}"
+    absolute = list(map(Path.absolute, paths))
+    for path in absolute:
+        if _claimant_ns(path) > began:
+            raise _taken_over(path)
+    for path in absolute:
         with disk_errors_named(_file(path)):
             FOLDER.mkdir(parents=True, exist_ok=True)
             _file(path).write_text(token)
@@ -31,18 +42,34 @@ def claimed(paths: Iterable[Path]) -> Iterator[None]:
     finally:
         for path in [path for path, held in _own.items() if held == token]:
             del _own[path]
-            if _token(path) == token:
-                _file(path).unlink(missing_ok=True)
 
 
 def require_claim(path: Path) -> None:
     """Raise UserError if a later run holds or held what this process claimed; other files may be written by anyone."""
     if path.absolute() in _own and _token(path.absolute()) != _own[path.absolute()]:
-        raise UserError(
-            f"{path} was taken over by a run that began later (or {FOLDER} was emptied): this one writes nothing there",
-            "one run for each output",
-            "nothing where a Snakemake was killed and started again, else run again",
-        )
+        raise _taken_over(path)
+
+
+def _taken_over(path: Path) -> UserError:
+    return UserError(
+        f"{path} was taken over by a run that began later (or {FOLDER} was emptied): this one writes nothing there",
+        "one run for each output",
+        "nothing where a Snakemake was killed and started again, else run again",
+    )
+
+
+def _began_ns() -> int:
+    """When this process began, in nanoseconds since 1970, to a tick of the kernel's (10 ms)."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    since_boot_ns = ticks * 10**9 // os.sysconf("SC_CLK_TCK")
+    return time.time_ns() - (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - since_boot_ns)
+
+
+def _claimant_ns(path: Path) -> int:
+    """When the process began that claimed `path` last; 0 if none did, or if it is said to have begun in the future."""
+    text = (_token(path) or "").partition(" ")[0]
+    began = int(text) if text.isascii() and text.isdecimal() else 0
+    return began if began <= time.time_ns() else 0
 
 
 def _file(path: Path) -> Path:

@@ -35,4 +35,4 @@ rule index_images_rejected:
     message:
         "index_images: gather the unreadable images"
     shell:
-        "awk 'FNR > 1 || NR == 1' {input:q} > {output:q}.part 2> {log:q} && mv {output:q}.part {output:q}"
+        "python -m v2l.pipeline.show_results {input:q} {output:q} 2> {log:q}"

@@ -48,4 +48,4 @@ rule make_figures_show:
     message:
         f"make_figures: show {{wildcards.figure}}.{{wildcards.format}} of experiment {CONFIG.experiment}"
     shell:
-        "cp {input:q} {output:q}.part 2> {log:q} && mv {output:q}.part {output:q}"
+        "python -m v2l.pipeline.show_results {input:q} {output:q} 2> {log:q}"

@@ -47,4 +47,4 @@ rule make_tables_show:
     message:
         f"make_tables: show {{wildcards.table}}.{{wildcards.format}} of experiment {CONFIG.experiment}"
     shell:
-        "cp {input:q} {output:q}.part 2> {log:q} && mv {output:q}.part {output:q}"
+        "python -m v2l.pipeline.show_results {input:q} {output:q} 2> {log:q}"
