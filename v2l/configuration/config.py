@@ -165,6 +165,14 @@ class MakeFigures(Entry):
     dpi: int = Field(150, ge=30, description="Dots per inch.")
 
 
+class MakeReport(Entry):
+    """How much of what stands behind the numbers is in the report."""
+
+    images: int = Field(24, ge=1, description="Pictures in the gallery.")
+    items: int = Field(20, ge=1, description="Answers shown behind each cell of a table, the first ones.")
+    prompt_characters: int = Field(4000, ge=100, description="Of each prompt; of a longer one the middle is left out.")
+
+
 class Config(Entry):
     """A whole experiment. Registries are dicts; stages select from them by name."""
 
@@ -203,6 +211,7 @@ class Config(Entry):
     score_predictions: ScorePredictions
     make_tables: MakeTables = MakeTables()
     make_figures: MakeFigures = MakeFigures()
+    make_report: MakeReport = MakeReport()
     plan: Plan = Plan()
 
     @field_validator("llms", "encoders", "datasets", "tokenizers")

@@ -1,0 +1,80 @@
+"""The section of each table: its blocks, notes, and where to find what stands behind each number."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from v2l.report.evidence import Evidence, anchor
+from v2l.report.table_blocks import Block, Row, blocks, read_table, row_key
+from v2l.tables.tables import TABLES
+
+CELL_KEYS = ("ways", "tokens", "induction", "inner_shots", "repeats")  # of a cell of table 1
+
+
+@dataclass(frozen=True)
+class TableSection:
+    """A table for the page; `name` is that of its files, `notes` are remarks on its rows, each once."""
+
+    name: str
+    title: str
+    items: str
+    blocks: list[Block]
+    notes: list[str]
+    commit: str
+    record: str
+
+    @property
+    def has_published(self) -> bool:
+        """Whether any number of the paper is known."""
+        return any(cell.published for block in self.blocks for row in block.rows for cell in row.cells)
+
+
+def table_sections(tables: Iterable[Evidence], scores: Iterable[Evidence], shown: Iterable[str]) -> list[TableSection]:
+    """A section for each table. Cells link to `shown` places of the page that hold what was answered."""
+    links = _links(scores, set(shown))
+    sections = []
+    for found in tables:
+        table = TABLES[found.job["table"]]
+        rows = read_table(found.path)
+        known = {key: place for key, place in links.items() if key[0] == table.name}
+        sections.append(
+            TableSection(
+                name=table.name,
+                title=table.title,
+                items=table.items,
+                blocks=blocks(table, rows, {key[1]: place for key, place in known.items()}),
+                notes=[*table.notes, *_notes(rows)],
+                commit=found.record["commit"],
+                record=anchor("record", found.path),
+            )
+        )
+    return sections
+
+
+def place_of(evidence: Evidence, cell: Mapping[str, object]) -> str:
+    """The place in the page of a run's answers or pictures in one cell: a setting of table 1, or a task."""
+    run = evidence.run
+    values = [cell[name] for name in CELL_KEYS if name in cell] if run.source.task == "classification" else []
+    task = cell.get("task") if run.source.task == "restoration" else None
+    return anchor("run", run, *values, *([task] if task else []))
+
+
+def _links(scores: Iterable[Evidence], shown: set[str]) -> dict[tuple[str, tuple[str, ...]], str]:
+    """(table, `row_key`) -> the place of what the measurement is made of."""
+    links = {}
+    for found in scores:
+        for row in json.loads(found.path.read_text())["rows"]:
+            place = place_of(found, row)
+            for table in TABLES.values():
+                if row["metric"] in table.metric_columns and place in shown:
+                    links[table.name, row_key(table, row)] = place
+    return links
+
+
+def _notes(rows: Iterable[Row]) -> list[str]:
+    """What the rows' notes say, by method: each remark once."""
+    methods: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for note in filter(None, row["note"].split("; ")):
+            methods.setdefault(note, {})[row["method"]] = None
+    return [f"{', '.join(named)}: {note}" for note, named in methods.items()]
