@@ -6,6 +6,7 @@ from typing import Any
 from v2l.configuration.slices import StageConfig
 from v2l.figures.figures import FIGURES
 from v2l.io.job_files import Inputs
+from v2l.report.answers import answered_runs, places
 from v2l.report.evidence import evidence
 from v2l.report.page import data_uri
 from v2l.report.table_sections import table_sections
@@ -15,9 +16,10 @@ def content_of(config: StageConfig, inputs: Inputs) -> dict[str, Any]:
     """The variables of the templates, by name."""
     tables, scores = (evidence(inputs.files(name)) for name in ("tables", "scores"))
     figures = evidence(inputs.files("figures"))
+    answered = answered_runs(config, evidence(inputs.files("items")), evidence(inputs.files("predictions")))
     return {
         "experiment": config.experiment,
-        "tables": table_sections(tables, scores, ()),
+        "tables": table_sections(tables, scores, places(answered)),
         "figures": [
             {
                 "name": found.job["figure"],
@@ -27,9 +29,9 @@ def content_of(config: StageConfig, inputs: Inputs) -> dict[str, Any]:
             for found in figures
         ],
         "missing": missing(config, inputs),
-        "parts": [("tables", "Tables"), ("figures", "Figures")],
+        "parts": [("tables", "Tables"), ("figures", "Figures"), ("answers", "Answers")],
         "pictures": [],
-        "answered": [],
+        "answered": answered,
         "trainings": [],
     }
 

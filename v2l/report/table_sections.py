@@ -1,14 +1,13 @@
 """The section of each table: its blocks, notes, and where to find what stands behind each number."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from v2l.report.answers import place_of
 from v2l.report.evidence import Evidence, anchor
 from v2l.report.table_blocks import Block, Row, blocks, read_table, row_key
 from v2l.tables.tables import TABLES
-
-CELL_KEYS = ("ways", "tokens", "induction", "inner_shots", "repeats")  # of a cell of table 1
 
 
 @dataclass(frozen=True)
@@ -36,27 +35,19 @@ def table_sections(tables: Iterable[Evidence], scores: Iterable[Evidence], shown
     for found in tables:
         table = TABLES[found.job["table"]]
         rows = read_table(found.path)
-        known = {key: place for key, place in links.items() if key[0] == table.name}
+        own = {key: place for (name, key), place in links.items() if name == table.name}
         sections.append(
             TableSection(
                 name=table.name,
                 title=table.title,
                 items=table.items,
-                blocks=blocks(table, rows, {key[1]: place for key, place in known.items()}),
+                blocks=blocks(table, rows, own),
                 notes=[*table.notes, *_notes(rows)],
                 commit=found.record["commit"],
                 record=anchor("record", found.path),
             )
         )
     return sections
-
-
-def place_of(evidence: Evidence, cell: Mapping[str, object]) -> str:
-    """The place in the page of a run's answers or pictures in one cell: a setting of table 1, or a task."""
-    run = evidence.run
-    values = [cell[name] for name in CELL_KEYS if name in cell] if run.source.task == "classification" else []
-    task = cell.get("task") if run.source.task == "restoration" else None
-    return anchor("run", run, *values, *([task] if task else []))
 
 
 def _links(scores: Iterable[Evidence], shown: set[str]) -> dict[tuple[str, tuple[str, ...]], str]:
