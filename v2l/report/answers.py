@@ -118,7 +118,7 @@ def _add_answers(
         cell = _cell(cells, evidence, row)
         cell.answer_count += 1
         if len(cell.answers) < shown:
-            item = str(row.get("episode", row.get("question_id", row["image_id"] if "image_id" in row else "")))
+            item = str(row.get("episode", row.get("question_id", row.get("image_id", ""))))
             cell.answers.append(_answer(row, item, values.get((cell.place, item), {}), texts))
 
 

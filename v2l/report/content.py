@@ -8,7 +8,9 @@ from v2l.figures.figures import FIGURES
 from v2l.io.job_files import Inputs
 from v2l.report.answers import answered_runs, places
 from v2l.report.evidence import evidence
+from v2l.report.gallery import gallery
 from v2l.report.page import data_uri
+from v2l.report.pictures import DecodedPictures
 from v2l.report.table_sections import table_sections
 
 
@@ -16,6 +18,7 @@ def content_of(config: StageConfig, inputs: Inputs) -> dict[str, Any]:
     """The variables of the templates, by name."""
     tables, scores = (evidence(inputs.files(name)) for name in ("tables", "scores"))
     figures = evidence(inputs.files("figures"))
+    images = [DecodedPictures(found) for found in evidence(inputs.files("images"))]
     answered = answered_runs(config, evidence(inputs.files("items")), evidence(inputs.files("predictions")))
     return {
         "experiment": config.experiment,
@@ -29,8 +32,8 @@ def content_of(config: StageConfig, inputs: Inputs) -> dict[str, Any]:
             for found in figures
         ],
         "missing": missing(config, inputs),
-        "parts": [("tables", "Tables"), ("figures", "Figures"), ("answers", "Answers")],
-        "pictures": [],
+        "parts": [("tables", "Tables"), ("figures", "Figures"), ("gallery", "Gallery"), ("answers", "Answers")],
+        "pictures": gallery(config, inputs, images),
         "answered": answered,
         "trainings": [],
     }

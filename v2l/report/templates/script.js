@@ -33,9 +33,70 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+const pictures = [...document.querySelectorAll(".picture")];
+const thumbnails = [...document.querySelectorAll(".thumbnails a")];
+let current = 0;
+
+function showPicture(number) {
+  current = (number + pictures.length) % pictures.length;
+  pictures.forEach((picture, place) => { picture.hidden = place !== current; });
+  thumbnails.forEach((link, place) => {
+    if (place === current) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+  });
+}
+
+function stepButton(text, step) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = text;
+  button.addEventListener("click", () => showPicture(current + step));
+  return button;
+}
+
+if (pictures.length > 0) {
+  const steps = document.createElement("div");
+  steps.className = "steps";
+  steps.append(stepButton("← Previous", -1), stepButton("Next →", 1));
+  pictures[0].before(steps);
+  thumbnails.forEach((link, number) => link.addEventListener("click", (event) => {
+    event.preventDefault();
+    history.replaceState(null, "", link.hash);
+    showPicture(number);
+  }));
+  document.querySelector("#gallery").addEventListener("keydown", (event) => {
+    const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+    if (!step || event.target.closest(".token-map, .scroll")) return;
+    event.preventDefault();
+    showPicture(current + step);
+    if (event.target.closest(".thumbnails")) thumbnails[current].focus();
+  });
+  showPicture(0);
+}
+
+// Of a map of tokens one place is a tab stop; arrow keys go on from there.
+for (const map of document.querySelectorAll(".token-map table")) {
+  const rows = [...map.rows].map((row) => [...row.querySelectorAll("button")]);
+  rows.flat().forEach((button, place) => { button.tabIndex = place === 0 ? 0 : -1; });
+  map.addEventListener("keydown", (event) => {
+    const step = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]}[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const row = rows.findIndex((buttons) => buttons.includes(event.target));
+    const column = rows[row].indexOf(event.target);
+    const next = rows[row + step[0]]?.[column + step[1]];
+    if (!next) return;
+    event.target.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  });
+}
+
 function openTarget() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!target) return;
+  const picture = target.closest(".picture");
+  if (picture) showPicture(pictures.indexOf(picture));
   for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
   target.scrollIntoView();
   const focused = target.matches("details") ? target.querySelector("summary") : target;

@@ -1,0 +1,71 @@
+"""Pictures inside the page, as WebP of bounded size."""
+
+import io
+from functools import cache
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from PIL import Image
+
+from v2l.data.image_loading import load_image
+from v2l.data.images import square_image
+from v2l.data.manifest import Manifest
+from v2l.errors import UserError
+from v2l.report.evidence import Evidence
+from v2l.report.page import data_uri
+
+SIDE = 256  # pixels at most
+QUALITY = 88
+
+
+class DecodedPictures:
+    """The pictures of one file of reconstruct_images, by task and image."""
+
+    def __init__(self, evidence: Evidence):
+        self.run = evidence.run
+        table = pq.read_table(evidence.path, columns=["image_id", "task", "image"])
+        names = zip(table["task"].to_pylist(), table["image_id"].to_pylist(), strict=True)
+        self._rows = {name: row for row, name in enumerate(names)}
+        self._images = table["image"]
+        self.tasks = list(dict.fromkeys(task for task, _ in self._rows))
+
+    def of(self, task: str, image_id: str) -> str:
+        """The picture as a data URI; '' if there is none."""
+        row = self._rows.get((task, image_id))
+        return "" if row is None else _uri(Image.open(io.BytesIO(self._images[row].as_py())))
+
+
+class OriginalPictures:
+    """The pictures of a data set as their users have them, cut or padded to squares as the tokenizers see them."""
+
+    def __init__(self, manifest: Path):
+        self._manifest = Manifest.read(manifest)
+        self._rows = {image_id: row for row, image_id in enumerate(self._manifest.image_id)}
+        self.class_names = self._manifest.class_name
+        captions = pq.read_table(manifest, columns=["captions"])["captions"].to_pylist()
+        self._said = [[str(name), *said] for name, said in zip(self.class_names, captions, strict=True)]
+
+    def said_of(self, image_id: str) -> str:
+        """Class and captions of a picture, whatever it has of them."""
+        return "; ".join(dict.fromkeys(filter(None, self._said[self._rows[image_id]])))
+
+    def of(self, image_id: str) -> str:
+        """The picture as a data URI; '' if it is not there any more."""
+        try:
+            image = load_image(self._manifest, self._rows[image_id])
+        except UserError:
+            return ""
+        return _uri(square_image(image, min(SIDE, *image.size), self._manifest.fit))
+
+
+@cache
+def original_pictures(manifest: Path) -> OriginalPictures:
+    """The pictures of a manifest, read once."""
+    return OriginalPictures(manifest)
+
+
+def _uri(image: Image.Image) -> str:
+    image.thumbnail((SIDE, SIDE))
+    encoded = io.BytesIO()
+    image.save(encoded, "WEBP", quality=QUALITY, method=4)
+    return data_uri(encoded.getvalue(), "webp")
