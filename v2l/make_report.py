@@ -9,7 +9,7 @@ from v2l.io.provenance import write_beside
 from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage
 from v2l.report.content import content_of
-from v2l.report.page import render
+from v2l.report.html_page import render
 
 
 def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:

@@ -21,7 +21,7 @@ from v2l.report.table_blocks import number_text
 SAMPLES = ("restoration", "masked", "reconstruction", "semantics")  # those with most to show come first
 
 
-class Shown(NamedTuple):
+class ShownPicture(NamedTuple):
     """A picture made of another: what made it, the picture as a data URI, its scores in words."""
 
     label: str
@@ -37,7 +37,7 @@ class GalleryPicture:
     name: str
     said: str
     original: str
-    tasks: list[tuple[str, list[Shown]]]
+    tasks: list[tuple[str, list[ShownPicture]]]
     words: list[PictureWords]
 
 
@@ -89,11 +89,11 @@ def _picture(
 ) -> GalleryPicture:
     originals = original_pictures(manifest)
     own = {found.sample for found in samples if name in found.image_ids}
-    made: dict[str, list[Shown]] = {}
-    for decoded in images:
+    made: dict[str, list[ShownPicture]] = {}
+    for decoded in sorted(images, key=lambda found: found.run.source.predictor != "corrupted-input"):
         for task in decoded.tasks if decoded.run.source.task in own else ():
             if image := decoded.of(task, name):
-                shown = Shown(run_label(decoded.run), image, scores.get((decoded.run, task, name), ""))
+                shown = ShownPicture(run_label(decoded.run), image, scores.get((decoded.run, task, name), ""))
                 made.setdefault(task, []).append(shown)
     said = {words.tokenizer: words for found in samples if (words := found.words_of(name))}
     return GalleryPicture(

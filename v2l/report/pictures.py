@@ -12,7 +12,7 @@ from v2l.data.images import square_image
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
 from v2l.report.evidence import Evidence
-from v2l.report.page import data_uri
+from v2l.report.html_page import data_uri
 
 SIDE = 256  # pixels at most
 QUALITY = 88
