@@ -11,6 +11,7 @@ from v2l.configuration.known_metrics import metric
 from v2l.configuration.slices import StageConfig
 from v2l.metrics.accuracy import CELL
 from v2l.report.evidence import Evidence, anchor
+from v2l.report.pictures import DecodedPictures
 from v2l.report.prompt_texts import PromptTexts
 from v2l.report.table_blocks import key_text, number_text
 
@@ -31,17 +32,34 @@ class Answer:
     is_right: bool | None = None
 
 
+@dataclass(frozen=True)
+class ScoredItem:
+    """An item's scores, with the picture (a data URI) if the item is one that was made."""
+
+    item: str
+    scores: list[str]
+    image: str
+
+
 @dataclass
 class AnsweredCell:
-    """The answers and item scores behind one or several numbers: the first ones, of `answer_count` and `item_count`."""
+    """The answers and item scores behind one or several numbers: the first ones, of `answer_count` and `item_count`.
+
+    Where each item has one answer, its score stands with it (`verdict`), and `has_own_scores` is False.
+    """
 
     place: str
     title: str
     answers: list[Answer] = field(default_factory=list)
     answer_count: int = 0
-    scores: list[tuple[str, list[str]]] = field(default_factory=list)
+    scores: list[ScoredItem] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
     item_count: int = 0
+
+    @property
+    def has_own_scores(self) -> bool:
+        """Whether scores say more than the answers do."""
+        return bool(self.scores) and (not self.answers or any(found.image for found in self.scores))
 
 
 @dataclass(frozen=True)
@@ -54,15 +72,18 @@ class AnsweredRun:
     records: list[tuple[str, str]]
 
 
-def answered_runs(config: StageConfig, items: Sequence[Evidence], predictions: Sequence[Evidence]) -> list[AnsweredRun]:
+def answered_runs(
+    config: StageConfig, items: Sequence[Evidence], predictions: Sequence[Evidence], images: Sequence[DecodedPictures]
+) -> list[AnsweredRun]:
     """Every run that was scored or that answered, in the order of the tables."""
     shown = config.make_report.items
+    decoded = {found.run: found for found in images}
     asked = {found.run: found for found in predictions}
     scored = {found.run: found for found in items}
     runs = []
     for run in dict.fromkeys([*scored, *asked]):
         cells: dict[str, AnsweredCell] = {}
-        values = _add_scores(cells, scored[run], shown) if run in scored else {}
+        values = _add_scores(cells, scored[run], shown, decoded.get(run)) if run in scored else {}
         if run in asked:
             _add_answers(cells, asked[run], values, shown, config.make_report.prompt_characters)
         files = [table[run] for table in (asked, scored) if run in table]
@@ -95,18 +116,23 @@ def _cell(cells: dict[str, AnsweredCell], evidence: Evidence, row: Row) -> Answe
     return cells.setdefault(place, AnsweredCell(place, title or "all items"))
 
 
-def _add_scores(cells: dict[str, AnsweredCell], evidence: Evidence, shown: int) -> dict[tuple[str, str], dict]:
+def _add_scores(
+    cells: dict[str, AnsweredCell], evidence: Evidence, shown: int, images: DecodedPictures | None
+) -> dict[tuple[str, str], dict[str, float]]:
     """Put the first items' scores into their cells; returns all of them, (place, item) -> metric -> value."""
     values: dict[tuple[str, str], dict[str, float]] = {}
+    tasks: dict[str, str] = {}
     for row in pq.read_table(evidence.path).to_pylist():
         cell = _cell(cells, evidence, row)
         values.setdefault((cell.place, row["item"]), {})[row["metric"]] = row["value"]
+        tasks[cell.place] = row.get("task") or evidence.run.source.task
     for (place, item), measured in values.items():
         cell = cells[place]
         cell.item_count += 1
         cell.metrics = cell.metrics or [metric(name).label for name in measured]
         if len(cell.scores) < shown:
-            cell.scores.append((item, [number_text(value) for value in measured.values()]))
+            image = images.of(tasks[place], item) if images else ""
+            cell.scores.append(ScoredItem(item, [number_text(value) for value in measured.values()], image))
     return values
 
 

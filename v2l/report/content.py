@@ -33,7 +33,7 @@ def content_of(config: StageConfig, inputs: Inputs) -> dict[str, Any]:
     """The variables of the templates, by name."""
     found = {name: evidence(inputs.files(name)) for name in RECORDED}
     images = [DecodedPictures(one) for one in found["images"]]
-    answered = answered_runs(config, found["items"], found["predictions"])
+    answered = answered_runs(config, found["items"], found["predictions"], images)
     results = f"results/{config.experiment}"
     content = {
         "experiment": config.experiment,

@@ -51,6 +51,12 @@ class Block:
     columns: list[tuple[str, str]]
     rows: list[TableRow] = field(default_factory=list)
 
+    @property
+    def n(self) -> str:
+        """The number of items of every value; '' if it is not the same for all."""
+        counts = {cell.n for row in self.rows for cell in row.cells if cell.n}
+        return counts.pop() if len(counts) == 1 else ""
+
 
 def read_table(path: Path) -> list[Row]:
     """The rows of a table's CSV. Raises UserError for a file that is none."""
@@ -148,7 +154,7 @@ class _Layout:
             cell.text = number_text(cell.value)
             cell.published = row.get("published", "")
             if row["ci_low"] and row["ci_high"]:
-                cell.interval = " to ".join(number_text(float(row[name])) for name in ("ci_low", "ci_high"))
+                cell.interval = "\N{EN DASH}".join(number_text(float(row[name])) for name in ("ci_low", "ci_high"))
         return cell
 
 
