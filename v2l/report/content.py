@@ -16,7 +16,7 @@ from v2l.report.table_sections import table_sections
 from v2l.report.training_charts import trainings
 
 RECORDED = (
-    *("tables", "figures", "scores", "items", "predictions", "images", "tokens", "words", "vocabulary"),
+    *("tables", "figures", "scores", "item_scores", "predictions", "images", "tokens", "words", "vocabulary"),
     *("manifests", "trainings"),
 )
 PARTS = {  # variable of the templates -> place in the page and heading
@@ -33,7 +33,7 @@ def content_of(config: StageConfig, inputs: Inputs) -> dict[str, Any]:
     """The variables of the templates, by name."""
     found = {name: evidence(inputs.files(name)) for name in RECORDED}
     images = [DecodedPictures(one) for one in found["images"]]
-    answered = answered_runs(config, found["items"], found["predictions"], images)
+    answered = answered_runs(config, found["item_scores"], found["predictions"], images)
     results = f"results/{config.experiment}"
     content = {
         "experiment": config.experiment,

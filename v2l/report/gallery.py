@@ -53,7 +53,7 @@ def gallery(config: StageConfig, inputs: Inputs, images: Sequence[DecodedPicture
     chosen = dict.fromkeys(
         (found.manifest, name) for found in samples if found.manifest in there for name in found.image_ids
     )
-    scores = item_scores(evidence(inputs.files("items")))
+    scores = item_scores(evidence(inputs.files("item_scores")))
     return [
         _picture(manifest, name, [found for found in samples if found.manifest == manifest], images, scores)
         for manifest, name in list(chosen)[: config.make_report.images]

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Record:
-    """What made one file: `config` is JSON, `inputs` are name, path, SHA-256 and the place of that file's own record."""
+    """What made one file: `config` is JSON, `inputs`: name, path, SHA-256, place of the own record."""
 
     place: str
     path: str

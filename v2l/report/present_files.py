@@ -30,7 +30,7 @@ def present_files(config: Config, results: str) -> dict[str, list[str]]:
         "tables": [f"make_tables/{name}.csv" for name in selections.tables(config)],
         "figures": [f"make_figures/{name}.png" for name in selections.figures(config)],
         "scores": [f"score_predictions/{run}.json" for run in runs],
-        "items": [f"score_predictions/{run}.parquet" for run in runs],
+        "item_scores": [f"score_predictions/{run}.parquet" for run in runs],
         "predictions": [
             f"evaluate_llm/{run.tokenizer}/{run.source.run}/{run.source.task}.parquet"
             for run in runs
