@@ -55,7 +55,11 @@ class ReportProject:
 
     def report(self, name: str = "report.html", leave_out: tuple[str, ...] = (), **settings) -> Path:
         """The report of these files, without some of them."""
-        job = {"tables": f"{TABLES} table2_semantics", "figures": "masked reconstruction", "logs": str(self.folder / "logs")}
+        job = {
+            "tables": f"{TABLES} table2_semantics",
+            "figures": "masked reconstruction",
+            "logs": str(self.folder / "logs"),
+        }
         sizes = {"images": 2, "items": 3, "prompt_characters": 400} | settings
         config = StageConfig("make_report", {"experiment": "tiny", "make_report": sizes, "job": job})
         files = {key: paths for key, paths in self.files.items() if key not in leave_out}
@@ -107,10 +111,10 @@ class ReportProject:
     def _classified(self, method: str, accuracy: float) -> None:
         names = {"method": method, "tokenizer": method, "llm": "llm"} | CELL
         value = {"value": accuracy, "ci_low": accuracy - 0.1, "ci_high": accuracy + 0.1, "n": 4, "protocol": "paper"}
-        items = [names | {"item": str(row), "metric": "accuracy", "value": float(row < 4 * accuracy)} for row in range(4)]
-        self._scores(
-            method, "classification.llm", [names | {"metric": "accuracy", "note": HOSTILE} | value], items
-        )
+        items = [
+            names | {"item": str(row), "metric": "accuracy", "value": float(row < 4 * accuracy)} for row in range(4)
+        ]
+        self._scores(method, "classification.llm", [names | {"metric": "accuracy", "note": HOSTILE} | value], items)
         path = self._add("predictions", f"evaluate_llm/{method}/llm/classification.parquet")
         asked = {"query_image": PICTURES[0], "class_names": CLASSES, "target": "cat", "prompt_ids": [5] * 300}
         answers = [
@@ -139,7 +143,9 @@ class ReportProject:
         self._scores(tokenizer, source, rows, items)
         path = self._add("images", f"reconstruct_images/{tokenizer}/{source}.parquet")
         picture = encode_png(np.full((SIDE, SIDE, 3), int(psnr * 5), np.uint8))
-        table = pa.table(list(zip(*[(name, task, picture) for task in tasks for name in PICTURES], strict=True)), schema=IMAGES)
+        table = pa.table(
+            list(zip(*[(name, task, picture) for task in tasks for name in PICTURES], strict=True)), schema=IMAGES
+        )
         write_parquet(path, table, record("reconstruct_images", {"tokenizer": tokenizer, "source": source}))
 
     def _table(self, table: str, task: str) -> None:
@@ -149,7 +155,9 @@ class ReportProject:
         folder = self.results / "make_tables"
         folder.mkdir(exist_ok=True)
         outputs = {name: folder / f"{table}.{name}" for name in ("csv", "markdown", "latex")}
-        make_tables.run(StageConfig("make_tables", config), Inputs({"metrics": scores, "published": published}), outputs)
+        make_tables.run(
+            StageConfig("make_tables", config), Inputs({"metrics": scores, "published": published}), outputs
+        )
         self.files.setdefault("tables", []).append(outputs["csv"])
 
     def _training(self) -> None:

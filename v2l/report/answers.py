@@ -102,7 +102,7 @@ def places(runs: Iterable[AnsweredRun]) -> list[str]:
 
 def place_of(evidence: Evidence, row: Row) -> str:
     """The place in the page of what stands behind a row of scores or predictions: a setting of table 1, or a task."""
-    return anchor("run", evidence.run, *(row[name] for name in _cell_keys(evidence, row)))
+    return anchor("cell", evidence.run, *(row[name] for name in _cell_keys(evidence, row)))
 
 
 def _cell_keys(evidence: Evidence, row: Row) -> list[str]:

@@ -17,6 +17,7 @@ from v2l.report.evidence import Evidence, anchor, evidence
 from v2l.report.picture_tokens import PictureWords, SampleTokens
 from v2l.report.pictures import DecodedPictures, original_pictures
 from v2l.report.table_blocks import number_text
+from v2l.tables.row_order import task_rank
 
 SAMPLES = ("restoration", "masked", "reconstruction", "semantics")  # those with most to show come first
 
@@ -101,6 +102,6 @@ def _picture(
         name=name,
         said=originals.said_of(name),
         original=originals.of(name),
-        tasks=list(made.items()),
+        tasks=sorted(made.items(), key=lambda found: (found[0] != "reconstruction", task_rank(found[0]))),
         words=list(said.values()),
     )
