@@ -34,7 +34,7 @@ def report(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def opened(browser, report) -> Iterator:
-    """Opens the report in a context of its own; in the end nothing may have been complained of or asked of a network."""
+    """Opens the report in a context of its own; nothing may be complained of or asked of a network until the end."""
     contexts, complaints, requests = [], [], []
 
     def open_page(viewport=DESKTOP, scheme="light", scripts=True, bypass=False):

@@ -10,8 +10,8 @@ from v2l.configuration.cell_settings import CELL_SETTINGS
 from v2l.configuration.known_metrics import metric
 from v2l.configuration.slices import StageConfig
 from v2l.metrics.accuracy import CELL
+from v2l.report.embedded_pictures import DecodedPictures
 from v2l.report.evidence import Evidence, anchor
-from v2l.report.pictures import DecodedPictures
 from v2l.report.prompt_texts import PromptTexts
 from v2l.report.table_blocks import key_text, number_text
 

@@ -7,11 +7,11 @@ from v2l.configuration.slices import StageConfig
 from v2l.figures.figures import FIGURES
 from v2l.io.job_files import Inputs
 from v2l.report.answers import answered_runs, places
+from v2l.report.embedded_pictures import DecodedPictures
 from v2l.report.evidence import evidence
 from v2l.report.gallery import gallery
 from v2l.report.html_page import data_uri
 from v2l.report.making import making
-from v2l.report.pictures import DecodedPictures
 from v2l.report.table_sections import table_sections
 from v2l.report.training_charts import trainings
 

@@ -13,9 +13,9 @@ from v2l.configuration.runs import PIXELS, Run
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import PAPER
 from v2l.io.job_files import Inputs
+from v2l.report.embedded_pictures import DecodedPictures, original_pictures
 from v2l.report.evidence import Evidence, anchor, evidence
 from v2l.report.picture_tokens import PictureWords, SampleTokens
-from v2l.report.pictures import DecodedPictures, original_pictures
 from v2l.report.table_blocks import number_text
 from v2l.tables.row_order import task_rank
 

@@ -9,9 +9,14 @@ from markupsafe import Markup
 
 from v2l.report.present_files import TEMPLATES
 
+# Control characters, which no HTML page may hold.
+UNPRINTABLE = dict.fromkeys(set(range(32)) - set(b"\t\n") | set(range(127, 160)), "\N{REPLACEMENT CHARACTER}")
+
 
 def render(content: dict[str, Any]) -> str:
     """The HTML text of the page. Every text of `content` is shown as it is: markup in it stays text.
+
+    Control characters are replaced, and what UTF-8 cannot write (lone surrogates) is written out.
 
     The page allows no script but its own and no connection at all (Content-Security-Policy).
     """
@@ -28,7 +33,8 @@ def render(content: dict[str, Any]) -> str:
         f"style-src '{_source_hash(style)}'; script-src '{_source_hash(script)}'"
     )
     page = environment.get_template("page.html")
-    return page.render(content, style=Markup(style), script=Markup(script), policy=policy)
+    text = page.render(content, style=Markup(style), script=Markup(script), policy=policy)
+    return text.translate(UNPRINTABLE).encode(errors="backslashreplace").decode()
 
 
 def data_uri(content: bytes, kind: str) -> str:

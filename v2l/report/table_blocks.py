@@ -19,7 +19,7 @@ Setting = tuple[str, ...]  # values of the keys that go across
 
 
 @dataclass
-class Cell:
+class ShownCell:
     """One measurement: `text` as shown, `value` None if there is none; `interval` is the 95 % confidence interval."""
 
     text: str
@@ -33,23 +33,23 @@ class Cell:
 
 
 @dataclass
-class TableRow:
+class ShownRow:
     """`keys` are the texts of the row's key columns; one that is no candidate is never marked as the best."""
 
     keys: list[str]
-    cells: list[Cell]
+    cells: list[ShownCell]
     protocol: str
     is_candidate: bool
 
 
 @dataclass
-class Block:
+class ShownBlock:
     """Rows that may be compared with each other; `columns` are a heading and the better direction."""
 
     title: str
     keys: list[str]
     columns: list[tuple[str, str]]
-    rows: list[TableRow] = field(default_factory=list)
+    rows: list[ShownRow] = field(default_factory=list)
 
     @property
     def n(self) -> str:
@@ -76,7 +76,7 @@ def row_key(table: Table, row: Mapping[str, object]) -> tuple[str, ...]:
     return tuple("" if row.get(name) is None else str(row[name]) for name in columns)
 
 
-def blocks(table: Table, rows: Sequence[Row], links: Mapping[tuple[str, ...], str]) -> list[Block]:
+def blocks(table: Table, rows: Sequence[Row], links: Mapping[tuple[str, ...], str]) -> list[ShownBlock]:
     """The table's blocks: one for each value of its key `block`, or of what goes across if there are several metrics.
 
     `links` is the place in the page of what stands behind a measurement, by `row_key`.
@@ -107,13 +107,13 @@ class _Layout:
     metrics: list[str]
     links: Mapping[tuple[str, ...], str]
 
-    def block(self, title: str, keys: list[str], rows: Sequence[Row]) -> Block:
+    def block(self, title: str, keys: list[str], rows: Sequence[Row]) -> ShownBlock:
         settings = self._settings(rows)
         columns = [(setting, name) for setting in settings for name in self.metrics]
         paper = self._paper_settings()
         is_averaged = bool(paper) and set(paper) <= set(settings)
         headings = [(self._heading(*column), metric(column[1]).better) for column in columns]
-        block = Block(title, keys, headings + ([(AVERAGE, headings[0][1])] if is_averaged else []))
+        block = ShownBlock(title, keys, headings + ([(AVERAGE, headings[0][1])] if is_averaged else []))
         together: dict[tuple[str, ...], list[Row]] = {}
         for row in rows:
             together.setdefault((*(row[key] for key in keys), row["protocol"]), []).append(row)
@@ -124,7 +124,7 @@ class _Layout:
                 shown = [cell.value for cell, (setting, _) in zip(cells, columns, strict=True) if setting in paper]
                 cells.append(self._average(shown))
             texts = [key_text(key, value, alone=True) for key, value in zip(keys, values[:-1], strict=True)]
-            block.rows.append(TableRow(texts, cells, values[-1], _is_candidate(members[0]["method"])))
+            block.rows.append(ShownRow(texts, cells, values[-1], _is_candidate(members[0]["method"])))
         return block
 
     def _paper_settings(self) -> list[Setting]:
@@ -139,16 +139,16 @@ class _Layout:
         said = ", ".join(key_text(key, value) for key, value in zip(self.across, setting, strict=True))
         return said if said and len(self.metrics) == 1 else metric(name).label
 
-    def _average(self, values: Sequence[float | None]) -> Cell:
+    def _average(self, values: Sequence[float | None]) -> ShownCell:
         measured = [value for value in values if value is not None]
         if len(measured) < len(values):
-            return Cell(NOTHING)
-        return Cell(number_text(fmean(measured)), fmean(measured))
+            return ShownCell(NOTHING)
+        return ShownCell(number_text(fmean(measured)), fmean(measured))
 
-    def _cell(self, row: Row | None) -> Cell:
+    def _cell(self, row: Row | None) -> ShownCell:
         if row is None:
-            return Cell(NOTHING)
-        cell = Cell(NOTHING, n=row["n"], note=row["note"], link=self.links.get(row_key(self.table, row), ""))
+            return ShownCell(NOTHING)
+        cell = ShownCell(NOTHING, n=row["n"], note=row["note"], link=self.links.get(row_key(self.table, row), ""))
         if text := row.get(row["metric"]):
             cell.value = float(text)
             cell.text = number_text(cell.value)
@@ -163,7 +163,7 @@ def _is_candidate(method: str) -> bool:
     return method not in BASELINES or BASELINES[method].predicts
 
 
-def _mark_best(block: Block) -> None:
+def _mark_best(block: ShownBlock) -> None:
     """Mark the best cells of each column and protocol, as they are shown: of candidates measured on the most items."""
     for protocol in {row.protocol for row in block.rows}:
         candidates = [row for row in block.rows if row.is_candidate and row.protocol == protocol]

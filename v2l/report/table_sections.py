@@ -1,12 +1,12 @@
 """The section of each table: its blocks, notes, and where to find what stands behind each number."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from v2l.report.answers import place_of
 from v2l.report.evidence import Evidence, anchor
-from v2l.report.table_blocks import Block, Row, blocks, read_table, row_key
+from v2l.report.table_blocks import Row, ShownBlock, blocks, read_table, row_key
+from v2l.tables.score_files import score_rows
 from v2l.tables.tables import TABLES
 
 
@@ -17,7 +17,7 @@ class TableSection:
     name: str
     title: str
     items: str
-    blocks: list[Block]
+    blocks: list[ShownBlock]
     notes: list[str]
     commit: str
     record: str
@@ -54,7 +54,7 @@ def _links(scores: Iterable[Evidence], shown: set[str]) -> dict[tuple[str, tuple
     """(table, `row_key`) -> the place of what the measurement is made of."""
     links = {}
     for found in scores:
-        for row in json.loads(found.path.read_text())["rows"]:
+        for row in score_rows(found.path):
             place = place_of(found, row)
             for table in TABLES.values():
                 if row["metric"] in table.metric_columns and place in shown:
