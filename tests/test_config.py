@@ -26,7 +26,7 @@ from v2l.configuration.tokenizer_entries import TOKENIZER_METHODS
 from v2l.configuration.variants import map_side, merge
 from v2l.errors import UserError
 from v2l.figures.figures import FIGURES
-from v2l.pipeline.selections import answered_datasets, figures, tables
+from v2l.pipeline.selections import figures, tables
 from v2l.pipeline.stages import STAGES
 from v2l.tables.tables import TABLES
 
@@ -181,7 +181,6 @@ def test_tasks_answered_in_text_need_their_sample_and_can_be_left_out():
         del demo["evaluate_llm"][task]
     config = validate(demo | {"experiment": "demo"}, "the test")
     assert tables(config) == list(TABLES)[:4] and "captioning_vqa" not in figures(config)
-    assert answered_datasets(config) == []
 
 
 def test_unknown_experiment_lists_the_known_ones():

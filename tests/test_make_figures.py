@@ -12,12 +12,13 @@ from v2l.data.images import encode_png
 from v2l.data.token_table import schema
 from v2l.errors import UserError
 from v2l.figures import described_images, image_grids
-from v2l.figures.drawing import image_grid, printable
 from v2l.figures.image_file import ImageFile
+from v2l.figures.labels import column_titles
 from v2l.io.job_files import Inputs
 from v2l.io.storage import write_parquet
 from v2l.models.tokenizer_file import tokenizer_description
 from v2l.reconstruct_images import SCHEMA
+from v2l.tasks.token_maps import image_mask
 
 IMAGES = [f"val/{number}.png" for number in range(3, 7)]
 
@@ -38,18 +39,42 @@ def images_file(path, tokenizer, source, tasks, images=IMAGES, grey=100):
     """An output of reconstruct_images with one grey value for each image and task."""
     rows = [(image_id, task, encode_png(np.full((16, 16, 3), grey, np.uint8))) for image_id in images for task in tasks]
     table = pa.table([list(column) for column in zip(*rows, strict=True)], schema=SCHEMA)
-    job = {"config": {"job": {"tokenizer": tokenizer, "source": source}}}
-    write_parquet(path, table, job, {"geometry": {"image_size": 16}, "tokenizer": tokenizer})
+    job = {
+        "config": {
+            "job": {"tokenizer": tokenizer, "source": source},
+            "evaluate_llm": {"masked": {"mask_share": 0.25}},
+            "seed": 3,
+        }
+    }
+    write_parquet(path, table, job, {"geometry": {"image_size": 16, "grid": 4}, "tokenizer": tokenizer})
+    return path
+
+
+def scores_file(path, values):
+    """An output of score_predictions: `values` are metric -> one value an image."""
+    rows = [
+        {"item": image_id, "metric": metric, "value": value}
+        for metric, found in values.items()
+        for image_id, value in zip(IMAGES, found, strict=False)
+    ]
+    write_parquet(path, pa.Table.from_pylist(rows), {})
     return path
 
 
 @pytest.fixture
 def restored(tmp_path):
-    """Files of the restoration figure, in an order that is not the figure's; the vote has only three images."""
+    """Files of the restoration figure; those of the second method have only three images."""
     paths = []
-    for number, name in enumerate(["tiny-llm", "tokenizer-oracle", "majority-vote", "corrupted-input"]):
-        path, shown = tmp_path / f"{number}.parquet", IMAGES[: 3 if name == "majority-vote" else 4]
-        paths.append(images_file(path, "v2l", f"restoration.{name}", RESTORATION_TASKS, shown, 40 * number))
+    shown = [
+        ("pixels", "corrupted-input", 120),
+        ("v2l", "tiny-llm", 0),
+        ("vqgan", "tiny-llm", 80),
+        ("v2l", "tokenizer-oracle", 40),
+    ]
+    for number, (tokenizer, predictor, grey) in enumerate(shown):
+        images = IMAGES[: 3 if tokenizer == "vqgan" else 4]
+        path = tmp_path / f"{number}.parquet"
+        paths.append(images_file(path, tokenizer, f"restoration.{predictor}", RESTORATION_TASKS, images, grey))
     return paths
 
 
@@ -80,11 +105,22 @@ def drawn(monkeypatch):
     return calls
 
 
-def test_global_tokens_stand_under_their_image(files, tmp_path, drawn):
-    draw(tmp_path, "global_tokens", files, images=4)
-    pictures, captions, _ = drawn["captioned_images"]
-    assert captions == [[f" word{number}", " word0"] for number in range(4)]
-    assert [picture.shape for picture in pictures] == [(224, 224, 3)] * 4
+def words_of(captioned):
+    return [[(phrase.text, phrase.mark) for phrase in shown.phrases] for shown in captioned]
+
+
+def test_global_tokens_stand_under_their_image_with_the_mark_of_their_kind(files, tmp_path, drawn):
+    inputs = files | {"vocabulary": tmp_path / "v.parquet", "words": tmp_path / "w.parquet"}
+    kinds = ["subword", "bigram", "trigram", "subword", "subword"]
+    write_parquet(inputs["vocabulary"], pa.table({"kind": kinds}), {})
+    texts = [f" word{number}" for number in range(7)]
+    write_parquet(inputs["words"], pa.table({"text": texts, "entry": [0, 1, 2, None, 4, 3, 1]}), {})
+    draw(tmp_path, "global_tokens", inputs, images=4)
+    (((_, captioned),), legend) = drawn["captioned_images"]
+    marks = ["●", "■", "▲", ""]
+    assert words_of(captioned) == [[(f" word{number}", marks[number]), (" word0", "●")] for number in range(4)]
+    assert [shown.image.shape for shown in captioned] == [(224, 224, 3)] * 4
+    assert [(phrase.text, phrase.mark) for phrase in legend] == [("subword", "●"), ("bigram", "■"), ("trigram", "▲")]
 
 
 def test_too_few_global_tokens_are_refused(files, tmp_path):
@@ -92,122 +128,152 @@ def test_too_few_global_tokens_are_refused(files, tmp_path):
         draw(tmp_path, "global_tokens", files, words=4)
 
 
-def test_restoration_columns_are_in_order_for_each_task(files, restored, tmp_path, drawn):
+def test_restoration_has_a_block_for_each_task_with_what_was_hidden(files, restored, tmp_path, drawn):
     draw(tmp_path, "restoration", {"manifest": files["manifest"], "images": restored})
-    columns, groups = drawn["image_grid"]
-    assert groups == [*((task, 3) for task in RESTORATION_TASKS), ("reference", 2)]
-    assert [title for title, _ in columns] == ["corrupted input", "majority vote", "tiny-llm"] * 5 + [
-        "tokenizer oracle",
-        "original",
+    (blocks,) = drawn["image_grid"]
+    assert [block.heading for block in blocks] == [f"{task} by tiny-llm" for task in RESTORATION_TASKS]
+    columns = blocks[0].columns
+    titles = ["input", "V2L Tokenizer", "VQ-GAN", "tokenizer oracle", "original"]
+    assert all([column.title for column in block.columns] == titles for block in blocks)
+    assert [int(column.images[0][0, 0, 0]) for column in columns[:4]] == [120, 0, 80, 40]
+    hidden = {block.heading.split()[0]: [len(column.regions) for column in block.columns] for block in blocks}
+    assert hidden["inpainting"] == hidden["outpainting"] == [1, 1, 1, 0, 0] and hidden["shift"] == [0] * 5
+    assert columns[0].regions[0].tolist() == [
+        [row in (1, 2) and column in (1, 2) for column in range(4)] for row in range(4)
     ]
-    greys = [int(images[0][0, 0, 0]) for _, images in columns[:3]] + [int(columns[-2][1][0][0, 0, 0])]
-    assert greys == [120, 80, 0, 40] and all(len(images) == 2 for _, images in columns)
+    assert blocks[1].columns[0].regions[0].tolist() == [[row >= 2] * 4 for row in range(4)]
 
 
-def test_only_images_that_every_file_holds_are_shown(files, restored, tmp_path, drawn, caplog):
+@pytest.mark.parametrize(("images", "each"), [(2, 1), (6, 2), (99, 3)])
+def test_images_of_restoration_are_divided_among_its_tasks(files, restored, tmp_path, drawn, caplog, images, each):
+    """At least one each, and only those that every file holds."""
     caplog.set_level("INFO")
-    draw(tmp_path, "restoration", {"manifest": files["manifest"], "images": restored}, images=9)
-    assert all(len(images) == 3 for _, images in drawn["image_grid"][0])
-    assert "figure restoration: 3 images" in caplog.text
+    draw(tmp_path, "restoration", {"manifest": files["manifest"], "images": restored}, images=images)
+    assert all(len(column.images) == each for block in drawn["image_grid"][0] for column in block.columns)
+    assert f"figure restoration: {each} images" in caplog.text
 
 
-def test_language_models_are_in_the_order_of_their_names_in_every_protocol(tmp_path):
-    names = ["llm-2", "llm", "llm-10"]
-    sources = [f"restoration.{name}@held-out" for name in names]
-    files = [ImageFile(images_file(tmp_path / f"{source}.parquet", "v2l", source, ["shift"])) for source in sources]
-    assert [file.label for file in sorted(files, key=ImageFile.rank)] == ["llm", "llm-10", "llm-2"]
+@pytest.mark.parametrize(
+    ("sources", "titles"),
+    [
+        (["v2l restoration.llm", "v2l restoration.llm-2@held-out"], ["llm", "llm-2"]),
+        (["v2l restoration.majority-vote", "mine restoration.majority-vote"], ["V2L Tokenizer", "mine"]),
+        (["v2l restoration.llm", "vqgan restoration.llm-2"], ["V2L Tokenizer, llm", "VQ-GAN, llm-2"]),
+        (["v2l restoration.llm"], ["llm"]),
+        (["v2l restoration.llm", "vqgan restoration.tokenizer-oracle"], ["llm", "tokenizer oracle"]),
+    ],
+)
+def test_titles_say_what_differs(tmp_path, sources, titles):
+    files = [
+        ImageFile(images_file(tmp_path / f"{number}.parquet", *source.split(), ["shift"]))
+        for number, source in enumerate(sources)
+    ]
+    assert column_titles(files) == titles
 
 
-def test_reconstruction_keeps_the_order_of_the_files(files, tmp_path, drawn):
+def test_reconstruction_keeps_the_order_of_the_files_with_scores_beneath(files, tmp_path, drawn):
     names = ["v2l", "v2l-local", "vqgan", "mine"]
-    paths = [images_file(tmp_path / f"{name}.parquet", name, "reconstruction", ["reconstruction"]) for name in names]
-    draw(tmp_path, "reconstruction", {"manifest": files["manifest"], "images": paths})
-    titles = [title for title, _ in drawn["image_grid"][0]]
-    assert titles == ["original", "V2L Tokenizer", "V2L without global tokens", "VQ-GAN", "mine"]
+    inputs = {"manifest": files["manifest"], "images": [], "scores": []}
+    for number, name in enumerate(names):
+        inputs["images"].append(images_file(tmp_path / f"{name}.parquet", name, "reconstruction", ["reconstruction"]))
+        scores = {"lpips": [0.1 * number, 0.25, 0.5, 1], "psnr": [20.04, 30, 40.06, 50], "ssim": [1, 1, 1, 1]}
+        inputs["scores"].append(scores_file(tmp_path / f"{name}.scores.parquet", scores))
+    draw(tmp_path, "reconstruction", inputs, images=4)
+    ((block,),) = drawn["image_grid"]
+    titles = ["original", "V2L Tokenizer", "V2L without global tokens", "VQ-GAN", "mine"]
+    assert [column.title for column in block.columns] == titles
+    assert block.columns[0].notes == [["PSNR", "LPIPS"]] * 4
+    first = [column.notes[0] for column in block.columns[1:]]
+    assert first == [["20.0", "0.000"], ["20.0", "0.100"], ["20.0", "0.200"], ["20.0", "0.300"]]
+    assert block.columns[1].notes[2] == ["40.1", "0.500"]
 
 
-def test_masked_restoration_stands_between_input_and_original(files, tmp_path, drawn):
-    """As in paper figure 8; files come in the order of the columns."""
+def test_a_metric_that_was_not_measured_is_left_out(files, tmp_path, drawn):
+    inputs = {
+        "manifest": files["manifest"],
+        "images": images_file(tmp_path / "v2l.parquet", "v2l", "reconstruction", ["reconstruction"]),
+        "scores": scores_file(tmp_path / "scores.parquet", {"lpips": [0.1, 0.2, 0.3, 0.4]}),
+    }
+    draw(tmp_path, "reconstruction", inputs)
+    original, reconstruction = drawn["image_grid"][0][0].columns
+    assert original.notes == [["LPIPS"]] * 2 and all(len(note) == 1 for note in reconstruction.notes)
+
+
+def test_masked_restoration_stands_between_input_and_original_with_the_gaps_in_the_input(files, tmp_path, drawn):
+    """As in paper figure 8; files come in the order of the columns. The gaps are those that were asked for."""
     sources = ["corrupted-input", "tiny-llm", "most-frequent-code", "tokenizer-oracle"]
     paths = [images_file(tmp_path / f"{name}.parquet", "v2l", f"masked.{name}", ["masked"]) for name in sources]
-    draw(tmp_path, "masked", {"manifest": files["manifest"], "images": paths})
-    titles = [title for title, _ in drawn["image_grid"][0]]
-    assert titles == ["input", "tiny-llm", "most frequent code", "tokenizer oracle", "original"]
-
-
-def test_one_file_of_images_is_enough(files, tmp_path, drawn):
-    path = images_file(tmp_path / "v2l.parquet", "v2l", "reconstruction", ["reconstruction"])
-    draw(tmp_path, "reconstruction", {"manifest": files["manifest"], "images": path})
-    assert len(drawn["image_grid"][0]) == 2
+    draw(tmp_path, "masked", {"manifest": files["manifest"], "images": paths}, images=4)
+    ((block,),) = drawn["image_grid"]
+    titles = ["input", "tiny-llm", "most frequent code", "tokenizer oracle", "original"]
+    assert [column.title for column in block.columns] == titles
+    assert [len(column.regions) for column in block.columns] == [4, 0, 0, 0, 0]
+    for image_id, region in zip(IMAGES, block.columns[0].regions, strict=True):
+        assert region.sum() == 4 and region.ravel().tolist() == image_mask(16, 0.25, 3, image_id).tolist()
 
 
 def test_files_without_a_shared_image_are_refused(files, tmp_path):
     paths = [
-        images_file(tmp_path / f"{number}.parquet", "v2l", "reconstruction", ["reconstruction"], [IMAGES[number]])
+        images_file(tmp_path / f"{number}.parquet", "v2l", "masked.llm", ["masked"], [IMAGES[number]])
         for number in range(2)
     ]
     with pytest.raises(UserError, match="0.parquet has no image to show"):
-        draw(tmp_path, "reconstruction", {"manifest": files["manifest"], "images": paths})
+        draw(tmp_path, "masked", {"manifest": files["manifest"], "images": paths})
 
 
 def test_a_file_without_a_task_is_named(files, restored, tmp_path):
-    images_file(restored[0], "v2l", "restoration.tiny-llm", list(RESTORATION_TASKS)[:4])
-    with pytest.raises(UserError, match=r"0.parquet \(task rotation\)"):
+    images_file(restored[1], "v2l", "restoration.tiny-llm", list(RESTORATION_TASKS)[:4])
+    with pytest.raises(UserError, match=r"1.parquet \(task rotation\)"):
         draw(tmp_path, "restoration", {"manifest": files["manifest"], "images": restored})
     assert not (tmp_path / "restoration.pdf").exists()
 
 
-def test_equal_input_gives_equal_bytes_with_provenance(files, restored, tmp_path):
+def test_equal_input_gives_equal_bytes_with_provenance_and_embedded_fonts(files, restored, tmp_path):
     inputs = {"manifest": files["manifest"], "images": restored}
     first, second = (draw(tmp_path / name, "restoration", inputs) for name in ("a", "b"))
     for kind in ("pdf", "png"):
         assert first[kind].read_bytes() == second[kind].read_bytes()
         record = json.loads(first[kind].with_name(f"restoration.{kind}.provenance.json").read_text())
         assert record["stage"] == "make_figures" and len(record["inputs"]["images"]) == 4
-    assert b"CreationDate" not in first["pdf"].read_bytes()
+    pdf = first["pdf"].read_bytes()
+    assert b"CreationDate" not in pdf and b"/FontFile2" in pdf and b"/Subtype /Type3" not in pdf
 
 
-def test_images_lie_where_their_column_is(tmp_path):
-    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
-    columns = [("title", [np.full((16, 16, 3), colour, np.uint8)] * 2) for colour in colours]
-    image_grid(columns, [("one", 1), ("two", 2)], cell=0.5).savefig(tmp_path / "grid.png", dpi=100)
-    pixels = np.asarray(Image.open(tmp_path / "grid.png").convert("RGB"))
-    row = pixels[-35]  # through the lower images: half a cell and the margin from below
-    found = [colour for colour in map(tuple, row.tolist()) if colour in colours]
-    assert list(dict.fromkeys(found)) == colours
-    assert all(abs(found.count(colour) - 50) <= 3 for colour in colours)
-
-
-def answers_file(path, predictor, rows):
-    job = {"config": {"job": {"tokenizer": "v2l", "predictor": predictor}}}
+def answers_file(path, task, predictor, rows):
+    job = {"config": {"job": {"tokenizer": "v2l", "task": task, "predictor": predictor}}}
     write_parquet(path, pa.Table.from_pylist(rows), job)
     return path
 
 
 def test_captions_and_answers_stand_under_their_image(files, tmp_path, drawn):
-    captions = [{"image_id": image, "answer": f"a caption of {image} that is long"} for image in IMAGES]
+    captions = [{"image_id": image, "answer": f"a caption of {image}"} for image in IMAGES]
     answers = [{"image_id": IMAGES[0], "question": "what is it?", "answer": "red"}]
     paths = [
-        answers_file(tmp_path / "c.parquet", "llm", captions),
-        answers_file(tmp_path / "a.parquet", "llm", answers),
+        answers_file(tmp_path / "c.parquet", "captioning", "llm", captions),
+        answers_file(tmp_path / "a.parquet", "vqa", "majority-vote", answers),
     ]
     draw(tmp_path, "captioning_vqa", {"manifests": [files["manifest"]] * 2, "predictions": paths})
-    pictures, lines, title, per_row = drawn["captioned_images"]
-    assert title == "Captions and answers by llm" and per_row == 2
-    assert [picture.shape for picture in pictures] == [(224, 224, 3)] * 3
-    assert all(" ".join(line) in {row["answer"] for row in captions} for line in lines[:2])
-    assert all(len(line) == 2 for line in lines) and lines[2] == ["Q: what is it?", "A: red"]
+    ((captioned, answered),) = drawn["captioned_images"]
+    assert [captioned[0], answered[0]] == ["Captions by llm", "Answers to questions by majority-vote"]
+    assert len(captioned[1]) == 2 and {phrases[0][0] for phrases in words_of(captioned[1])} <= {
+        row["answer"] for row in captions
+    }
+    assert words_of(answered[1]) == [[("what is it?", "Q"), ("red", "A")]]
 
 
-def test_one_task_alone_makes_the_figure(files, tmp_path, drawn):
-    path = answers_file(tmp_path / "a.parquet", "majority-vote", [{"image_id": IMAGES[0], "answer": "red"}])
-    draw(tmp_path, "captioning_vqa", {"manifests": files["manifest"], "predictions": path})
-    assert drawn["captioned_images"][1:3] == ([["red"]], "Captions and answers by majority-vote")
+def test_figures_of_trainings_show_the_steps_of_each(tmp_path, caplog):
+    caplog.set_level("INFO")
+    lines = [{"step": step, "pixel": 1 / (step + 1), "codes_share": 0.5, "codes_perplexity": 9.5} for step in (0, 9)]
+    path = tmp_path / "v2l.metrics.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for figure in ("training_curves", "codebook_usage"):
+        outputs = draw(tmp_path, figure, {"metrics": [path]})
+        assert Image.open(outputs["png"]).width == round(3.4 * 60)
+        assert f"figure {figure}: 1 trainings" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [(" rabbit", "rabbit"), ("two\n words", "two words"), ("$5$", "$5$"), ("中", "U+4E2D"), ("a" * 30, "a" * 21 + "…")],
-)
-def test_printable(text, shown):
-    assert printable(text) == shown
+def test_an_imported_tokenizer_has_no_curves(tmp_path):
+    path = tmp_path / "v2l.metrics.jsonl"
+    path.write_text(json.dumps({"imported": "weights.safetensors", "steps": 3600}) + "\n")
+    with pytest.raises(UserError, match="v2l.metrics.jsonl holds no steps of a training"):
+        draw(tmp_path, "training_curves", {"metrics": [path]})

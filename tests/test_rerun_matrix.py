@@ -76,8 +76,8 @@ VERDICTS: dict[str, tuple[str, ...]] = {
     "score_predictions.mode": NOTHING,
     "score_predictions.*": ("score_predictions_",),
     "make_tables.*": ("make_tables ",),
-    "make_figures.*": ("make_figures_(?!show)",),
     "make_report.*": NOTHING,  # the report is made on its own, of what is there
+    "make_figures.*": ("make_figures ",),
 }
 # Key -> sections that edit it, where another value needs more than the key; NAME is the second part of the key.
 OTHER_CLIP = {"kind": "open_clip", "model": "tiny/clip.json", "weights": "tiny/clip.safetensors"}

@@ -2,6 +2,8 @@
 
 import logging
 
+from matplotlib import style
+
 from v2l.configuration.registry import implementation_of
 from v2l.configuration.slices import StageConfig
 from v2l.figures.figures import FIGURES
@@ -11,6 +13,8 @@ from v2l.io.provenance import write_beside
 from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage
 
+STYLE = "v2l.figures.v2l"  # v2l/figures/v2l.mplstyle
+
 
 def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Draw `job.figure` as `pdf` and `png`, each with its provenance beside it; equal input gives equal bytes.
@@ -19,13 +23,14 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     of reconstruct_images; captioning_vqa takes `manifests` and `predictions`, one of each for each task. Raises
     UserError if there is nothing to show.
     """
-    figure, count = implementation_of(FIGURES[config.job["figure"]])(config, inputs)
     record = provenance(config, inputs)
-    for name, metadata in (("pdf", {"CreationDate": None}), ("png", {})):
-        with atomic_path(outputs[name]) as temporary:
-            figure.savefig(temporary, dpi=config.make_figures.dpi, metadata=metadata)
-        write_beside(outputs[name], record)
-    logging.info("figure %s: %d images", config.job["figure"], count)
+    with style.context(STYLE):
+        figure, shown = implementation_of(FIGURES[config.job["figure"]])(config, inputs)
+        for name, metadata in (("pdf", {"CreationDate": None}), ("png", {})):
+            with atomic_path(outputs[name]) as temporary:
+                figure.savefig(temporary, dpi=config.make_figures.dpi, metadata=metadata)
+            write_beside(outputs[name], record)
+    logging.info("figure %s: %s", config.job["figure"], shown)
 
 
 if __name__ == "__main__":

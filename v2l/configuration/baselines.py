@@ -62,7 +62,7 @@ BASELINES: Registry[Baseline] = Registry(
         "corrupted-input": Baseline(
             "corrupted input",
             {
-                "restoration": Use("lower bound: the corrupted image itself", reads_tokens=False),
+                "restoration": Use("lower bound: the corrupted image itself", reads_tokens=False, label="input"),
                 "masked": Use("lower bound: zero vectors in place of the masked tokens, decoded", label="input"),
             },
             predicts=False,

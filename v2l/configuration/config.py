@@ -162,7 +162,7 @@ class MakeFigures(Entry):
 
     images: int = Field(6, ge=1, description="Images in each figure.")
     words: int = Field(4, ge=1, description="Global tokens shown under each image (paper figure 6).")
-    dpi: int = Field(150, ge=30, description="Dots per inch.")
+    dpi: int = Field(300, ge=30, description="Dots per inch of the PNG, 3.4 inches wide.")
 
 
 class MakeReport(Entry):

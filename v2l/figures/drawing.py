@@ -1,82 +1,107 @@
-"""Drawing: grids of images laid out in inches, so that equal input gives equal files."""
+"""Grids of images with words above and beneath, as wide as a column of the page."""
 
-import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 
-Column = tuple[str, list[np.ndarray]]  # title, one uint8 RGB image per row
-GAP, GROUP_GAP, MARGIN, LINE = 0.04, 0.16, 0.1, 0.15  # inches
-TITLE_LETTERS = 12  # per line of a column title of CELL inches
-CELL = 0.9
+from v2l.figures.page import COLUMN, HEADING, LINE, MARGIN, TEXT, Page, outline
+from v2l.figures.text_lines import fitted_lines
 
-
-def image_grid(columns: list[Column], groups: list[tuple[str, int]], cell: float = CELL) -> Figure:
-    """Images side by side, a row of them per item, `cell` inches each.
-
-    `groups` are headings over the next so many columns, set apart by a gap; a heading may be empty.
-    """
-    titles = [_wrapped(title, round(TITLE_LETTERS * cell / CELL)) for title, _ in columns]
-    header = LINE * (max(title.count("\n") for title in titles) + 1) + GAP
-    heading = 1.5 * LINE if any(name for name, _ in groups) else 0
-    rows = len(columns[0][1])
-    width = 2 * MARGIN + len(columns) * (cell + GAP) - GAP + (len(groups) - 1) * GROUP_GAP
-    height = 2 * MARGIN + heading + header + rows * (cell + GAP) - GAP
-    figure = Figure(figsize=(width, height))
-    top, left, column = height - MARGIN - heading - header, MARGIN, 0
-    for name, count in groups:
-        span = count * (cell + GAP) - GAP
-        _text(figure, left + span / 2, height - MARGIN - LINE, name, weight="bold", size=11)
-        for title, (_, images) in zip(titles[column : column + count], columns[column : column + count], strict=True):
-            _text(figure, left + cell / 2, top + GAP, title, size=8)
-            for row, image in enumerate(images):
-                _image(figure, left, top - (row + 1) * cell - row * GAP, cell, image)
-            left += cell + GAP
-        left += GROUP_GAP
-        column += count
-    return figure
+GAP = 0.04  # inches between images
+WIDEST = 1.1  # inches of an image's side
+MOST_COLUMNS = 7  # side by side: the longest words of the titles still fit
+TITLE_LINES = 4
 
 
-def captioned_images(images: list[np.ndarray], captions: list[list[str]], title: str, per_row: int = 6) -> Figure:
-    """Images (uint8 RGB) in rows of `per_row`, the lines of each one's caption beneath it, centred."""
-    cell, gap = 1.5, 0.15
-    across, rows = min(per_row, len(images)), -(-len(images) // per_row)
-    block = cell + LINE * 1.3 * max(len(caption) for caption in captions) + 2 * gap
-    width, height = 2 * MARGIN + across * (cell + gap) - gap, 2 * MARGIN + 2 * LINE + rows * block
-    figure = Figure(figsize=(width, height))
-    _text(figure, width / 2, height - MARGIN - LINE, title, weight="bold", size=10)
-    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        row, column = divmod(number, per_row)
-        left, bottom = MARGIN + column * (cell + gap), height - MARGIN - 2 * LINE - row * block - cell
-        _image(figure, left, bottom, cell, image)
-        for line, text in enumerate(caption):
-            _text(figure, left + cell / 2, bottom - LINE * 1.3 * (line + 1), printable(text), size=9)
-    return figure
+@dataclass(frozen=True)
+class Column:
+    """Images of one kind: a uint8 RGB image a row, its lines of text beneath, and the map of what is enclosed in it."""
+
+    title: str
+    images: Sequence[np.ndarray]
+    notes: Sequence[Sequence[str]] = ()
+    regions: Sequence[np.ndarray] = ()
 
 
-def printable(text: str, letters: int = 22) -> str:
-    """`text` on one line of at most `letters`, characters that the font lacks as their code point (U+4E2D)."""
-    known = get_font(findfont(FontProperties())).get_charmap()
-    spaced = " ".join(text.split())
-    shown = "".join(letter if ord(letter) in known else f"U+{ord(letter):04X}" for letter in spaced)
-    return shown if len(shown) <= letters else shown[: letters - 1] + "…"
+@dataclass(frozen=True)
+class Block:
+    """Columns under one heading, which may be empty. Where they do not fit side by side, they are in several bands, of
+    which each begins with the first column."""
+
+    heading: str
+    columns: Sequence[Column]
+
+    def bands(self) -> list["Block"]:
+        """The block in parts of at most MOST_COLUMNS columns, as equally filled as can be."""
+        first, *others = self.columns
+        parts = np.array_split(np.arange(len(others)), max(1, -(-len(others) // (MOST_COLUMNS - 1))))
+        headings = [self.heading, *[""] * (len(parts) - 1)]
+        return [
+            Block(heading, [first, *(others[number] for number in part)])
+            for heading, part in zip(headings, parts, strict=True)
+        ]
+
+    @property
+    def side(self) -> float:
+        """Inches of an image's side, all columns side by side."""
+        count = len(self.columns)
+        return min(WIDEST, (COLUMN - 2 * MARGIN - (count - 1) * GAP) / count)
+
+    @property
+    def row(self) -> float:
+        """Inches from one row of images to the next."""
+        notes = max((len(note) for column in self.columns for note in column.notes), default=0)
+        return self.side + GAP + (notes * LINE + 2 * GAP if notes else 0)
+
+    @property
+    def titles(self) -> list[list[str]]:
+        """The lines of each column's title."""
+        pitch = self.side + GAP
+        return [fitted_lines(column.title, self.side, TEXT, TITLE_LINES, pitch) for column in self.columns]
 
 
-def _wrapped(title: str, letters: int) -> str:
-    return "\n".join(textwrap.wrap(title, letters))
+def image_grid(blocks: Sequence[Block]) -> Figure:
+    """Images side by side, a row of them per item, one block beneath the other; titles that stand above already are
+    left out."""
+    bands = [band for block in blocks for band in block.bands()]
+    shown = [[], *(band.titles for band in bands)]
+    titles = [now if now != before else [] for before, now in pairwise(shown)]
+    heights = [_height(band, above) for band, above in zip(bands, titles, strict=True)]
+    page = Page(sum(heights) + 2 * MARGIN)
+    top = MARGIN
+    for band, above, height in zip(bands, titles, heights, strict=True):
+        _draw(page, band, above, top)
+        top += height
+    return page.figure
 
 
-def _text(figure: Figure, x: float, y: float, text: str, **style) -> None:
-    """Text centred at x, its last line's bottom at y; inches from the lower left."""
-    width, height = figure.get_size_inches()
-    figure.text(x / width, y / height, text, ha="center", va="bottom", parse_math=False, **style)
+def _height(band: Block, titles: list[list[str]]) -> float:
+    return _heading(band) + _titles(titles) + len(band.columns[0].images) * band.row + GAP
 
 
-def _image(figure: Figure, left: float, bottom: float, side: float, image: np.ndarray) -> None:
-    width, height = figure.get_size_inches()
-    axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
-    axes.imshow(image)
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set(linewidth=0.4, color="0.6")
+def _heading(band: Block) -> float:
+    return LINE + 2 * GAP if band.heading else 0
+
+
+def _titles(titles: list[list[str]]) -> float:
+    return max(map(len, titles)) * LINE + GAP if titles else 0
+
+
+def _draw(page: Page, band: Block, titles: list[list[str]], top: float) -> None:
+    width = len(band.columns) * (band.side + GAP) - GAP
+    start = (COLUMN - width) / 2
+    page.lines(start, top, [band.heading], fontsize=HEADING, weight="bold")
+    top += _heading(band) + _titles(titles)
+    for number, column in enumerate(band.columns):
+        left = start + number * (band.side + GAP)
+        if titles:
+            page.lines(left + band.side / 2, top - GAP - len(titles[number]) * LINE, titles[number], "center")
+        for row, image in enumerate(column.images):
+            axes = page.image(left, top + row * band.row, band.side, image)
+            if column.regions:
+                outline(axes, column.regions[row])
+            if column.notes:
+                page.lines(left + band.side / 2, top + row * band.row + band.side + GAP, column.notes[row], "center")

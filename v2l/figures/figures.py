@@ -5,28 +5,48 @@ from dataclasses import dataclass
 
 from v2l.configuration import runs
 from v2l.configuration.config import Config
+from v2l.configuration.imported_weights import is_imported
 from v2l.configuration.registry import Registry
 from v2l.configuration.runs import CORRUPTED_INPUT, Run
 
 
+def nothing(config: Config) -> list:
+    """What a figure of something else shows of trainings or of runs."""
+    return []
+
+
 @dataclass(frozen=True)
 class FigureKind:
-    """`runs` is what the figure shows, first to last: without any there is no figure. `implementation` draws it.
+    """`implementation` draws the figure; `caption` says what is to be seen, also to those who cannot see it.
 
-    `caption` says in words what is to be seen, for a reader who has the figure and for one who cannot see it.
+    `runs` and `trainings` (names of tokenizers) are what it shows, first to last: without any there is no figure.
     """
 
     implementation: str
-    runs: Callable[[Config], list[Run]]
     caption: str
+    runs: Callable[[Config], list[Run]] = nothing
+    trainings: Callable[[Config], list[str]] = nothing
+
+
+def shown_words(config: Config) -> list[Run]:
+    """A tokenizer whose tokens stand for words: the first that restores, or else the first of all."""
+    worded = runs.with_words(config)
+    restoring = [run for run in worded if run.tokenizer in config.evaluate_llm.restoration.tokenizers[:1]]
+    return (restoring or worded)[:1]
 
 
 def shown_restorations(config: Config) -> list[Run]:
-    """Restorations by the first tokenizer in the first protocol, with their bounds."""
+    """Restorations in the first protocol: each tokenizer's by the first language model (without any, by the first
+    baseline), between the corrupted input and the first tokenizer's oracle."""
     section = config.evaluate_llm.restoration
-    first, protocol = section.tokenizers[0], section.protocols[0]
-    restored = runs.restorations(config, [*section.llms, *section.baselines, "tokenizer-oracle"])
-    return [CORRUPTED_INPUT, *(run for run in restored if (run.tokenizer, run.source.protocol) == (first, protocol))]
+    predictors, oracle = (section.llms or section.baselines)[:1], "tokenizer-oracle"
+    restored = [
+        run
+        for run in runs.restorations(config, [*predictors, oracle])
+        if run.source.protocol == section.protocols[0]
+        and (run.source.predictor != oracle or run.tokenizer == section.tokenizers[0])
+    ]
+    return [CORRUPTED_INPUT, *sorted(restored, key=lambda run: run.source.predictor == oracle)]
 
 
 def shown_masked(config: Config) -> list[Run]:
@@ -39,39 +59,54 @@ def shown_answers(config: Config) -> list[Run]:
     return [run for task in runs.TEXT_TASKS for run in runs.task_runs(config, task)[:1]]
 
 
+def shown_trainings(config: Config) -> list[str]:
+    """Tokenizers that are trained here."""
+    return [name for name in config.train_tokenizer.tokenizers if not is_imported(config.tokenizers[name])]
+
+
 FIGURES: Registry[FigureKind] = Registry(
     "figure",
     {
         "global_tokens": FigureKind(
             "v2l.figures.described_images:global_tokens_figure",
-            runs.with_words,
-            "Pictures with their nearest global tokens, nearest first. A circle marks single subwords, a square bigrams, "
-            "a triangle trigrams (paper figure 6).",
+            "Pictures with their nearest global tokens, nearest first. A circle marks single subwords, a square "
+            "bigrams, a triangle trigrams (paper figure 6).",
+            runs=shown_words,
         ),
         "reconstruction": FigureKind(
             "v2l.figures.image_grids:reconstruction_grid",
-            runs.reconstructions,
-            "Held-out pictures and what each tokenizer keeps of them: decoded from their own tokens, with PSNR in dB "
-            "(higher is better) and LPIPS (lower is better) beneath (paper figure 7).",
+            "Pictures and what each tokenizer keeps of them: decoded from their own tokens, with PSNR in dB (higher is "
+            "better) and LPIPS (lower is better) beneath (paper figure 7).",
+            runs=runs.reconstructions,
         ),
         "restoration": FigureKind(
             "v2l.figures.image_grids:restoration_grid",
-            shown_restorations,
-            "Image restoration by in-context learning, a block for each task: the corrupted input, the restored "
-            "picture by each method, the clean picture's own tokens decoded (tokenizer oracle) and the original. A dashed "
-            "line encloses the tokens that were hidden.",
+            "Image restoration by in-context learning, a block for each task: the corrupted input, the picture as each "
+            "method restored it, the clean picture's own tokens decoded (tokenizer oracle) and the original. Dashed "
+            "lines enclose what was hidden.",
+            runs=shown_restorations,
         ),
         "masked": FigureKind(
             "v2l.figures.image_grids:masked_grid",
-            shown_masked,
-            "Masked image restoration by a fine-tuned language model (paper figure 8): the input decoded with gaps, the "
-            "pictures with the gaps filled, the picture's own tokens decoded (tokenizer oracle) and the original. Dashed "
-            "lines enclose the gaps.",
+            "Masked image restoration by a fine-tuned language model (paper figure 8): the picture decoded with gaps, "
+            "enclosed by dashed lines, with the gaps filled, with its own tokens (tokenizer oracle), and the original.",
+            runs=shown_masked,
         ),
         "captioning_vqa": FigureKind(
             "v2l.figures.described_images:answers_figure",
-            shown_answers,
-            "Captions and answers to questions, each beneath its picture (paper figure 5).",
+            "Captions, and answers (A) to questions (Q), each beneath its picture (paper figure 5).",
+            runs=shown_answers,
+        ),
+        "training_curves": FigureKind(
+            "v2l.figures.training_curves:losses_figure",
+            "Losses of the trainings, each the mean over the steps since the last point.",
+            trainings=shown_trainings,
+        ),
+        "codebook_usage": FigureKind(
+            "v2l.figures.training_curves:usage_figure",
+            "Use of the codebook in the trainings: the share of its codes that occurred, and the perplexity of their "
+            "frequencies, which is the number of codes if all occur equally often.",
+            trainings=shown_trainings,
         ),
     },
 )

@@ -25,8 +25,9 @@ class ImageFile:
     def __init__(self, path: Path):
         self.path = path
         metadata = parquet_metadata(path)
-        job = metadata["v2l"]["config"]["job"]
-        self.size = metadata["geometry"]["image_size"]
+        self.config = metadata["v2l"]["config"]
+        job = self.config["job"]
+        self.size, self.grid = (metadata["geometry"][key] for key in ("image_size", "grid"))
         self.tokenizer, self.source = job["tokenizer"], Source.parse(job["source"])
         table = pq.read_table(path, columns=["image_id", "task"])
         self.image_ids = list(dict.fromkeys(table["image_id"].to_pylist()))
@@ -40,15 +41,20 @@ class ImageFile:
         return self.source.predictor
 
     @property
+    def is_predicted(self) -> bool:
+        """Whether a language model or a baseline in its place predicted the tokens."""
+        baseline = BASELINES.get(self.source.predictor) if self.source.baseline else None
+        return bool(self.source.predictor) and (baseline is None or baseline.predicts)
+
+    @property
+    def is_input(self) -> bool:
+        """Whether these are corrupted images, or images with gaps."""
+        return self.source.predictor == "corrupted-input"
+
+    @property
     def is_oracle(self) -> bool:
         """Whether these are decoded clean tokens."""
         return self.source.predictor == "tokenizer-oracle"
-
-    def rank(self) -> tuple:
-        """Order of columns: the input, what needs no language model, language models."""
-        by_language_model = self.source.by_language_model
-        is_input = self.source.predictor == "corrupted-input"
-        return by_language_model, not is_input, self.source.predictor, self.tokenizer
 
     def images(self, task: str, image_ids: list[str]) -> list[np.ndarray]:
         """uint8 RGB arrays of `image_ids`, in their order."""
@@ -64,11 +70,14 @@ def common_images(files: list[ImageFile]) -> list[str]:
     return [image_id for image_id in files[0].image_ids if image_id in shared]
 
 
-def choose(config: StageConfig, image_ids: list[T], source: Path) -> list[T]:
-    """Up to `make_figures.images` of `image_ids` (or rows), drawn with the experiment's seed, in their order."""
+def choose(config: StageConfig, image_ids: list[T], source: Path, blocks: int = 1) -> list[T]:
+    """Up to `make_figures.images` of `image_ids` (or rows), drawn with the experiment's seed, in their order.
+
+    A figure that shows them in so many `blocks` has as many in all, and at least one in each.
+    """
     if not image_ids:
         raise UserError(f"{source} has no image to show", "images that all inputs share", "delete it and run again")
-    count = min(config.make_figures.images, len(image_ids))
+    count = min(-(-config.make_figures.images // blocks), len(image_ids))
     rows = rng(config.seed, "figure", config.job["figure"]).choice(len(image_ids), count, replace=False)
     return [image_ids[row] for row in np.sort(rows)]
 

@@ -12,15 +12,10 @@ def tables(config: Config) -> list[str]:
 
 def figures(config: Config) -> list[str]:
     """The figures of an experiment: those that have something to show."""
-    return [name for name, figure in FIGURES.items() if figure.runs(config)]
+    return [name for name, figure in FIGURES.items() if figure.runs(config) or figure.trainings(config)]
 
 
 def used_datasets(config: Config) -> list[str]:
     """Data sets that the experiment's stages and samples select, each once."""
     names = {config.filter_vocabulary.dataset, config.train_tokenizer.dataset}
     return sorted(names | {sample.dataset for sample in config.samples.values()})
-
-
-def answered_datasets(config: Config) -> list[str]:
-    """The data set of each task that is answered in text and shown."""
-    return [config.samples[run.source.task].dataset for run in FIGURES["captioning_vqa"].runs(config)]

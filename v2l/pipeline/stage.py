@@ -43,7 +43,7 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
         arguments.log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(arguments.log, mode="w"))
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", handlers=handlers, force=True)
-    for library in ("httpx", "httpx2", "matplotlib", "PIL", "transformers"):
+    for library in ("fontTools", "httpx", "httpx2", "matplotlib", "PIL", "transformers"):
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:

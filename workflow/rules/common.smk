@@ -14,7 +14,7 @@ from v2l.configuration.extensions import VARIABLE
 from v2l.configuration.imported_weights import has_checkpoint
 from v2l.configuration.runs import Run
 from v2l.configuration.sources import Source, run_pattern, source_pattern
-from v2l.pipeline import required_files, selections, timings
+from v2l.pipeline import figure_files, required_files, selections, timings
 from v2l.pipeline.job_code import job_code
 from v2l.pipeline.job_commands import job_environment, launched, stage_command
 from v2l.pipeline.rule_params import language_model_keys, one_of, params_of, slicer, trained_names, training_slicer

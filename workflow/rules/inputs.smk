@@ -53,9 +53,11 @@ def training_manifest(wildcards):
     return [f"{RESULTS}/index_images/{CONFIG.train_tokenizer.dataset}.parquet"] if is_mean else []
 
 
-def shown_images(wildcards):
-    """Images that a figure puts side by side."""
-    return [f"{RESULTS}/reconstruct_images/{run}.parquet" for run in FIGURES[wildcards.figure].runs(CONFIG)]
+def figure_inputs(name):
+    """An input function: the files that a figure's job calls `name`."""
+    return lambda wildcards: [
+        f"{RESULTS}/{path}" for path in figure_files.figure_files(CONFIG, wildcards.figure).get(name, [])
+    ]
 
 
 def table_scores(wildcards):

@@ -1,38 +1,12 @@
 """Figures as PDF and PNG; results/figures/ always shows the active experiment."""
 
 FIGURE_FORMATS = ("pdf", "png")
-SHOWN_ANSWERS = FIGURES["captioning_vqa"].runs(CONFIG)
-SHOWN_TOKENIZER = CONFIG.evaluate_llm.restoration.tokenizers[0]
 
 
-rule make_figures_global_tokens:
+rule make_figures:
     input:
-        manifest=f"{RESULTS}/index_images/{CONFIG.samples['semantics'].dataset}.parquet",
-        tokens=f"{RESULTS}/extract_tokens/{SHOWN_TOKENIZER}/semantics.parquet",
-        words=f"{RESULTS}/train_tokenizer/{SHOWN_TOKENIZER}.words.parquet",
-        code=code_of("make_figures", figure="global_tokens"),
-    output:
-        pdf=f"{RESULTS}/make_figures/global_tokens.pdf",
-        png=f"{RESULTS}/make_figures/global_tokens.png",
-    log:
-        f"{LOGS}/make_figures/global_tokens.log",
-    benchmark:
-        f"{LOGS}/make_figures/global_tokens.benchmark.tsv"
-    conda:
-        ENVIRONMENT
-    threads: 1
-    params:
-        config=slice_of("seed", "make_figures", figure="global_tokens"),
-    message:
-        "make_figures: global tokens of some images (paper figure 6)"
-    shell:
-        stage_command("make_figures", ["manifest", "tokens", "words", "code"], ["pdf", "png"])
-
-
-rule make_figures_images:
-    input:
-        manifest=source_manifest,
-        images=shown_images,
+        **{name: figure_inputs(name) for name in figure_files.NAMES},
+        style="v2l/figures/v2l.mplstyle",
         code=code_of("make_figures"),
     output:
         pdf=f"{RESULTS}/make_figures/{{figure}}.pdf",
@@ -41,50 +15,27 @@ rule make_figures_images:
         f"{LOGS}/make_figures/{{figure}}.log",
     benchmark:
         f"{LOGS}/make_figures/{{figure}}.benchmark.tsv"
-    wildcard_constraints:
-        figure="reconstruction|restoration|masked",
     conda:
         ENVIRONMENT
     threads: 1
     params:
         config=slice_of("seed", "make_figures", figure="{figure}"),
     message:
-        "make_figures: {wildcards.figure}, side by side"
+        "make_figures: {wildcards.figure}"
     shell:
-        stage_command("make_figures", ["manifest", "images", "code"], ["pdf", "png"])
-
-
-rule make_figures_captioning_vqa:
-    input:
-        manifests=[f"{RESULTS}/index_images/{dataset}.parquet" for dataset in selections.answered_datasets(CONFIG)],
-        predictions=[
-            f"{RESULTS}/evaluate_llm/{run.tokenizer}/{run.source.run}/{run.source.task}.parquet"
-            for run in SHOWN_ANSWERS
-        ],
-        code=code_of("make_figures", figure="captioning_vqa"),
-    output:
-        pdf=f"{RESULTS}/make_figures/captioning_vqa.pdf",
-        png=f"{RESULTS}/make_figures/captioning_vqa.png",
-    log:
-        f"{LOGS}/make_figures/captioning_vqa.log",
-    benchmark:
-        f"{LOGS}/make_figures/captioning_vqa.benchmark.tsv"
-    conda:
-        ENVIRONMENT
-    threads: 1
-    params:
-        config=slice_of("seed", "make_figures", figure="captioning_vqa"),
-    message:
-        "make_figures: captions and answers (paper figure 5)"
-    shell:
-        stage_command("make_figures", ["manifests", "predictions", "code"], ["pdf", "png"])
+        stage_command("make_figures", [*figure_files.NAMES, "style", "code"], ["pdf", "png"])
 
 
 rule make_figures_show:
     input:
         f"{RESULTS}/make_figures/{{figure}}.{{format}}",
     output:
-        "results/figures/{figure}.{format}",
+        report(
+            "results/figures/{figure}.{format}",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "format": "{format}"},
+        ),
     log:
         f"{LOGS}/make_figures/{{figure}}.{{format}}.log",
     wildcard_constraints:
@@ -94,6 +45,7 @@ rule make_figures_show:
     threads: 1
     params:
         experiment=CONFIG.experiment,
+        caption=lambda wildcards: FIGURES[wildcards.figure].caption,
     message:
         f"make_figures: show {{wildcards.figure}}.{{wildcards.format}} of experiment {CONFIG.experiment}"
     shell:
