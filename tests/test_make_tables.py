@@ -6,9 +6,9 @@ import random
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from v2l.configuration.cell_settings import CELL_SETTINGS, CellSetting
@@ -17,7 +17,9 @@ from v2l.configuration.metrics import IMAGE_METRICS, ImageMetric
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
+from v2l.io.storage import write_parquet
 from v2l.make_tables import run
+from v2l.metrics.rows import VALUE_COLUMNS, Measurement, items_table
 from v2l.tables.published import COLUMNS, Published, selectors
 from v2l.tables.tables import TABLES
 
@@ -52,16 +54,32 @@ def accuracy(value, ways, setting, method="v2l", llm="llm", **changes):
     )
 
 
-def make(folder, table, rows, published=SHIPPED, experiment="demo", decimals=2):
+def write_scores(path, rows):
+    """A file of scores and, beside it, the values of the items behind its rows: those in `items`, by name."""
+    path.write_text(json.dumps({"rows": [{name: row[name] for name in row if name != "items"} for row in rows]}))
+    measured = []
+    for found in rows:
+        keys = {name: value for name, value in found.items() if name not in (*VALUE_COLUMNS, "items")}
+        items = found.get("items", {})
+        values = np.array(list(items.values()), dtype=np.float64)
+        measured.append(Measurement(keys, found["metric"], "paper", list(items), values))
+    write_parquet(path.with_suffix(".parquet"), items_table(measured), {})
+    return {"metrics": path, "per_item": path.with_suffix(".parquet")}
+
+
+def make(folder, table, rows, published=SHIPPED, experiment="demo", intervals=False):
     """Run the stage with each row in a metrics file of its own, last row first; the outputs."""
-    metrics = []
-    for number, found in enumerate(reversed(rows)):
-        path = folder / f"{number}.json"
-        path.write_text(json.dumps({"rows": [found]}))
-        metrics.append(path)
-    data = {"experiment": experiment, "make_tables": {"decimals": decimals}, "job": {"table": table}}
+    files = [write_scores(folder / f"{number}.json", [found]) for number, found in enumerate(reversed(rows))]
+    inputs = {name: [each[name] for each in files] for name in ("metrics", "per_item")}
+    return make_of(folder, table, inputs | {"published": published}, experiment, intervals)
+
+
+def make_of(folder, table, inputs, experiment="demo", intervals=False):
+    """Run the stage on `inputs`; the outputs."""
+    data = {"experiment": experiment, "seed": 0, "make_tables": {"intervals": intervals}, "job": {"table": table}}
+    data |= {"score_predictions": {"bootstrap_samples": 200}}
     outputs = {"csv": folder / "table.csv", "markdown": folder / "table.md", "latex": folder / "table.tex"}
-    run(StageConfig("make_tables", data), Inputs({"metrics": metrics, "published": published}), outputs)
+    run(StageConfig("make_tables", data), Inputs(inputs), outputs)
     return outputs
 
 
@@ -87,73 +105,6 @@ def test_csv_of_table_1_holds_one_measurement_a_row(tmp_path):
         "ci_low,ci_high,n,note,published,published_source\n"
         "demo,paper,v2l,v2l,llm,5,2,True,1,0,accuracy,0.7300000000000001,0.6050000000000001,0.8550000000000001,50,,,\n"
         "demo,paper,token-overlap,v2l,,5,2,True,1,0,accuracy,0.5,0.375,0.625,50,no language model,,\n"
-    )
-
-
-def test_views_of_table_1_have_the_papers_seven_columns(tmp_path):
-    rows = [accuracy(index / 8, 2, setting) for index, setting in enumerate(PAPER_SETTINGS)]
-    rows += [accuracy(0.25, 5, (True, 1, 0)), accuracy(0.75, 5, (False, 3, 0))]
-    outputs = make(tmp_path, "table1_classification", rows)
-    lines = outputs["markdown"].read_text().splitlines()
-    assert (
-        lines[0]
-        == "Table 1. Few-shot classification accuracy. Experiment demo, protocol paper, n = 50 episodes per value."
-    )
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-    assert cells[0][:6] == ["ways", "method", "tokenizer", "llm", "tokens", "induction no, inner shots 1, repeats 0"]
-    assert cells[0][-2:] == ["average", "induction no, inner shots 3, repeats 0"]
-    assert cells[2] == [
-        "2",
-        "v2l",
-        "v2l",
-        "llm",
-        "5",
-        "0.00",
-        "0.12",
-        "0.25",
-        "0.38",
-        "0.50",
-        "0.62",
-        "0.75",
-        "0.38",
-        "–",
-    ]
-    assert cells[3] == ["5", "v2l", "v2l", "llm", "5", "–", "0.25", "–", "–", "–", "–", "–", "–", "0.75"]
-    latex = outputs["latex"].read_text()
-    assert r"\multicolumn{6}{c}{induction yes}" in latex and r"\label{tab:table1_classification}" in latex
-    assert "5 & v2l & v2l & llm & 5 & -- & 0.25 & -- & -- & -- & -- & -- & -- & 0.75 \\\\" in latex
-
-
-def test_tables_2_and_3_as_markdown(tmp_path):
-    table = "table2_semantics"
-    keys = {"vocabulary_size": 900, "tokens": 5, "n": 60}
-    rows = [
-        row(table, "clip_score", 31.25, method="spae", **keys),
-        row(table, "clip_score", 41.25, method="v2l", **keys),
-        row(table, "clip_r", 0.875, "our reading", method="v2l", **keys),
-    ]
-    assert make(tmp_path, table, rows)["markdown"].read_text() == (
-        "Table 2. Semantic quality of the global tokens. Experiment demo, protocol paper, n = 60 images per value.\n\n"
-        "| method   | vocabulary size   | tokens   |   CLIP |   CLIP-R |\n"
-        "|:---------|:------------------|:---------|-------:|---------:|\n"
-        "| v2l      | 900               | 5        |  41.25 |     0.88 |\n"
-        "| spae     | 900               | 5        |  31.25 |        – |\n"
-        "\n- v2l: our reading\n"
-    )
-    table = "table3_reconstruction"
-    rows = [
-        row(table, "psnr", 11.0, method="mean-image"),
-        row(table, "fd_efficientnet_lite0", 0.5, "no interval", method="mean-image"),
-        row(table, "fd_efficientnet_lite0", 0.25, "no interval", method="v2l", global_tokens=21),
-        row(table, "ssim", None, method="v2l", global_tokens=21, n=0),
-    ]
-    assert make(tmp_path, table, rows)["markdown"].read_text() == (
-        "Table 3. Image reconstruction. Experiment demo, protocol paper, n = 0 to 50 images per value.\n\n"
-        "| method     | global tokens   |   FD (EfficientNet-Lite0) |   LPIPS |   PSNR |   SSIM |\n"
-        "|:-----------|:----------------|--------------------------:|--------:|-------:|-------:|\n"
-        "| v2l        | 21              |                      0.25 |       – |      – |      – |\n"
-        "| mean-image | –               |                      0.50 |       – |  11.00 |      – |\n"
-        "\n- no interval\n"
     )
 
 
@@ -184,16 +135,14 @@ def test_table_4_shows_majority_vote_below_each_language_model(tmp_path):
         ("rotation", "fid", "0.0", ""),
         ("rotation", "psnr", "", "0.0"),
     ]
-    header = outputs["markdown"].read_text().splitlines()[2]
-    expected = [f"{task}, {label}" for task in ("inpainting", "rotation") for label in ("FID", "LPIPS", "PSNR")]
-    assert [cell.strip() for cell in header.strip("|").split("|")] == ["method", "tokenizer", "llm", *expected]
-    assert r"\multicolumn{3}{c}{inpainting}" in outputs["latex"].read_text()
-
-
-def test_latex_escapes_names(tmp_path):
-    rows = [accuracy(0.5, 2, (True, 1, 0), llm="my_llm", note="100% ours & all")]
-    latex = make(tmp_path, "table1_classification", rows, experiment="my_run")["latex"].read_text()
-    assert "Experiment my\\_run" in latex and "100\\% ours \\& all." in latex and "my\\_llm" in latex
+    text = outputs["markdown"].read_text()
+    assert re.findall(r"^\*\*(.*)\*\*$", text, flags=re.MULTILINE) == ["inpainting", "rotation"]
+    headers = [line for line in text.splitlines() if line.startswith("| method")]
+    cells = ["method", "tokenizer", "llm", "FID", "LPIPS", "PSNR"]
+    assert [[cell.strip() for cell in line.strip("|").split("|")] for line in headers] == [cells] * 2
+    latex = outputs["latex"].read_text()
+    assert re.findall(r"\\caption\{Image denoising: (\w+)\.", latex) == ["inpainting", "rotation"]
+    assert re.findall(r"\\label\{(.*)\}", latex) == [f"tab:{table}:{number}" for number in (1, 2)]
 
 
 def test_every_output_has_its_provenance_beside_it(tmp_path):
@@ -202,10 +151,12 @@ def test_every_output_has_its_provenance_beside_it(tmp_path):
         record = json.loads(path.with_name(path.name + ".provenance.json").read_text())
         assert record["config"] == {
             "experiment": "demo",
-            "make_tables": {"decimals": 2},
+            "seed": 0,
+            "make_tables": {"intervals": False},
+            "score_predictions": {"bootstrap_samples": 200},
             "job": {"table": "table1_classification"},
         }
-        assert set(record["inputs"]) == {"metrics", "published"}
+        assert set(record["inputs"]) == {"metrics", "per_item", "published"}
 
 
 def test_published_numbers_stand_beside_the_papers_experiment_only(tmp_path):
@@ -283,24 +234,20 @@ def test_wrong_metrics_are_named(tmp_path):
     damaged = tmp_path / "damaged.json"
     for text in ("{", "[]", "{}", '{"rows": 5}', '{"rows": [5]}'):
         damaged.write_text(text)
-        data = {"experiment": "demo", "make_tables": {}, "job": {"table": table}}
         with pytest.raises(UserError, match="damaged.json cannot be read as a metrics file"):
-            run(
-                StageConfig("make_tables", data),
-                Inputs({"metrics": damaged, "published": SHIPPED}),
-                {"csv": tmp_path / "table.csv"},
-            )
+            make_of(tmp_path, table, {"metrics": damaged, "per_item": damaged, "published": SHIPPED})
+    inputs = write_scores(tmp_path / "scores.json", [good])
+    inputs["per_item"].write_bytes(b"no Parquet")
+    with pytest.raises(UserError, match="scores.parquet cannot be read as values of items"):
+        make_of(tmp_path, table, inputs | {"published": SHIPPED})
     assert not list(tmp_path.glob("table.*"))
 
 
 def test_rows_and_columns_that_a_table_does_not_show_are_left_out(tmp_path):
     table, keys = "table4_restoration", {"method": "v2l", "tokenizer": "v2l", "llm": "llm", "task": "shift"}
     rows = [row(table, name, 0.5, **keys) for name in ("ssim", "psnr", "lpips")]
-    path = tmp_path / "scores.json"
-    path.write_text(json.dumps({"rows": [found | {"global_tokens": 5} for found in rows]}))
-    data = {"experiment": "demo", "make_tables": {"decimals": 1}, "job": {"table": table}}
-    outputs = {"csv": tmp_path / "table.csv", "markdown": tmp_path / "table.md", "latex": tmp_path / "table.tex"}
-    run(StageConfig("make_tables", data), Inputs({"metrics": path, "published": SHIPPED}), outputs)
+    inputs = write_scores(tmp_path / "scores.json", [found | {"global_tokens": 5} for found in rows])
+    outputs = make_of(tmp_path, table, inputs | {"published": SHIPPED})
     assert [item["metric"] for item in records(outputs)] == ["lpips", "psnr"]
     assert not {"ssim", "global_tokens"} & set(records(outputs)[0])
 
@@ -312,27 +259,6 @@ def test_metrics_of_table_5_are_in_its_own_order(tmp_path):
     order = ["vqa_accuracy", "cider", "clip_score", "bleu_4"]
     assert [name for name in records(outputs)[0] if name in order] == order
     assert [item["metric"] for item in records(outputs)] == [*order[1:], "vqa_accuracy"]
-
-
-def test_a_second_metric_in_table_1_stands_beside_the_first(tmp_path, monkeypatch):
-    table = TABLES["table1_classification"]
-    monkeypatch.setitem(TABLES._things, table.name, replace(table, metrics=("accuracy", "clip_r"), notes=("Ours",)))
-    rows = [accuracy(index / 8, 2, setting) for index, setting in enumerate(PAPER_SETTINGS)]
-    rows += [found | {"metric": "clip_r", "value": 0.5} for found in rows]
-    outputs = make(tmp_path, table.name, rows)
-    lines = outputs["markdown"].read_text().splitlines()
-    header, _, cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:5])
-    first = "induction no, inner shots 1, repeats 0"
-    assert header[5:7] == [f"{first}, accuracy", f"{first}, CLIP-R"]
-    assert header[-2:] == ["average, accuracy", "average, CLIP-R"] and len(header) == 5 + 16
-    assert cells[5:9] == ["0.00", "0.50", "0.12", "0.50"] and cells[-2:] == ["0.38", "0.50"]
-    assert lines[-1] == "- Ours"
-    latex = outputs["latex"].read_text()
-    assert "ways & method & tokenizer & llm & tokens & accuracy & CLIP-R & accuracy & CLIP-R" in latex
-    assert "0.75 & 0.50 & 0.38 & 0.50 \\\\" in latex
-    del rows[0]
-    cells = make(tmp_path, table.name, rows)["markdown"].read_text().splitlines()[4].strip("|").split("|")
-    assert cells[5].strip() == "–" and [cell.strip() for cell in cells[-2:]] == ["–", "0.50"]
 
 
 def test_rows_are_in_the_order_of_methods_and_baselines(tmp_path):
@@ -353,8 +279,7 @@ def test_tasks_are_in_the_order_of_the_registry_and_others_behind_them(tmp_path)
     rows = [row("table4_restoration", "psnr", 1.0, method="v2l", tokenizer="v2l", task=task) for task in tasks]
     outputs = make(tmp_path, "table4_restoration", rows[::-1])
     assert [item["task"] for item in records(outputs)] == tasks
-    header = outputs["markdown"].read_text().splitlines()[2]
-    assert re.findall(r"(\w+), PSNR", header) == tasks
+    assert re.findall(r"^\*\*(.*)\*\*$", outputs["markdown"].read_text(), flags=re.MULTILINE) == tasks
 
 
 def test_an_image_metric_of_an_extension_is_shown_by_itself(tmp_path, registries):
@@ -363,8 +288,9 @@ def test_an_image_metric_of_an_extension_is_shown_by_itself(tmp_path, registries
         rows = [row(table, name, 0.5, method="v2l", task="shift") for name in ("ms_ssim", "psnr")]
         outputs = make(tmp_path, table, rows)
         assert [item["metric"] for item in records(outputs)] == ["psnr", "ms_ssim"]
-        header = [cell.strip() for cell in outputs["markdown"].read_text().splitlines()[2].strip("|").split("|")]
-        assert [cell.removeprefix("shift, ") for cell in header][-len(others) - 1 :] == [*others, "MS-SSIM"]
+        header = next(line for line in outputs["markdown"].read_text().splitlines() if line.startswith("| method"))
+        cells = [cell.strip() for cell in header.strip("|").split("|")]
+        assert cells[-len(others) - 1 :] == [*others, "MS-SSIM"]
 
 
 def test_a_setting_of_an_extension_is_a_column_and_a_row_key(tmp_path, registries):
@@ -375,7 +301,7 @@ def test_a_setting_of_an_extension_is_a_column_and_a_row_key(tmp_path, registrie
     assert list(records(outputs)[0])[9:12] == ["repeats", "separator_words", "metric"]
     order = [(item["separator_words"], item["inner_shots"], item["published"]) for item in records(outputs)]
     assert order == [("False", "1", ""), ("False", "3", "0.912"), ("True", "1", ""), ("True", "3", "")]
-    cells = [line.strip("|").split("|")[4:6] for line in outputs["markdown"].read_text().splitlines()[2:6]]
+    cells = [line.strip("|").split("|")[3:5] for line in outputs["markdown"].read_text().splitlines()[4:8]]
     assert [[cell.strip() for cell in line] for line in (cells[0], *cells[2:])] == [
         ["tokens", "separator words"],
         ["5", "no"],
@@ -400,7 +326,7 @@ def test_published_numbers_are_of_the_default_of_a_further_setting(tmp_path, reg
 def test_specifications_name_known_metrics_and_are_light_to_import():
     for table in TABLES.values():
         assert all(metric(name).label for name in table.metric_columns)
-        assert {*table.across, *table.implied, *table.row_keys} == set(table.key_columns)
+        assert {*table.across, *table.implied, *table.row_keys, table.block} - {""} == set(table.key_columns)
         assert all(len(cell) == len(table.across) for cell in table.paper_columns)
     heavy = "import sys, v2l.tables.tables; print({'torch', 'pandas', 'numpy', 'pyarrow'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True).stdout == "set()\n"

@@ -73,7 +73,6 @@ VERDICTS: dict[str, tuple[str, ...]] = {
     "evaluate_llm.classification.grid_of": (r"evaluate_llm .*/lqae/.*/classification",),
     "evaluate_llm.masked.mask_share": ("evaluate_llm .*/masked", "reconstruct_images .*/masked"),
     "evaluate_llm.*": ("evaluate_llm .*/{1}.parquet",),
-    "score_predictions.mode": NOTHING,
     "score_predictions.*": ("score_predictions_",),
     "make_tables.*": ("make_tables ",),
     "make_report.*": NOTHING,  # the report is made on its own, of what is there
@@ -85,7 +84,6 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "experiment": {},
     "based_on": {},
     "extensions": {},
-    "score_predictions.mode": {},  # there is one alone
     "encoder": {"encoder": "other", "encoders": {"other": OTHER_CLIP}},
     "encoders.tiny-clip.kind": {"encoder": "other", "encoders": {"other": OTHER_CLIP}},
     "datasets.*.kind": {"datasets": {"NAME": {"kind": "folder", "root": "tiny/imagenet"}}},

@@ -126,7 +126,7 @@ def test_accuracy_counts_exact_answers_in_each_cell(files, tmp_path):
         "ways": 2,
         "induction": True,
         "protocol": "paper",
-        "note": "",
+        "note": "metric mode standard",
     }
     assert 0 <= rows[0]["ci_low"] < 0.4 < rows[0]["ci_high"] <= 1
     assert sum(item["value"] for item in items) == 3 and len(items) == 7
@@ -250,7 +250,7 @@ def write_images(folder, files, tasks, offset, names=NAMES, tokenizer="v2l", **c
     return {"images": folder / "images.parquet", "manifest": files / "manifest.parquet"}
 
 
-def test_reconstruction_is_compared_with_the_originals(files, tmp_path):
+def test_reconstruction_is_compared_with_the_originals(files, tmp_path, caplog):
     inputs = write_images(tmp_path, files, ["reconstruction"], 5)
     rows, items, _ = score(files, tmp_path, "v2l", "reconstruction", inputs)
     assert [row["metric"] for row in rows] == ["lpips", "psnr", "ssim", "fd_efficientnet_lite0"]
@@ -265,6 +265,23 @@ def test_reconstruction_is_compared_with_the_originals(files, tmp_path):
     frechet = found["fd_efficientnet_lite0"]
     assert frechet["value"] > 0 and frechet["ci_low"] is None
     assert "belongs to the set" in frechet["note"] and "6 images for 1280 features" in frechet["note"]
+    assert "warning" in frechet["note"] and "6 images for 1280 features" in caplog.text
+    assert all("metric mode standard" in row["note"] for row in rows)
+
+
+def test_released_mode_is_in_rows_and_values(files, tmp_path):
+    inputs = write_images(tmp_path, files, ["reconstruction"], 5)
+    rows = {
+        mode: score(files, tmp_path, "v2l", "reconstruction", inputs, mode=mode)[0] for mode in ("standard", "released")
+    }
+    both = {row["metric"]: (row, other) for row, other in zip(*rows.values(), strict=True)}
+    for metric in ("lpips", "psnr"):
+        standard, released = both[metric]
+        assert standard["value"] != pytest.approx(released["value"], rel=0.01)
+        assert "metric mode released: " in released["note"] and "metric mode standard" in standard["note"]
+    for metric in ("ssim", "fd_efficientnet_lite0"):
+        assert both[metric][0]["value"] == both[metric][1]["value"]
+    assert "metric mode standard" in both["fd_efficientnet_lite0"][1]["note"]
 
 
 def test_image_metrics_do_not_depend_on_the_batch_size(files, tmp_path):

@@ -21,7 +21,7 @@ from v2l.metrics import captions as captioning
 from v2l.metrics.accuracy import _begins_with, _equals
 from v2l.metrics.bootstrap import set_interval
 from v2l.metrics.captions import Bleu4, cider, words_of
-from v2l.metrics.rows import VALUE_COLUMNS
+from v2l.metrics.rows import STANDARD_NOTE, VALUE_COLUMNS
 from v2l.metrics.vqa_accuracy import normalise, vqa_accuracy
 from v2l.score_predictions import run
 
@@ -195,7 +195,7 @@ def test_captions_are_scored_by_words_and_by_image(files, tmp_path, monkeypatch)
     assert rows["clip_score"]["value"] == pytest.approx(200 / 6)
     assert 0 < rows["bleu_4"]["ci_low"] < rows["bleu_4"]["value"] < rows["bleu_4"]["ci_high"] <= 1
     keys = ("method", "tokenizer", "llm", "task", "note")
-    assert [rows["cider"][key] for key in keys] == ["v2l", "v2l", "llm", "captioning", ""]
+    assert [rows["cider"][key] for key in keys] == ["v2l", "v2l", "llm", "captioning", STANDARD_NOTE]
 
 
 def test_captions_of_unknown_images_or_none_are_errors(files, tmp_path, monkeypatch):  # noqa: F811
@@ -259,8 +259,8 @@ def test_table_5_has_a_row_for_each_method_and_a_column_for_each_metric(tmp_path
         "questions per value.\n\n"
         "| method        | tokenizer   | llm   |   VQA accuracy |   CIDEr |   CLIP |   BLEU-4 |\n"
         "|:--------------|:------------|:------|---------------:|--------:|-------:|---------:|\n"
-        "| v2l           | v2l         | llm   |           0.25 |    0.50 |   0.50 |     0.50 |\n"
-        "| token-overlap | v2l         | –     |              – |    0.75 |      – |        – |\n"
-        "| majority-vote | –           | –     |           0.12 |       – |      – |        – |\n"
+        "| v2l           | v2l         | llm   |          0.250 |   0.500 |   0.50 |    0.500 |\n"
+        "| token-overlap | v2l         | –     |              – |   0.750 |      – |        – |\n"
+        "| majority-vote | –           | –     |          0.125 |       – |      – |        – |\n"
         "\n- token-overlap: none\n- majority-vote: no\n"
     )

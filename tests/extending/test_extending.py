@@ -111,7 +111,7 @@ def test_restoration_task_is_in_table_4_for_every_method_and_bound(extended, tab
     psnr = tables["table4_restoration"].query("metric == 'psnr'").set_index(["method", "task"]).psnr
     assert 8 < psnr["corrupted-input", "salt-and-pepper"] < 20, "a tenth of the pixels are off by about half the range"
     assert psnr["tokenizer-oracle", "salt-and-pepper"] == psnr["tokenizer-oracle", "inpainting"]
-    assert any("salt-and-pepper" in cell for cell in markdown_header(extended, "table4_restoration"))
+    assert "**salt-and-pepper**" in (extended.folder / "results/table4_restoration.md").read_text()
 
 
 def test_image_metric_is_a_column_of_tables_3_and_4(extended, tables):

@@ -134,7 +134,10 @@ class EvaluateLLM(Entry):
 class ScorePredictions(Entry):
     """Metrics and their confidence intervals."""
 
-    mode: Literal["standard"] = Field("standard", description="Reference implementations of every metric.")
+    mode: Literal["standard", "released"] = Field(
+        "standard",
+        description="standard: reference implementations; released: as the authors' evaluation (docs/metrics.md).",
+    )
     lpips_weights: UserFile = Field(
         description="LPIPS AlexNet weights (.safetensors) for the `lpips` package's network."
     )
@@ -154,7 +157,7 @@ class ScorePredictions(Entry):
 class MakeTables(Entry):
     """Layout of the tables."""
 
-    decimals: int = Field(4, ge=1, description="Digits in the Markdown and LaTeX views; the CSV has all.")
+    intervals: bool = Field(True, description="95 % intervals in the Markdown and LaTeX views; the CSV has them.")
 
 
 class MakeFigures(Entry):

@@ -19,15 +19,17 @@ METRIC_NAMES = {"inception-v3-fid": "fid", "efficientnet-lite0": "fd_efficientne
 WEIGHTS_KEY = "`score_predictions.frechet_weights`"
 MIN_IMAGES = 2
 EFFICIENTNET_SIDE = 224
+INCEPTION_SIDE = 299
 CPU_IMAGES = 4  # at once: with more a CPU is several times slower
 
 FeatureNetwork = Callable[[torch.Tensor], torch.Tensor]
 
 
-def load_feature_network(kind: str, weights: Path, device: torch.device) -> FeatureNetwork:
+def load_feature_network(kind: str, weights: Path, device: torch.device, mode: str = "standard") -> FeatureNetwork:
     """A function from uint8 image_BCHW (RGB, 0..255, any size) to float32 feature_BD on the CPU.
 
-    `inception-v3-fid`: 2048 pooled features by torch-fidelity, which resizes as the original TensorFlow graph does.
+    `inception-v3-fid`: 2048 pooled features by torch-fidelity, which resizes as the original TensorFlow graph does; in
+    mode `released` images are resized by PyTorch's bilinear interpolation and scaled to [-1, 1], as pytorch-fid does.
     `efficientnet-lite0`: 1280 pooled features, input (x - 127) / 128 at 224 px. Raises UserError when the file is
     missing or holds another network.
     """
@@ -49,7 +51,10 @@ def load_feature_network(kind: str, weights: Path, device: torch.device) -> Feat
             "name the right file, or change `score_predictions.frechet`",
         ) from None
     network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
-    pooled = _inception_features if kind == "inception-v3-fid" else _efficientnet_features
+    if kind == "inception-v3-fid":
+        pooled = _pytorch_fid_features if mode == "released" else _inception_features
+    else:
+        pooled = _efficientnet_features
 
     def features(image_BCHW: torch.Tensor) -> torch.Tensor:
         if image_BCHW.dtype != torch.uint8 or image_BCHW.ndim != 4 or image_BCHW.shape[1] != 3:
@@ -87,6 +92,15 @@ def frechet_distance(feature_ND: torch.Tensor, original_MD: torch.Tensor) -> flo
 
 def _inception_features(network: torch.nn.Module, image_BCHW: torch.Tensor) -> torch.Tensor:
     return network(image_BCHW)[0]
+
+
+def _pytorch_fid_features(network: torch.nn.Module, image_BCHW: torch.Tensor) -> torch.Tensor:
+    """Features by the network's layers up to its pooling, which stand in the order in which they are computed."""
+    size = (INCEPTION_SIDE, INCEPTION_SIDE)
+    found_BCHW = torch.nn.functional.interpolate(image_BCHW.float() / 255, size, mode="bilinear") * 2 - 1
+    for layer in list(network.children())[:-1]:  # the last one classifies
+        found_BCHW = layer(found_BCHW)
+    return found_BCHW.flatten(1)
 
 
 def _efficientnet_features(network: EfficientNet, image_BCHW: torch.Tensor) -> torch.Tensor:

@@ -83,7 +83,7 @@ def _measured(
     metrics: dict[str, PairMetric] = {
         name: implementation_of(IMAGE_METRICS[name])(section, device()) for name in section.image_metrics
     }
-    features = load_feature_network(section.frechet, Path(section.frechet_weights), device())
+    features = load_feature_network(section.frechet, Path(section.frechet_weights), device(), section.mode)
 
     def original(image: Image.Image, row: int) -> np.ndarray:
         return np.asarray(tokenizer_image(image, geometry, manifest.fit))

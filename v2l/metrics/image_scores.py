@@ -1,5 +1,7 @@
 """Scores of decoded or corrupted images: every image metric, and the Frechet distance of the set."""
 
+import logging
+
 import numpy as np
 
 from v2l.configuration.metrics import IMAGE_METRICS
@@ -17,7 +19,9 @@ from v2l.metrics.share import Share
 from v2l.metrics.source_names import names_of, note_of
 from v2l.precision import computed_in
 
-FRECHET_NOTE = "no confidence interval: a Frechet distance belongs to the set, not to its items"
+FRECHET_NOTE = (
+    "no confidence interval and no paired difference: a Frechet distance belongs to the set, not to its items"
+)
 
 
 @computed_in("float32")
@@ -64,6 +68,13 @@ def _frechet(keys: dict[str, Key], kind: str, protocol: str, note: str, scored: 
         reason = f"needs at least {MIN_IMAGES} images"
     else:
         value = frechet_distance(scored.feature_ND, scored.original_ND)
-        reason = f"biased: {n} images for {dimensions} features, compare at equal n only" if n <= dimensions else ""
+        reason = _too_few(n, dimensions) if n <= dimensions else ""
     note = joined(note, FRECHET_NOTE, reason)
     return Measurement(keys, METRIC_NAMES[kind], protocol, [], np.empty(0), note, value, n)
+
+
+def _too_few(n: int, dimensions: int) -> str:
+    """The warning, which is logged too: a covariance of n images has a rank of at most n - 1."""
+    warning = f"warning: {n} images for {dimensions} features: biased, compare at equal n only"
+    logging.warning("Frechet distance: %s", warning.removeprefix("warning: "))
+    return warning

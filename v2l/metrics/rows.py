@@ -7,10 +7,12 @@ import numpy as np
 import pyarrow as pa
 
 from v2l.configuration.cell_settings import CELL_SETTINGS
+from v2l.configuration.metrics import Metric
 from v2l.io.canonical import canonical_json
 from v2l.metrics.bootstrap import mean_interval, set_interval
 from v2l.runtime import rng
 
+STANDARD_NOTE = "metric mode standard"
 VALUE_COLUMNS = ("metric", "value", "ci_low", "ci_high", "n", "protocol", "note")
 KEY_TYPES = {
     "method": pa.string(),
@@ -65,6 +67,11 @@ class Measurement:
     def _row(self, value: float | None, low: float | None, high: float | None, n: int, notes: list[str]) -> dict:
         values = (self.metric, value, low, high, n, self.protocol, joined(*notes))
         return self.keys | dict(zip(VALUE_COLUMNS, values, strict=True))
+
+
+def mode_note(metric: Metric, mode: str) -> str:
+    """What a row says of the mode in which its value was computed."""
+    return f"metric mode released: {metric.released}" if metric.released and mode == "released" else STANDARD_NOTE
 
 
 def joined(*notes: str) -> str:

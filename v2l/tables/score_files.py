@@ -9,28 +9,32 @@ from v2l.configuration.known_metrics import known_metrics
 from v2l.configuration.registry import nearest
 from v2l.errors import UserError
 from v2l.metrics.rows import VALUE_COLUMNS
+from v2l.tables.differences import read_items
 from v2l.tables.specification import Table
 
 
-def read_rows(table: Table, paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """The rows of `paths` whose metric `table` shows, with its key columns and the value columns.
+def read_rows(table: Table, paths: Sequence[Path], per_item: Sequence[Path]) -> list[dict[str, Any]]:
+    """The rows of `paths` whose metric `table` shows, with its key columns, the value columns, and `items`.
 
+    `items` are what `per_item`, a file for each of `paths`, holds behind a row (`read_items`).
     Raises UserError for a damaged file, a metric that is not known, a file without a row of the table, a row that lacks
     a column, a row that occurs twice, or no files.
     """
     columns = (*table.key_columns, *VALUE_COLUMNS)
     rows: dict[tuple, dict[str, Any]] = {}
-    for path in paths:
-        for row in _shown(table, path):
+    for path, values in zip(paths, per_item, strict=True):
+        found = _shown(table, path)
+        for row in found:
             if not set(columns) <= set(row):
                 problem = f"{path} has a row {sorted(row)} with metric {row['metric']!r}"
                 raise UserError(problem, f"columns {sorted(columns)}", f"pass only metrics of {table.name}")
+        for row, items in zip(found, read_items(values, found, table.key_columns), strict=True):
             named = {name: row[name] for name in (*table.key_columns, "metric")}
             key = (*named.values(), row["protocol"])
             if key in rows:
                 problem = f"{path} has a row that was there already: {named}"
                 raise UserError(problem, "each row once", "pass each source once")
-            rows[key] = {name: row[name] for name in columns}
+            rows[key] = {name: row[name] for name in columns} | {"items": items}
     if not rows:
         problem, remedy = f"{table.name} has no rows", "select something to evaluate for it, or leave it out"
         raise UserError(problem, "at least one measurement", remedy)

@@ -15,8 +15,9 @@ class Table:
     `keys` and protocol tell its rows apart; `metrics` (`v2l.configuration.metrics`) are in the order of the columns.
     `further_keys` and `further_metrics`, but for those in `without`, are what extensions may add to, so they are read
     when they are needed. In the views keys go down, but for those that go `across` and those that the metric tells
-    (`implied`); rows are grouped by key `block`. `paper_columns` are values of the keys across that are shown in any
-    case, with their average behind them. A value is a mean over `items`; `notes` stand above those of the rows.
+    (`implied`); each value of key `block` has a table of its own. `paper_columns` are values of the keys across that
+    are shown in any case, with their average behind them. A value is a mean over `items`; `notes` stand above those of
+    the rows.
     """
 
     name: str
@@ -48,8 +49,7 @@ class Table:
     def row_keys(self) -> tuple[str, ...]:
         """Keys that go down in the views."""
         elsewhere = {*self.across, *self.implied, self.block}
-        first = (self.block,) if self.block else ()
-        return (*first, *(key for key in self.key_columns if key not in elsewhere))
+        return tuple(key for key in self.key_columns if key not in elsewhere)
 
     def shown_metrics(self, measured: Collection[str]) -> list[str]:
         """The metrics that have a column, given those of the rows: one that stands in only if it was measured."""

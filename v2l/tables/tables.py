@@ -63,7 +63,7 @@ RESTORATION = Table(
     metrics=tuple(SET_METRICS),
     further_metrics=IMAGE_METRICS,
     without=("ssim",),
-    across=("task",),
+    block="task",
 )
 ANSWERS_IN_TEXT = Table(
     name="table5_captioning_vqa",

@@ -60,9 +60,13 @@ def figure_inputs(name):
     ]
 
 
-def table_scores(wildcards):
-    """Scores that a table is made of."""
-    try:
-        return [f"{RESULTS}/score_predictions/{run}.json" for run in TABLES[wildcards.table].runs(CONFIG)]
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
+def table_scores(ending):
+    """An input function: the files of scores that a table is made of, `json` by row or `parquet` by item."""
+
+    def files(wildcards):
+        try:
+            return [f"{RESULTS}/score_predictions/{run}.{ending}" for run in TABLES[wildcards.table].runs(CONFIG)]
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
+
+    return files

@@ -5,7 +5,8 @@ TABLE_FORMATS = ("csv", "md", "tex")
 
 rule make_tables:
     input:
-        metrics=table_scores,
+        metrics=table_scores("json"),
+        per_item=table_scores("parquet"),
         published="config/published.csv",
         code=code_of("make_tables"),
     output:
@@ -20,11 +21,11 @@ rule make_tables:
         ENVIRONMENT
     threads: 1
     params:
-        config=slice_of("experiment", "make_tables", table="{table}"),
+        config=slice_of("experiment", "seed", "make_tables", "score_predictions.bootstrap_samples", table="{table}"),
     message:
         "make_tables: {wildcards.table}"
     shell:
-        stage_command("make_tables", ["metrics", "published", "code"], ["csv", "markdown", "latex"])
+        stage_command("make_tables", ["metrics", "per_item", "published", "code"], ["csv", "markdown", "latex"])
 
 
 rule make_tables_show:
