@@ -150,14 +150,20 @@ class ReportProject:
 
     def _table(self, table: str, task: str) -> None:
         scores = [path for path in self.files["scores"] if path.name.startswith(task)]
-        config = {"experiment": "tiny", "make_tables": {"decimals": 4}, "job": {"table": table}}
+        config = {
+            "experiment": "tiny",
+            "seed": 0,
+            "make_tables": {"intervals": True},
+            "score_predictions": {"bootstrap_samples": 20},
+            "job": {"table": table},
+        }
         published = Path(__file__).parents[1] / "config/published.csv"
         folder = self.results / "make_tables"
         folder.mkdir(exist_ok=True)
         outputs = {name: folder / f"{table}.{name}" for name in ("csv", "markdown", "latex")}
-        make_tables.run(
-            StageConfig("make_tables", config), Inputs({"metrics": scores, "published": published}), outputs
-        )
+        per_item = [path.with_suffix(".parquet") for path in scores]
+        inputs = Inputs({"metrics": scores, "per_item": per_item, "published": published})
+        make_tables.run(StageConfig("make_tables", config), inputs, outputs)
         self.files.setdefault("tables", []).append(outputs["csv"])
 
     def _training(self) -> None:

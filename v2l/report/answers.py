@@ -13,7 +13,7 @@ from v2l.metrics.accuracy import CELL
 from v2l.report.embedded_pictures import DecodedPictures
 from v2l.report.evidence import Evidence, anchor
 from v2l.report.prompt_texts import PromptTexts
-from v2l.report.table_blocks import key_text, number_text
+from v2l.tables.views import number_text, setting_text
 
 Row = Mapping[str, Any]
 
@@ -112,7 +112,7 @@ def _cell_keys(evidence: Evidence, row: Row) -> list[str]:
 
 def _cell(cells: dict[str, AnsweredCell], evidence: Evidence, row: Row) -> AnsweredCell:
     place = place_of(evidence, row)
-    title = ", ".join(key_text(name, str(row[name])) for name in _cell_keys(evidence, row))
+    title = ", ".join(setting_text(name, row[name]) for name in _cell_keys(evidence, row))
     return cells.setdefault(place, AnsweredCell(place, title or "all items"))
 
 
@@ -132,7 +132,7 @@ def _add_scores(
         cell.metrics = cell.metrics or [metric(name).label for name in measured]
         if len(cell.scores) < shown:
             image = images.of(tasks[place], item) if images else ""
-            cell.scores.append(ScoredItem(item, [number_text(value) for value in measured.values()], image))
+            cell.scores.append(ScoredItem(item, [number_text(value, name) for name, value in measured.items()], image))
     return values
 
 
@@ -158,7 +158,7 @@ def _answer(row: Row, item: str, scores: Mapping[str, float], texts: PromptTexts
         expected = " ".join(map(str, wanted))
         verdict = f"{right} of {len(wanted)} tokens right"
         return Answer(item, asked, prompt, output, " ".join(map(str, codes)), expected, verdict, right == len(wanted))
-    said = ", ".join(f"{metric(name).label} {number_text(value)}" for name, value in scores.items())
+    said = ", ".join(f"{metric(name).label} {number_text(value, name)}" for name, value in scores.items())
     known = Answer(item, "", prompt, row["output"], row["answer"], "", said)
     if "question" in row:
         is_right = scores["vqa_accuracy"] > 0 if "vqa_accuracy" in scores else None

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from v2l.configuration.baselines import BASELINES
 from v2l.configuration.slices import StageConfig
 from v2l.figures.figures import FIGURES
 from v2l.io.job_files import Inputs
@@ -38,6 +39,7 @@ def content_of(config: StageConfig, inputs: Inputs) -> dict[str, Any]:
     content = {
         "experiment": config.experiment,
         "missing": missing(config, inputs),
+        "baselines": list(BASELINES),
         "tables": table_sections(found["tables"], found["scores"], places(answered)),
         "figures": [
             {

@@ -16,8 +16,8 @@ from v2l.io.job_files import Inputs
 from v2l.report.embedded_pictures import DecodedPictures, original_pictures
 from v2l.report.evidence import Evidence, anchor, evidence
 from v2l.report.picture_tokens import PictureWords, SampleTokens
-from v2l.report.table_blocks import number_text
 from v2l.tables.row_order import task_rank
+from v2l.tables.views import number_text
 
 SAMPLES = ("restoration", "masked", "reconstruction", "semantics")  # those with most to show come first
 
@@ -68,7 +68,9 @@ def item_scores(items: Iterable[Evidence]) -> dict[tuple[Run, str, str], str]:
         if found.run.source.task in ("reconstruction", "restoration", "masked"):
             for row in pq.read_table(found.path).to_pylist():
                 key = (found.run, row.get("task") or found.run.source.task, row["item"])
-                scores.setdefault(key, []).append(f"{metric(row['metric']).label} {number_text(row['value'])}")
+                scores.setdefault(key, []).append(
+                    f"{metric(row['metric']).label} {number_text(row['value'], row['metric'])}"
+                )
     return {key: ", ".join(said) for key, said in scores.items()}
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from v2l.errors import UserError
 from v2l.report.evidence import Evidence, anchor
-from v2l.report.table_blocks import number_text
 
 WIDTH, HEIGHT = 240, 90  # of the SVG's own coordinates
 UNSHOWN = ("step", "epoch")
@@ -69,7 +68,11 @@ def _chart(name: str, lines: list[dict[str, Any]]) -> Chart | None:
         for step, value in found
     )
     said = (
-        f"{name.replace('_', ' ')} over the steps: {number_text(values[0])} at step {steps[0]}, "
-        f"{number_text(values[-1])} at step {steps[-1]}, between {number_text(low)} and {number_text(high)}"
+        f"{name.replace('_', ' ')} over the steps: {_shown(values[0])} at step {steps[0]}, "
+        f"{_shown(values[-1])} at step {steps[-1]}, between {_shown(low)} and {_shown(high)}"
     )
-    return Chart(name.replace("_", " "), points, said, number_text(low), number_text(high))
+    return Chart(name.replace("_", " "), points, said, _shown(low), _shown(high))
+
+
+def _shown(value: float) -> str:
+    return f"{value:.4g}"
