@@ -8,15 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.report_project import CONTROLS, HOSTILE, ReportProject
-from v2l.configuration.baselines import BASELINES
 from v2l.configuration.experiment import load_experiment
 from v2l.errors import UserError
 from v2l.report.evidence import anchor
 from v2l.report.html_page import render
 from v2l.report.present_files import present_files
 from v2l.report.prompt_texts import shortened
-from v2l.report.table_blocks import blocks, number_text
-from v2l.tables.tables import TABLES
 
 
 @pytest.fixture(scope="module")
@@ -27,80 +24,6 @@ def project(tmp_path_factory) -> ReportProject:
 @pytest.fixture(scope="module")
 def text(project) -> str:
     return project.report().read_text()
-
-
-def rows(values: dict[str, list[float]], metric: str = "psnr", **keys) -> list[dict[str, str]]:
-    """Rows of table 3: method -> value, ci_low, ci_high, n."""
-    names = {"protocol": "paper", "metric": metric, "note": "", "global_tokens": "0", "published": ""} | keys
-    ends = ("ci_low", "ci_high", "n")
-    return [
-        names | {"method": method, metric: str(value)} | dict(zip(ends, map(str, further), strict=True))
-        for method, (value, *further) in values.items()
-    ]
-
-
-def marked(values: dict[str, list[float]], metric: str = "psnr") -> set[str]:
-    (block,) = blocks(TABLES["table3_reconstruction"], rows(values, metric), {})
-    return {row.keys[0] for row in block.rows if row.cells[0].is_best}
-
-
-def test_the_best_is_the_highest_or_the_lowest_as_the_metric_has_it():
-    values = {"v2l": [20, 19, 21, 5], "vqgan": [22, 21, 23, 5]}
-    assert marked(values) == {"vqgan"} and marked(values, "lpips") == {"v2l"}
-
-
-def test_bounds_and_fewer_items_are_never_the_best():
-    values = {"v2l": [20, 19, 21, 5], "vqgan": [19, 18, 20, 5], "lqae": [30, 29, 31, 2], "mean-image": [40, 39, 41, 5]}
-    assert not BASELINES["mean-image"].predicts and marked(values) == {"v2l"}
-
-
-def test_values_that_look_equal_are_all_the_best_or_none():
-    equal = {"v2l": [0.12341, 0, 1, 5], "vqgan": [0.12343, 0, 1, 5]}
-    assert marked(equal) == set()
-    assert marked(equal | {"lqae": [0.1, 0, 1, 5]}) == {"v2l", "vqgan"}
-
-
-def test_a_table_of_tasks_has_a_block_for_each():
-    table = TABLES["table4_restoration"]
-    given = [
-        row
-        for task in ("shift", "inpainting")
-        for metric in ("psnr", "lpips")
-        for row in rows({"v2l": [1, 0, 2, 3]}, metric, task=task, tokenizer="v2l", llm="")
-    ]
-    found = blocks(table, given, {})
-    assert [block.title for block in found] == ["inpainting", "shift"]
-    assert [name for name, _ in found[0].columns] == ["LPIPS", "PSNR"]
-    assert found[0].keys == ["method", "tokenizer"] and found[0].n == "3"
-
-
-def test_the_paper_s_columns_come_first_with_their_average():
-    table = TABLES["table1_classification"]
-    settings = [(False, 1, 3), *((bool(first), *rest) for first, *rest in table.paper_columns)]
-    given = [
-        row
-        for value, (induction, shots, repeats) in enumerate(settings)
-        for row in rows(
-            {"v2l": [value, 0, 9, 4]},
-            "accuracy",
-            tokenizer="v2l",
-            llm="llm",
-            tokens="5",
-            ways="2",
-            induction=str(induction),
-            inner_shots=str(shots),
-            repeats=str(repeats),
-        )
-    ]
-    (block,) = blocks(table, given, {})
-    assert block.title == "ways 2" and block.columns[0][0] == "induction no, inner shots 1, repeats 0"
-    texts = [cell.text for cell in block.rows[0].cells]
-    assert texts == [f"{value}.000" for value in range(1, 8)] + ["0.000", "4.000"]
-
-
-@given(st.floats(-1e6, 1e6))
-def test_numbers_keep_three_digits_at_least(value):
-    assert float(number_text(value)) == pytest.approx(value, abs=5e-4 if abs(value) < 10 else 0.05, rel=1e-3)
 
 
 @given(st.lists(st.text(), min_size=2, max_size=2, unique=True))
@@ -116,6 +39,34 @@ def test_long_prompts_lose_their_middle_and_say_so(prompt, characters):
         assert short == prompt
     else:
         assert prompt.startswith(short.split("\n[…")[0]) and f"{len(prompt) - characters} characters left out" in short
+
+
+def test_tables_mark_the_best_method_and_no_baseline(text):
+    cells = re.findall(r'<td class="number( best)?">(?:<a href="#([^"]+)">)?([^<]*)', text)
+    best = {value for is_best, _, value in cells if is_best}
+    assert best == {"0.750", "21.00", "0.200"}  # the higher accuracy and PSNR, the lower LPIPS; not the input's 30
+    places = {value: place for _, place, value in cells}
+    assert {"30.00", "0.500"} <= places.keys() and places["\N{EN DASH}"] == ""
+    assert places["0.750"].startswith("cell-v2l_2fclassification.llm-2-3-")
+
+
+def test_tables_have_a_block_for_each_task_and_number_of_ways(text):
+    page = parsed(text)
+    assert [title for title in ("Ways 2", "Inpainting", "Shift") if f"<h4>{title}</h4>" in text] == [
+        "Ways 2",
+        "Inpainting",
+        "Shift",
+    ]
+    assert "n = 4 episodes" in page.text and "[0.650, 0.850]" in page.text
+    assert re.search(r"vqgan, vqgan, llm, 3, 2, True, 1, 0, accuracy: difference to v2l: -0.250", page.text)
+
+
+def test_a_table_of_other_scores_is_refused(tmp_path):
+    project = ReportProject(tmp_path)
+    scores = project.files["scores"][0]
+    scores.write_text(scores.read_text().replace('"ways": 2', '"ways": 9'))
+    with pytest.raises(UserError, match="table1_classification.csv has a row that no file of scores has"):
+        project.report()
 
 
 class Texts(HTMLParser):

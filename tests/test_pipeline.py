@@ -63,6 +63,9 @@ def test_table3_compares_every_tokenizer_with_the_mean_image(tables):
     assert set(table.n) == {16} and table.psnr.dropna().between(3, 60).all()
     assert table[table.method == "v2l"].global_tokens.eq(5).all()
     assert table[table.method == "v2l-local"].global_tokens.eq(0).all()
+    compared = table[(table.method == "vqgan") & (table.metric != "fid")]
+    assert len(compared) == 3 and compared.note.str.contains("difference to v2l: ", regex=False).all()
+    assert table.note.str.contains("metric mode standard", regex=False).all()
 
 
 def test_table4_has_five_tasks_for_every_method_and_bounds(tables):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from v2l.tables.escaping import latex_text
-from v2l.tables.views import Cell, Line, View, same_headings
+from v2l.tables.views import Line, ShownValue, View, same_headings
 
 PACKAGES = r"% needs \usepackage{booktabs} and \usepackage{graphicx}"
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # no wider than the text
@@ -58,7 +58,7 @@ def _row(line: Line, stacked: bool) -> str:
     return " & ".join([*map(latex_text, line.keys), *(_cell(cell, stacked) for cell in line.cells)]) + r" \\"
 
 
-def _cell(cell: Cell, stacked: bool) -> str:
+def _cell(cell: ShownValue, stacked: bool) -> str:
     text = latex_text(cell.text)
     value = (rf"\textbf{{{text}}}" if cell.best else text) + "$^{*}$" * cell.differs
     if not cell.interval:

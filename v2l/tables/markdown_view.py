@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tabulate import tabulate
 
 from v2l.tables.escaping import markdown_text
-from v2l.tables.views import MISSING, Cell, View
+from v2l.tables.views import MISSING, ShownValue, View
 
 DIFFERENCES = ": mean over common items, 95 % interval of a paired bootstrap, p of random signs."
 
@@ -14,11 +14,11 @@ def markdown(view: View) -> str:
     """The whole file; in tables whose settings go across, an interval stands below its value."""
     separator = "<br>" if view.table.across else " "
 
-    def shown(cell: Cell) -> str:
+    def shown(cell: ShownValue) -> str:
         value = f"**{cell.text}**" if cell.best else cell.text
         return separator.join(filter(None, [value + r"\*" * cell.differs, cell.interval]))
 
-    def difference(cell: Cell) -> str:
+    def difference(cell: ShownValue) -> str:
         return cell.difference.replace(" [", f"{separator}[").replace(", p", f",{separator}p") or MISSING
 
     parts = [markdown_text(view.caption()), *(_block(part, shown) for part in view.parts())]
@@ -30,7 +30,7 @@ def markdown(view: View) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _block(view: View, shown: Callable[[Cell], str], compared: bool = False) -> str:
+def _block(view: View, shown: Callable[[ShownValue], str], compared: bool = False) -> str:
     """One table under its block's name; of lines with a difference alone if they are `compared` (empty if none is)."""
     keys = view.key_names()
     lines = [line for line in view.lines() if not compared or any(cell.difference for cell in line.cells)]

@@ -18,7 +18,7 @@ BEST_NOTE = "bold: the best of a column, baselines left out"
 Heading = tuple[str, ...]  # what stands above a column, a line each
 
 
-class Cell(NamedTuple):
+class ShownValue(NamedTuple):
     """A value as text, its 95 % interval where it has one, and what is marked.
 
     `best` of its column among methods, by the same protocol; `difference` to the table's first method; `row` is what
@@ -33,14 +33,14 @@ class Cell(NamedTuple):
     row: Mapping[str, Any] | None = None
 
 
-EMPTY = Cell(MISSING)
+EMPTY = ShownValue(MISSING)
 
 
 class Line(NamedTuple):
     """A row of a view: the texts of its keys, then its cells."""
 
     keys: tuple[str, ...]
-    cells: list[Cell]
+    cells: list[ShownValue]
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,11 @@ class View:
     def _average(self) -> Heading:
         return (AVERAGE, *("" for _ in self.table.across[1:]))
 
-    def _averaged(self, rows: dict[tuple[Heading, str], dict[str, Any]], name: str) -> Cell:
+    def _averaged(self, rows: dict[tuple[Heading, str], dict[str, Any]], name: str) -> ShownValue:
         """The mean over the paper's columns, if a row has them all."""
         values = [rows[setting, name]["value"] for setting in self._paper_columns() if (setting, name) in rows]
         full = len(values) == len(self.table.paper_columns) and None not in values
-        return Cell(number_text(fmean(values), name)) if full else EMPTY
+        return ShownValue(number_text(fmean(values), name)) if full else EMPTY
 
     def _best(self) -> dict[tuple[Heading, str, str], float]:
         """The best value of each column and protocol that has several methods."""
@@ -164,14 +164,14 @@ class View:
         chosen = {column: max if metric(column[1]).better == "higher" else min for column in found}
         return {column: chosen[column](values) for column, values in found.items() if len(values) > 1}
 
-    def _cell(self, row: dict[str, Any], best: bool) -> Cell:
+    def _cell(self, row: dict[str, Any], best: bool) -> ShownValue:
         if row["value"] is None:
             return EMPTY._replace(row=row)
         difference: Difference | None = row.get("difference")
         name, interval = row["metric"], ""
         if self.intervals and row["ci_low"] is not None:
             interval = f"[{number_text(row['ci_low'], name)}, {number_text(row['ci_high'], name)}]"
-        return Cell(
+        return ShownValue(
             number_text(row["value"], name),
             interval,
             best,

@@ -7,7 +7,7 @@ function sortBy(table, column, header) {
   header.setAttribute("aria-sort", order);
   const keyOf = (row) => {
     const cell = row.cells[column];
-    const text = cell.dataset.value ?? cell.textContent.trim();
+    const text = (cell.classList.contains("number") ? cell.firstChild : cell).textContent.trim();
     return text === "" || text === "–" ? null : text;
   };
   const compare = (left, right) => {
