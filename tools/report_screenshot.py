@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-VIEW = {"width": 1200, "height": 1000}
-COLOURS = 192
+VIEW = {"width": 1280, "height": 1100}
+COLOURS = 255
 
 
 def main(report: Path, target: Path) -> None:
