@@ -140,12 +140,25 @@ def _add_answers(
     cells: dict[str, AnsweredCell], evidence: Evidence, values: Mapping, shown: int, characters: int
 ) -> None:
     texts = PromptTexts(evidence, characters)
-    for row in pq.read_table(evidence.path).to_pylist():
-        cell = _cell(cells, evidence, row)
-        cell.answer_count += 1
-        if len(cell.answers) < shown:
+    file = pq.ParquetFile(evidence.path)
+    keys = [name for name in (*CELL, *CELL_SETTINGS, "task") if name in file.schema_arrow.names]
+    for group in range(file.num_row_groups):  # of millions of prompts few are shown
+        chosen: list[int] = []
+        for number, row in enumerate(_key_rows(file, group, keys)):
+            cell = _cell(cells, evidence, row)
+            cell.answer_count += 1
+            if cell.answer_count <= shown:
+                chosen.append(number)
+        for row in file.read_row_group(group).take(chosen).to_pylist() if chosen else ():
+            cell = _cell(cells, evidence, row)
             item = str(row.get("episode", row.get("question_id", row.get("image_id", ""))))
             cell.answers.append(_answer(row, item, values.get((cell.place, item), {}), texts))
+
+
+def _key_rows(file: pq.ParquetFile, group: int, keys: list[str]) -> list[dict[str, Any]]:
+    if keys:
+        return file.read_row_group(group, columns=keys).to_pylist()
+    return [{}] * file.metadata.row_group(group).num_rows
 
 
 def _answer(row: Row, item: str, scores: Mapping[str, float], texts: PromptTexts) -> Answer:

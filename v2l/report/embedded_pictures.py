@@ -4,6 +4,7 @@ import io
 from functools import cache
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -19,20 +20,27 @@ QUALITY = 88
 
 
 class DecodedPictures:
-    """The pictures of one file of reconstruct_images, by task and image."""
+    """The pictures of one file of reconstruct_images, by task and image; read when asked for, some at a time."""
 
     def __init__(self, evidence: Evidence):
         self.run = evidence.run
-        table = pq.read_table(evidence.path, columns=["image_id", "task", "image"])
-        names = zip(table["task"].to_pylist(), table["image_id"].to_pylist(), strict=True)
-        self._rows = {name: row for row, name in enumerate(names)}
-        self._images = table["image"]
+        self._file = pq.ParquetFile(evidence.path)
+        self._rows: dict[tuple[str, str], tuple[int, int]] = {}  # row group and row in it
+        for group in range(self._file.num_row_groups):
+            names = self._file.read_row_group(group, columns=["task", "image_id"])
+            pairs = zip(names["task"].to_pylist(), names["image_id"].to_pylist(), strict=True)
+            self._rows |= {name: (group, row) for row, name in enumerate(pairs)}
         self.tasks = list(dict.fromkeys(task for task, _ in self._rows))
+        self._held: tuple[int, pa.ChunkedArray] | None = None
 
     def of(self, task: str, image_id: str) -> str:
         """The picture as a data URI; '' if there is none."""
-        row = self._rows.get((task, image_id))
-        return "" if row is None else _uri(Image.open(io.BytesIO(self._images[row].as_py())))
+        if (task, image_id) not in self._rows:
+            return ""
+        group, row = self._rows[task, image_id]
+        if self._held is None or self._held[0] != group:
+            self._held = group, self._file.read_row_group(group, columns=["image"])["image"]
+        return _uri(Image.open(io.BytesIO(self._held[1][row].as_py())))
 
 
 class OriginalPictures:

@@ -1,6 +1,6 @@
 """The gallery: some pictures with all that was made of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from v2l.io.job_files import Inputs
 from v2l.report.embedded_pictures import DecodedPictures, original_pictures
 from v2l.report.evidence import Evidence, anchor, evidence
 from v2l.report.picture_tokens import PictureWords, SampleTokens
+from v2l.report.present_files import IMAGE_TASKS
 from v2l.tables.row_order import task_rank
 from v2l.tables.views import number_text
 
@@ -54,19 +55,20 @@ def gallery(config: StageConfig, inputs: Inputs, images: Sequence[DecodedPicture
     chosen = dict.fromkeys(
         (found.manifest, name) for found in samples if found.manifest in there for name in found.image_ids
     )
-    scores = item_scores(evidence(inputs.files("item_scores")))
+    shown = list(chosen)[: config.make_report.images]
+    scores = item_scores(evidence(inputs.files("item_scores")), {name for _, name in shown})
     return [
         _picture(manifest, name, [found for found in samples if found.manifest == manifest], images, scores)
-        for manifest, name in list(chosen)[: config.make_report.images]
+        for manifest, name in shown
     ]
 
 
-def item_scores(items: Iterable[Evidence]) -> dict[tuple[Run, str, str], str]:
-    """(run, task, image) -> its scores in words, of runs that make pictures."""
+def item_scores(items: Iterable[Evidence], names: Collection[str]) -> dict[tuple[Run, str, str], str]:
+    """(run, task, image) -> its scores in words, of the images `names` in runs that make pictures."""
     scores: dict[tuple[Run, str, str], list[str]] = {}
     for found in items:
-        if found.run.source.task in ("reconstruction", "restoration", "masked"):
-            for row in pq.read_table(found.path).to_pylist():
+        if names and found.run.source.task in IMAGE_TASKS:
+            for row in pq.read_table(found.path, filters=[("item", "in", names)]).to_pylist():
                 key = (found.run, row.get("task") or found.run.source.task, row["item"])
                 scores.setdefault(key, []).append(
                     f"{metric(row['metric']).label} {number_text(row['value'], row['metric'])}"

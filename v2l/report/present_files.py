@@ -56,8 +56,8 @@ def template_files() -> list[str]:
 
 def _runs(config: Config) -> list[Run]:
     """Every run that a table or a figure shows, once."""
-    shown = [found.runs(config) for found in (*TABLES.values(), *FIGURES.values())]
-    return list(dict.fromkeys(run for runs in shown for run in runs))
+    tables = [run for table in TABLES.values() for run in table.runs(config)]
+    return list(dict.fromkeys([*tables, *(run for figure in FIGURES.values() for run in figure.runs(config))]))
 
 
 def _is_predicted(run: Run) -> bool:

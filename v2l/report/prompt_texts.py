@@ -26,7 +26,7 @@ class PromptTexts:
         """The text of ids, all special tokens shown; the ids as numbers if the language model is not there any more."""
         if not ids:
             return ""
-        text = self._tokenizer.decode(ids) if self._tokenizer else f"token ids {' '.join(map(str, ids))}"
+        text = self._tokenizer.decode(list(ids)) if self._tokenizer else f"token ids {' '.join(map(str, ids))}"
         return shortened(str(text), self._characters)
 
 

@@ -117,7 +117,7 @@ def _row(table: Table, path: Path, row: dict[str, str], measured: Mapping, place
 def _block(view: View) -> ShownBlock:
     counts = {str(row["n"]) for row in view.rows}
     headings = [", ".join(filter(None, heading)) for heading in view.headings()]
-    better = [metric(name).better for _, name in view.columns()]
+    better: list[str] = [metric(name).better for _, name in view.columns()]
     keys = [key.replace("_", " ") for key in view.key_names()]
     columns = list(zip(headings, better, strict=True))
     return ShownBlock(view.part, keys, columns, view.lines(), counts.pop() if len(counts) == 1 else "")
