@@ -49,13 +49,12 @@ class OriginalPictures:
     def __init__(self, manifest: Path):
         self._manifest = Manifest.read(manifest)
         self._rows = {image_id: row for row, image_id in enumerate(self._manifest.image_id)}
-        self.class_names = self._manifest.class_name
-        captions = pq.read_table(manifest, columns=["captions"])["captions"].to_pylist()
-        self._said = [[str(name), *said] for name, said in zip(self.class_names, captions, strict=True)]
 
     def said_of(self, image_id: str) -> str:
         """Class and captions of a picture, whatever it has of them."""
-        return "; ".join(dict.fromkeys(filter(None, self._said[self._rows[image_id]])))
+        path, wanted = self._manifest.file, [("image_id", "==", image_id)]
+        (captions,) = pq.read_table(path, columns=["captions"], filters=wanted)["captions"].to_pylist()
+        return "; ".join(dict.fromkeys(filter(None, [self._manifest.class_name[self._rows[image_id]], *captions])))
 
     def of(self, image_id: str) -> str:
         """The picture as a data URI; '' if it is not there any more."""

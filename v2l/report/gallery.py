@@ -93,7 +93,7 @@ def _picture(
     scores: Mapping[tuple[Run, str, str], str],
 ) -> GalleryPicture:
     originals = original_pictures(manifest)
-    own = {found.sample for found in samples if name in found.image_ids}
+    own = {found.sample for found in samples if name in found}
     made: dict[str, list[ShownPicture]] = {}
     for decoded in sorted(images, key=lambda found: found.run.source.predictor != "corrupted-input"):
         for task in decoded.tasks if decoded.run.source.task in own else ():

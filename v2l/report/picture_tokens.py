@@ -39,6 +39,9 @@ class SampleTokens:
         """The pictures of the sample, in its order."""
         return list(self._rows)
 
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._rows
+
     def words_of(self, image_id: str) -> PictureWords | None:
         """What the tokenizer says of a picture; None if it is not in the sample or nothing of it is words."""
         if image_id not in self._rows or not (self._global_words or self._local_words):
