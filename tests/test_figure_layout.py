@@ -13,7 +13,7 @@ from PIL import Image
 
 from v2l.configuration.experiment import load_experiment
 from v2l.figures.captioned import Captioned, Phrase, captioned_images
-from v2l.figures.drawing import MOST_COLUMNS, Block, Column, image_grid
+from v2l.figures.drawing import MOST_COLUMNS, GridBlock, GridColumn, image_grid
 from v2l.figures.figures import FIGURES
 from v2l.figures.page import COLUMN, HEADING, TEXT, edges
 from v2l.figures.text_lines import fitted_lines, printable, width_of
@@ -101,8 +101,8 @@ def test_edges_of_a_block_are_its_four_sides():
 
 
 def test_images_lie_where_their_column_is(tmp_path):
-    columns = [Column("title", [np.full((16, 16, 3), colour, np.uint8)] * 2) for colour in COLOURS]
-    shown = pixels(image_grid([Block("", columns)]), tmp_path / "grid.png")
+    columns = [GridColumn("title", [np.full((16, 16, 3), colour, np.uint8)] * 2) for colour in COLOURS]
+    shown = pixels(image_grid([GridBlock("", columns)]), tmp_path / "grid.png")
     assert shown.shape[1] == 340
     row = shown[-40]  # through the lower images
     found = [colour for colour in map(tuple, row.tolist()) if colour in COLOURS]
@@ -113,7 +113,7 @@ def test_a_hidden_region_is_enclosed_in_black_and_white(tmp_path):
     region = np.zeros((2, 2), dtype=bool)
     region[0, 0] = True
     plain, marked = (
-        pixels(image_grid([Block("", [Column("", [grey()], regions=regions)])]), tmp_path / "grid.png", 200)
+        pixels(image_grid([GridBlock("", [GridColumn("", [grey()], regions=regions)])]), tmp_path / "grid.png", 200)
         for regions in ((), (region,))
     )
     rows, columns = np.nonzero((plain != marked).any(axis=2))
@@ -126,8 +126,8 @@ def test_a_hidden_region_is_enclosed_in_black_and_white(tmp_path):
 
 @pytest.mark.parametrize("methods", [1, 2, 3, 6, 7, 10, 13])
 def test_many_methods_stand_in_bands_that_each_begin_with_the_original(methods):
-    columns = [Column(f"method-{number}", [grey()]) for number in range(methods + 1)]
-    bands = Block("heading", columns).bands()
+    columns = [GridColumn(f"method-{number}", [grey()]) for number in range(methods + 1)]
+    bands = GridBlock("heading", columns).bands()
     assert [column for band in bands for column in band.columns[1:]] == columns[1:]
     sizes = [len(band.columns) for band in bands]
     assert all(band.columns[0] is columns[0] for band in bands) and max(sizes) <= MOST_COLUMNS
@@ -137,8 +137,8 @@ def test_many_methods_stand_in_bands_that_each_begin_with_the_original(methods):
 @pytest.mark.parametrize("count", [2, 3, 7, 11])
 def test_words_of_a_grid_stay_in_the_column_and_apart(count):
     names = ["original", "V2L without global tokens", "v2l-continued", "SPAE (our reading)", "tokenizer oracle", *ODD]
-    columns = [Column(name, [grey()] * 2, [["19.8", "0.138"]] * 2) for name in (names * 2)[:count]]
-    figure = image_grid([Block("inpainting by smollm2-135m", columns), Block("shift", columns)])
+    columns = [GridColumn(name, [grey()] * 2, [["19.8", "0.138"]] * 2) for name in (names * 2)[:count]]
+    figure = image_grid([GridBlock("inpainting by smollm2-135m", columns), GridBlock("shift", columns)])
     _assert_words_stand_apart(figure)
     shown = [text.get_text() for text, _ in texts(figure)]
     assert shown.count("original") == (
@@ -153,6 +153,10 @@ def test_words_of_captions_stay_in_the_column_and_apart(count):
         [("Captions", shown), ("Answers", shown)], [Phrase("subword", "●"), Phrase("bigram", "■")]
     )
     _assert_words_stand_apart(figure)
+
+
+def test_a_blank_text_is_said_to_be_blank():
+    assert Phrase(" \n").lines == Phrase("").lines == ["(blank)"] and Phrase(" a").lines == ["a"]
 
 
 def _assert_words_stand_apart(figure):

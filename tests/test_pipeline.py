@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -169,6 +171,16 @@ def test_the_report_holds_every_table_and_figure_and_starts_nothing_else(tiny_ru
     linked = re.findall(r'<td class="number(?: best)?"><a href="#([^"]+)">', text)
     assert len(linked) > 100 and all(f'id="{place}"' in text for place in linked)
     assert not tiny_run.planned("report")
+
+
+def test_snakemake_report_shows_each_figure_with_its_caption_offline(tiny_run):
+    result = tiny_run.snakemake("all_figures", "--report", "report.zip", PYTHONPATH=str(OFFLINE))
+    assert result.returncode == 0, result.stdout
+    with zipfile.ZipFile(tiny_run.folder / "report.zip") as report:
+        page, files = report.read("report/report.html").decode(), {Path(name).name for name in report.namelist()}
+    for name, figure in FIGURES.items():
+        assert {f"{name}.png", f"{name}.pdf"} <= files and f"{figure.caption} Experiment" in page, name
+    assert not re.search(r'(?:src|href)="https?://', page)
 
 
 def test_every_stage_recorded_what_it_was_made_with(tiny_run):

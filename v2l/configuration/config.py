@@ -163,7 +163,7 @@ class MakeTables(Entry):
 class MakeFigures(Entry):
     """Pictures of the paper."""
 
-    images: int = Field(6, ge=1, description="Images in each figure.")
+    images: int = Field(6, ge=1, description="Images in each figure; of restoration shared among its tasks.")
     words: int = Field(4, ge=1, description="Global tokens shown under each image (paper figure 6).")
     dpi: int = Field(300, ge=30, description="Dots per inch of the PNG, 3.4 inches wide.")
 

@@ -13,6 +13,7 @@ ACROSS = 3
 GAP = 0.1  # inches between images
 SIDE = (COLUMN - 2 * MARGIN - (ACROSS - 1) * GAP) / ACROSS
 INDENT = 0.12  # inches, of a text behind its mark
+BLANK = "(blank)"  # in place of a text that nobody would see
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ class Phrase:
     @property
     def lines(self) -> list[str]:
         """The text in lines that fit beneath an image."""
-        return fitted_lines(self.text, SIDE - (INDENT if self.mark else 0), TEXT, self.most)
+        return fitted_lines(
+            self.text if self.text.strip() else BLANK, SIDE - (INDENT if self.mark else 0), TEXT, self.most
+        )
 
 
 @dataclass(frozen=True)

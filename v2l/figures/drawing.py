@@ -17,7 +17,7 @@ TITLE_LINES = 4
 
 
 @dataclass(frozen=True)
-class Column:
+class GridColumn:
     """Images of one kind: a uint8 RGB image a row, its lines of text beneath, and the map of what is enclosed in it."""
 
     title: str
@@ -27,20 +27,20 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Block:
+class GridBlock:
     """Columns under one heading, which may be empty. Where they do not fit side by side, they are in several bands, of
     which each begins with the first column."""
 
     heading: str
-    columns: Sequence[Column]
+    columns: Sequence[GridColumn]
 
-    def bands(self) -> list["Block"]:
+    def bands(self) -> list["GridBlock"]:
         """The block in parts of at most MOST_COLUMNS columns, as equally filled as can be."""
         first, *others = self.columns
         parts = np.array_split(np.arange(len(others)), max(1, -(-len(others) // (MOST_COLUMNS - 1))))
         headings = [self.heading, *[""] * (len(parts) - 1)]
         return [
-            Block(heading, [first, *(others[number] for number in part)])
+            GridBlock(heading, [first, *(others[number] for number in part)])
             for heading, part in zip(headings, parts, strict=True)
         ]
 
@@ -63,7 +63,7 @@ class Block:
         return [fitted_lines(column.title, self.side, TEXT, TITLE_LINES, pitch) for column in self.columns]
 
 
-def image_grid(blocks: Sequence[Block]) -> Figure:
+def image_grid(blocks: Sequence[GridBlock]) -> Figure:
     """Images side by side, a row of them per item, one block beneath the other; titles that stand above already are
     left out."""
     bands = [band for block in blocks for band in block.bands()]
@@ -78,11 +78,11 @@ def image_grid(blocks: Sequence[Block]) -> Figure:
     return page.figure
 
 
-def _height(band: Block, titles: list[list[str]]) -> float:
+def _height(band: GridBlock, titles: list[list[str]]) -> float:
     return _heading(band) + _titles(titles) + len(band.columns[0].images) * band.row + GAP
 
 
-def _heading(band: Block) -> float:
+def _heading(band: GridBlock) -> float:
     return LINE + 2 * GAP if band.heading else 0
 
 
@@ -90,7 +90,7 @@ def _titles(titles: list[list[str]]) -> float:
     return max(map(len, titles)) * LINE + GAP if titles else 0
 
 
-def _draw(page: Page, band: Block, titles: list[list[str]], top: float) -> None:
+def _draw(page: Page, band: GridBlock, titles: list[list[str]], top: float) -> None:
     width = len(band.columns) * (band.side + GAP) - GAP
     start = (COLUMN - width) / 2
     page.lines(start, top, [band.heading], fontsize=HEADING, weight="bold")

@@ -12,7 +12,7 @@ from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 from v2l.configuration.slices import StageConfig
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
-from v2l.figures.drawing import Block, Column, image_grid
+from v2l.figures.drawing import GridBlock, GridColumn, image_grid
 from v2l.figures.image_file import ImageFile, choose, common_images, originals
 from v2l.figures.labels import column_titles, method_label
 from v2l.io.job_files import Inputs
@@ -29,11 +29,11 @@ def reconstruction_grid(config: StageConfig, inputs: Inputs) -> tuple[Figure, st
     scores = [item_scores(path, chosen) for path in inputs.files("scores")]
     shown = [name for name in SCORES if all(name in found for found in scores)]
     labels = [[IMAGE_METRICS[name].label for name in shown]] * len(chosen)
-    columns = [Column("original", originals(Manifest.read(inputs["manifest"]), chosen, files[0].size), labels)]
+    columns = [GridColumn("original", originals(Manifest.read(inputs["manifest"]), chosen, files[0].size), labels)]
     for file, found in zip(files, scores, strict=True):
         notes = [[SCORES[name].format(found[name][image]) for name in shown] for image in chosen]
-        columns.append(Column(method_label(file.tokenizer), file.images("reconstruction", chosen), notes))
-    return image_grid([Block("", columns)]), f"{len(chosen)} images"
+        columns.append(GridColumn(method_label(file.tokenizer), file.images("reconstruction", chosen), notes))
+    return image_grid([GridBlock("", columns)]), f"{len(chosen)} images"
 
 
 def restoration_grid(config: StageConfig, inputs: Inputs) -> tuple[Figure, str]:
@@ -46,17 +46,17 @@ def restoration_grid(config: StageConfig, inputs: Inputs) -> tuple[Figure, str]:
             f"no images in {', '.join(missing)}", "every task in every file", "reconstruct the images again"
         )
     chosen = choose(config, common_images(files), files[0].path, blocks=len(tasks))
-    clean = Column("original", originals(Manifest.read(inputs["manifest"]), chosen, files[0].size))
+    clean = GridColumn("original", originals(Manifest.read(inputs["manifest"]), chosen, files[0].size))
     titles, predictors = column_titles(files), {file.label for file in files if file.is_predicted}
     by = f" by {predictors.pop()}" if len(predictors) == 1 else ""
     blocks = []
     for task in tasks:
         regions = hidden_regions(task, files[0].grid, len(chosen))
         columns = [
-            Column(title, file.images(task, chosen), regions=() if file.is_oracle else regions)
+            GridColumn(title, file.images(task, chosen), regions=() if file.is_oracle else regions)
             for title, file in zip(titles, files, strict=True)
         ]
-        blocks.append(Block(f"{task}{by}", [*columns, clean]))
+        blocks.append(GridBlock(f"{task}{by}", [*columns, clean]))
     return image_grid(blocks), f"{len(chosen)} images"
 
 
@@ -66,11 +66,11 @@ def masked_grid(config: StageConfig, inputs: Inputs) -> tuple[Figure, str]:
     chosen = choose(config, common_images(files), files[0].path)
     regions = [masked_region(files[0], image_id) for image_id in chosen]
     columns = [
-        Column(title, file.images("masked", chosen), regions=regions if file.is_input else ())
+        GridColumn(title, file.images("masked", chosen), regions=regions if file.is_input else ())
         for title, file in zip(column_titles(files), files, strict=True)
     ]
-    columns.append(Column("original", originals(Manifest.read(inputs["manifest"]), chosen, files[0].size)))
-    return image_grid([Block("", columns)]), f"{len(chosen)} images"
+    columns.append(GridColumn("original", originals(Manifest.read(inputs["manifest"]), chosen, files[0].size)))
+    return image_grid([GridBlock("", columns)]), f"{len(chosen)} images"
 
 
 def item_scores(path: Path, image_ids: Sequence[str]) -> dict[str, dict[str, float]]:

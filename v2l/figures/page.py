@@ -17,21 +17,21 @@ LINE = 0.125  # inches from one line of TEXT to the next
 class Page:
     """Places are (left, top) in inches from the upper left corner."""
 
-    def __init__(self, height: float, width: float = COLUMN):
-        self.width, self.height = width, height
-        self.figure = Figure(figsize=(width, height))
+    def __init__(self, height: float):
+        self.height = height
+        self.figure = Figure(figsize=(COLUMN, height))
 
     def lines(self, left: float, top: float, lines: Iterable[str], align: str = "left", **style) -> None:
         """Lines of text beneath each other; `left` is the side, or the middle, that `align` names."""
         style = {"fontsize": TEXT} | style
         for number, text in enumerate(lines):
-            place = (left / self.width, 1 - (top + (number + 0.8) * LINE) / self.height)
+            place = (left / COLUMN, 1 - (top + (number + 0.8) * LINE) / self.height)
             self.figure.text(*place, text, ha=align, va="baseline", parse_math=False, **style)
 
     def image(self, left: float, top: float, side: float, image: np.ndarray) -> Axes:
         """A square uint8 RGB image with a hairline frame."""
         bottom = self.height - top - side
-        box = (left / self.width, bottom / self.height, side / self.width, side / self.height)
+        box = (left / COLUMN, bottom / self.height, side / COLUMN, side / self.height)
         axes = self.figure.add_axes(box)
         axes.imshow(image)
         axes.grid(False)
@@ -43,7 +43,7 @@ class Page:
 
 def outline(axes: Axes, region_HW: np.ndarray) -> None:
     """Enclose the cells of a boolean map that covers the image: black dashes on white, seen on any picture."""
-    height, width = axes.get_images()[0].get_array().shape[:2]
+    height, width = axes.get_images()[0].get_size()
     scale = np.array([width / region_HW.shape[1], height / region_HW.shape[0]])
     segments = edges(region_HW) * scale - 0.5
     for colour, style in (("white", "-"), ("black", (0, (1.5, 1.5)))):

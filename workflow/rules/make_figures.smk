@@ -1,6 +1,11 @@
 """Figures as PDF and PNG; results/figures/ always shows the active experiment."""
 
 FIGURE_FORMATS = ("pdf", "png")
+REPORTED = {  # how `snakemake --report` shows them
+    "caption": "../report/figure.rst",
+    "category": "Figures",
+    "labels": {"figure": "{figure}", "format": "{format}"},
+}
 
 
 rule make_figures:
@@ -30,12 +35,7 @@ rule make_figures_show:
     input:
         f"{RESULTS}/make_figures/{{figure}}.{{format}}",
     output:
-        report(
-            "results/figures/{figure}.{format}",
-            caption="../report/figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}", "format": "{format}"},
-        ),
+        report("results/figures/{figure}.{format}", **REPORTED),
     log:
         f"{LOGS}/make_figures/{{figure}}.{{format}}.log",
     wildcard_constraints:
