@@ -85,7 +85,7 @@ def test_a_method_is_compared_with_the_first_on_the_same_items(tmp_path):
     assert found["vqgan", "llm", "shift", "psnr"].startswith("difference to v2l: +1.0")
     assert found["vqgan", "llm", "shift", "psnr"].endswith("p = 0.010")
     text = outputs["markdown"].read_text()
-    assert r"\*" in text and "- asterisk: differs from v2l on common items, p < 0.05" in text
+    assert r"\*" in text and "- asterisk: differs from v2l on common items, p below 0.05" in text
     assert "Differences to v2l: mean over common items" in text and "$^{*}$" in outputs["latex"].read_text()
     assert make(tmp_path, TABLE, rows)["csv"].read_bytes() == outputs["csv"].read_bytes()
 

@@ -197,7 +197,7 @@ def test_markdown_names_stay_in_their_cell(tmp_path):
     rows = [row("table4_restoration", "psnr", 1.0, NASTY, method="v2l", tokenizer=NASTY, llm=NASTY, task=NASTY)]
     text = make(tmp_path, "table4_restoration", rows)["markdown"].read_text()
     header, cells = markdown_cells(text)
-    shown = r"a\_b & 50% #1 \${x}\$ \~^ \\end \| &lt;b> [0] \*"
+    shown = r"a\_b & 50% #1 \${x}\$ \~^ \\end \| &lt;b> \[0] \*"
     assert len(header) == len(cells) == 5 and cells[1] == cells[2] == shown == markdown_text(NASTY)
     assert f"**{shown}**" in text and f"- {shown}" in text
-    assert markdown_text("[a](b) &amp; x < y") == r"[a]\(b) &amp;amp; x < y"
+    assert markdown_text("[a](b) &amp; \x1b x < y") == r"\[a](b) &amp;amp; \\x1b x &lt; y"

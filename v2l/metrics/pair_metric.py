@@ -13,6 +13,7 @@ from v2l.configuration.config import ScorePredictions
 class PairMetric(ABC):
     """A metric of pairs of images. `min_side` is the side in pixels, height or width, below which it has no value.
 
+    `section.mode` is the mode asked for; one that follows it says so in `released` of its entry.
     Where it is made, networks are loaded; that raises UserError for weights that are missing or wrong.
     """
 

@@ -3,6 +3,8 @@
 import html
 import re
 
+from v2l.errors import printable
+
 LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -17,16 +19,20 @@ LATEX = {
     "\N{EN DASH}": "--",
 }
 LATEX_SPECIAL = str.maketrans(LATEX)
-MARKDOWN_SPECIAL = re.compile(r"[\\`*_|~$]|(?<=\])(?=\()")
-HTML_SPECIAL = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")  # where a tag or an entity could begin
+MARKDOWN_SPECIAL = re.compile(r"[\\`*_|~$\[]")
+HTML_SPECIAL = re.compile(r"<|&(?=#?\w+;)")  # where a tag or an entity could begin
 
 
 def latex_text(text: str) -> str:
-    """One line of LaTeX that shows `text`, which may hold any character that the document's fonts have."""
-    return " ".join(text.split()).translate(LATEX_SPECIAL)
+    """`text` in one line of LaTeX: no command, comment or formula begins in it; its fonts must have its characters."""
+    return _line(text).translate(LATEX_SPECIAL)
 
 
 def markdown_text(text: str) -> str:
-    """One line of a GitHub table's cell that shows `text`."""
-    escaped = HTML_SPECIAL.sub(lambda found: html.escape(found.group()), " ".join(text.split()))
+    """`text` in one line of a Markdown table, list or paragraph: no cell, link, code, emphasis or HTML begins in it."""
+    escaped = HTML_SPECIAL.sub(lambda found: html.escape(found.group()), _line(text))
     return MARKDOWN_SPECIAL.sub(lambda found: f"\\{found.group()}", escaped)
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()))

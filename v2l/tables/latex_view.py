@@ -27,6 +27,7 @@ def _environment(view: View, number: int) -> str:
             r"\centering",
             rf"\caption{{{latex_text(_title(view))}}}",
             rf"\label{{{label}}}",
+            r"\setlength{\tabcolsep}{4pt}",
             FIT,
             rf"\begin{{tabular}}{{{'l' * len(keys)}{'r' * len(headings)}}}",
             r"\toprule",

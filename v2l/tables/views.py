@@ -120,7 +120,7 @@ class View:
         cells = [cell for part in self.parts() for line in part.lines() for cell in line.cells]
         marks = [BEST_NOTE] if any(cell.best for cell in cells) else []
         if any(cell.differs for cell in cells):
-            marks.append(f"asterisk: differs from {self.reference()} on common items, p < {SIGNIFICANT}")
+            marks.append(f"asterisk: differs from {self.reference()} on common items, p below {SIGNIFICANT}")
         return [*self.table.notes, *marks, *said]
 
     def reference(self) -> str:
