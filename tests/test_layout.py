@@ -27,7 +27,7 @@ FLOORS = [
     {"training", "metrics"},
     {"tables", "figures", "assets", "library"},
     {"pipeline"},
-    {"cluster", "plan"},
+    {"cluster", "plan", "report"},
     {*STAGES, "tokenize"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -12,6 +12,7 @@ LIGHT = {
     " v2l.tasks.captioning v2l.tasks.vqa",
     "tables": "v2l.make_tables",
     "figures": "v2l.make_figures",
+    "report": "v2l.make_report",
     "index_images": "v2l.index_images",
 }
 

@@ -160,6 +160,19 @@ def test_views_and_figures_are_there(tiny_run):
         assert (tiny_run.folder / f"results/figures/{figure}.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_the_report_holds_every_table_and_figure_and_starts_nothing_else(tiny_run):
+    planned = tiny_run.planned("report")
+    assert planned == {"make_report": 1, "make_report_show": 1, "report": 1}
+    made = tiny_run.snakemake("report", PYTHONPATH=str(OFFLINE))
+    assert made.returncode == 0, made.stdout[-3000:]
+    text = (tiny_run.folder / "results/report.html").read_text()
+    assert all(f'id="{table}"' in text for table in TABLES) and 'id="missing"' not in text
+    assert text.count("<figure class") == len(FIGURES) and len(text) < 20e6
+    linked = re.findall(r'<td class="number(?: best)?"><a href="#([^"]+)">', text)
+    assert len(linked) > 100 and all(f'id="{place}"' in text for place in linked)
+    assert not tiny_run.planned("report")
+
+
 def test_snakemake_report_shows_each_figure_with_its_caption_offline(tiny_run):
     result = tiny_run.snakemake("all_figures", "--report", "report.zip", PYTHONPATH=str(OFFLINE))
     assert result.returncode == 0, result.stdout

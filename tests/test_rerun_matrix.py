@@ -77,6 +77,7 @@ VERDICTS: dict[str, tuple[str, ...]] = {
     "evaluate_llm.*": ("evaluate_llm .*/{1}.parquet",),
     "score_predictions.*": ("score_predictions_",),
     "make_tables.*": ("make_tables ",),
+    "make_report.*": NOTHING,  # the report is made on its own, of what is there
     "make_figures.*": ("make_figures ",),
 }
 # Key -> sections that edit it, where another value needs more than the key; NAME is the second part of the key.

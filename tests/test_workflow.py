@@ -127,3 +127,7 @@ def test_asset_that_is_not_locked_is_named(project):
 def test_make_help_names_the_two_commands():
     result = subprocess.run(["make", "help"], capture_output=True, text=True)
     assert "make demo" in result.stdout and "make test" in result.stdout
+
+
+def test_a_report_of_nothing_starts_no_stage(project):
+    assert project.planned("report") == {"make_report": 1, "make_report_show": 1, "report": 1}

@@ -168,6 +168,14 @@ class MakeFigures(Entry):
     dpi: int = Field(300, ge=30, description="Dots per inch of the PNG, 3.4 inches wide.")
 
 
+class MakeReport(Entry):
+    """How much of what stands behind the numbers is in the report."""
+
+    images: int = Field(24, ge=1, description="Pictures in the gallery.")
+    items: int = Field(20, ge=1, description="Answers shown behind each cell of a table, the first ones.")
+    prompt_characters: int = Field(4000, ge=100, description="Of each prompt; of a longer one the middle is left out.")
+
+
 class Config(Entry):
     """A whole experiment. Registries are dicts; stages select from them by name."""
 
@@ -206,6 +214,7 @@ class Config(Entry):
     score_predictions: ScorePredictions
     make_tables: MakeTables = MakeTables()
     make_figures: MakeFigures = MakeFigures()
+    make_report: MakeReport = MakeReport()
     plan: Plan = Plan()
 
     @field_validator("llms", "encoders", "datasets", "tokenizers")

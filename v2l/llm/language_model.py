@@ -23,6 +23,7 @@ from v2l.llm.folder_checks import require_model
 from v2l.llm.load_checks import OTHER, require_all_fit, require_causal, require_finite_weights
 from v2l.llm.model_facts import precision_of
 from v2l.llm.row_layout import require_steps
+from v2l.llm.tokenizer_files import loading_options
 from v2l.llm.vocabulary import Vocabulary
 from v2l.llm.weight_headers import read_object
 from v2l.memory_errors import is_out_of_memory
@@ -61,10 +62,7 @@ def load_llm(
     path, key = Path(entry.path), f"`llms.{name}.path`"
     require_model(path, key)
     precision = precision_of(entry)
-    folder = path
-    options: dict[str, Any] = {"local_files_only": True}
-    if path.suffix == ".gguf":
-        folder, options = path.parent, options | {"gguf_file": path.name}
+    folder, options = loading_options(path)
     placed = {"device_map": _device_map(device_map), "offload_folder": offload} if device_map else {}
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # what it warns of is refused below

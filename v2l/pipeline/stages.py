@@ -16,4 +16,5 @@ STAGES = (
     "score_predictions",
     "make_tables",
     "make_figures",
+    "make_report",
 )

@@ -44,7 +44,7 @@ def read_rows(table: Table, paths: Sequence[Path], per_item: Sequence[Path]) -> 
 def _shown(table: Table, path: Path) -> list[dict[str, Any]]:
     """The rows of a file whose metric `table` shows: at least one."""
     known, shown = list(known_metrics()), table.metric_columns
-    found = _rows(path)
+    found = score_rows(path)
     for row in found:
         if row.get("metric") not in known:
             problem = f"{path} has a row {sorted(row)} with metric {row.get('metric')!r}, which is not known"
@@ -57,7 +57,8 @@ def _shown(table: Table, path: Path) -> list[dict[str, Any]]:
     return chosen
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def score_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of scores, of every metric. Raises UserError for a damaged file."""
     try:
         rows = read_json(path)["rows"]
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -1,6 +1,6 @@
 """What the Markdown and the LaTeX view of a table show, as in the paper: methods down, settings or metrics across."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -21,7 +21,8 @@ Heading = tuple[str, ...]  # what stands above a column, a line each
 class ShownValue(NamedTuple):
     """A value as text, its 95 % interval where it has one, and what is marked.
 
-    `best` of its column among methods, by the same protocol; `difference` to the table's first method.
+    `best` of its column among methods, by the same protocol; `difference` to the table's first method; `row` is what
+    it shows, None for an average and for nothing.
     """
 
     text: str
@@ -29,6 +30,7 @@ class ShownValue(NamedTuple):
     best: bool = False
     difference: str = ""
     differs: bool = False
+    row: Mapping[str, Any] | None = None
 
 
 EMPTY = ShownValue(MISSING)
@@ -63,7 +65,7 @@ class View:
             replace(
                 self,
                 rows=[row for row in self.rows if row[self.table.block] == value],
-                part=_setting_text(self.table.block, value),
+                part=setting_text(self.table.block, value),
             )
             for value in values
         ]
@@ -85,7 +87,7 @@ class View:
         """What stands above the columns of cells. A single metric goes without saying where something else does."""
         return [
             setting if setting and len(self.metrics) == 1 else (*setting, metric(name).label)
-            for setting, name in self._columns()
+            for setting, name in self.columns()
         ]
 
     def lines(self) -> list[Line]:
@@ -102,7 +104,7 @@ class View:
             }
             for name in self.metrics if self.table.paper_columns else ():
                 cells[self._average(), name] = self._averaged(rows, name)
-            lines.append(Line(tuple(map(_key_text, named)), [cells.get(column, EMPTY) for column in self._columns()]))
+            lines.append(Line(tuple(map(_key_text, named)), [cells.get(column, EMPTY) for column in self.columns()]))
         return lines
 
     def notes(self) -> list[str]:
@@ -125,7 +127,8 @@ class View:
         """The method that others are compared with; empty if none is."""
         return next((row["difference"].reference for row in self.rows if row.get("difference")), "")
 
-    def _columns(self) -> list[tuple[Heading, str]]:
+    def columns(self) -> list[tuple[Heading, str]]:
+        """What each column of cells shows: a setting (a text for each key across) and a metric."""
         return [(setting, name) for setting in self._settings() for name in self.metrics]
 
     def _settings(self) -> list[Heading]:
@@ -141,7 +144,7 @@ class View:
         return [self._setting(dict(zip(across, cell, strict=True))) for cell in self.table.paper_columns]
 
     def _setting(self, row: dict[str, Any]) -> Heading:
-        return tuple(_setting_text(key, row[key]) for key in self.table.across)
+        return tuple(setting_text(key, row[key]) for key in self.table.across)
 
     def _average(self) -> Heading:
         return (AVERAGE, *("" for _ in self.table.across[1:]))
@@ -150,7 +153,7 @@ class View:
         """The mean over the paper's columns, if a row has them all."""
         values = [rows[setting, name]["value"] for setting in self._paper_columns() if (setting, name) in rows]
         full = len(values) == len(self.table.paper_columns) and None not in values
-        return ShownValue(_number(fmean(values), name)) if full else EMPTY
+        return ShownValue(number_text(fmean(values), name)) if full else EMPTY
 
     def _best(self) -> dict[tuple[Heading, str, str], float]:
         """The best value of each column and protocol that has several methods."""
@@ -163,17 +166,18 @@ class View:
 
     def _cell(self, row: dict[str, Any], best: bool) -> ShownValue:
         if row["value"] is None:
-            return EMPTY
+            return EMPTY._replace(row=row)
         difference: Difference | None = row.get("difference")
         name, interval = row["metric"], ""
         if self.intervals and row["ci_low"] is not None:
-            interval = f"[{_number(row['ci_low'], name)}, {_number(row['ci_high'], name)}]"
+            interval = f"[{number_text(row['ci_low'], name)}, {number_text(row['ci_high'], name)}]"
         return ShownValue(
-            _number(row["value"], name),
+            number_text(row["value"], name),
             interval,
             best,
             difference.text(metric(name).decimals) if difference else "",
             difference is not None and difference.p is not None and difference.p < SIGNIFICANT,
+            row,
         )
 
 
@@ -192,11 +196,12 @@ def _is_method(row: dict[str, Any]) -> bool:
     return row["method"] not in BASELINES
 
 
-def _number(value: float, name: str) -> str:
+def number_text(value: float, name: str) -> str:
+    """A value of metric `name` with the digits that views show."""
     return f"{value:.{metric(name).decimals}f}"
 
 
-def _setting_text(key: str, value: bool | int | float | str) -> str:
+def setting_text(key: str, value: bool | int | float | str) -> str:
     """A text speaks for itself, a number and a switch need their key."""
     return value if isinstance(value, str) else f"{key.replace('_', ' ')} {_key_text(value)}"
 

@@ -18,6 +18,7 @@ from v2l.pipeline import figure_files, required_files, rule_params, selections, 
 from v2l.pipeline.job_commands import job_environment, launched, stage_command
 from v2l.pipeline.rule_params import language_model_keys, one_of, slicer, trained_names, training_slicer
 from v2l.figures.figures import FIGURES
+from v2l.report.present_files import present_files, template_files
 from v2l.tables.tables import TABLES
 
 try:

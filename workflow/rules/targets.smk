@@ -10,11 +10,13 @@ localrules:
     index_images_rejected,
     make_tables_show,
     make_figures_show,
+    make_report_show,
     plan,
     check_results,
     all,
     all_tables,
     all_figures,
+    report,
 
 
 rule all_tables:
@@ -33,6 +35,11 @@ rule all:
     input:
         rules.all_tables.input,
         rules.all_figures.input,
+
+
+rule report:
+    input:
+        rules.make_report_show.output,
 
 
 rule plan:
