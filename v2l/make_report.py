@@ -5,7 +5,7 @@ import logging
 from v2l.configuration.slices import StageConfig
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs, Outputs
-from v2l.io.provenance import write_beside
+from v2l.io.records import write_beside
 from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage
 from v2l.report.content import content_of

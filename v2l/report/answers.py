@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from v2l.configuration.cell_settings import CELL_SETTINGS
 from v2l.configuration.known_metrics import metric
 from v2l.configuration.slices import StageConfig
+from v2l.io.storage import open_parquet, read_parquet
 from v2l.metrics.accuracy import CELL
 from v2l.report.embedded_pictures import DecodedPictures
 from v2l.report.evidence import Evidence, anchor
@@ -122,7 +123,7 @@ def _add_scores(
     """Put the first items' scores into their cells; returns all of them, (place, item) -> metric -> value."""
     values: dict[tuple[str, str], dict[str, float]] = {}
     tasks: dict[str, str] = {}
-    for row in pq.read_table(evidence.path).to_pylist():
+    for row in read_parquet(evidence.path).to_pylist():
         cell = _cell(cells, evidence, row)
         values.setdefault((cell.place, row["item"]), {})[row["metric"]] = row["value"]
         tasks[cell.place] = row.get("task") or evidence.run.source.task
@@ -140,7 +141,7 @@ def _add_answers(
     cells: dict[str, AnsweredCell], evidence: Evidence, values: Mapping, shown: int, characters: int
 ) -> None:
     texts = PromptTexts(evidence, characters)
-    file = pq.ParquetFile(evidence.path)
+    file = open_parquet(evidence.path)
     keys = [name for name in (*CELL, *CELL_SETTINGS, "task") if name in file.schema_arrow.names]
     for group in range(file.num_row_groups):  # of millions of prompts few are shown
         chosen: list[int] = []

@@ -5,13 +5,13 @@ from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from v2l.data.image_loading import load_image
 from v2l.data.images import square_image
 from v2l.data.manifest import Manifest
 from v2l.errors import UserError
+from v2l.io.storage import open_parquet, read_parquet
 from v2l.report.evidence import Evidence
 from v2l.report.html_page import data_uri
 
@@ -24,7 +24,7 @@ class DecodedPictures:
 
     def __init__(self, evidence: Evidence):
         self.run = evidence.run
-        self._file = pq.ParquetFile(evidence.path)
+        self._file = open_parquet(evidence.path)
         self._rows: dict[tuple[str, str], tuple[int, int]] = {}  # row group and row in it
         for group in range(self._file.num_row_groups):
             names = self._file.read_row_group(group, columns=["task", "image_id"])
@@ -53,7 +53,7 @@ class OriginalPictures:
     def said_of(self, image_id: str) -> str:
         """Class and captions of a picture, whatever it has of them."""
         path, wanted = self._manifest.file, [("image_id", "==", image_id)]
-        (captions,) = pq.read_table(path, columns=["captions"], filters=wanted)["captions"].to_pylist()
+        (captions,) = read_parquet(path, columns=["captions"], filters=wanted)["captions"].to_pylist()
         return "; ".join(dict.fromkeys(filter(None, [self._manifest.class_name[self._rows[image_id]], *captions])))
 
     def of(self, image_id: str) -> str:

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow.parquet as pq
-
 from v2l.configuration.baselines import BASELINES
 from v2l.configuration.known_metrics import metric
 from v2l.configuration.runs import PIXELS, Run
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import PAPER
 from v2l.io.job_files import Inputs
+from v2l.io.storage import read_parquet
 from v2l.report.embedded_pictures import DecodedPictures, original_pictures
 from v2l.report.evidence import Evidence, anchor, evidence
 from v2l.report.picture_tokens import PictureWords, SampleTokens
@@ -68,7 +67,7 @@ def item_scores(items: Iterable[Evidence], names: Collection[str]) -> dict[tuple
     scores: dict[tuple[Run, str, str], list[str]] = {}
     for found in items:
         if names and found.run.source.task in IMAGE_TASKS:
-            for row in pq.read_table(found.path, filters=[("item", "in", names)]).to_pylist():
+            for row in read_parquet(found.path, filters=[("item", "in", names)]).to_pylist():
                 key = (found.run, row.get("task") or found.run.source.task, row["item"])
                 scores.setdefault(key, []).append(
                     f"{metric(row['metric']).label} {number_text(row['value'], row['metric'])}"

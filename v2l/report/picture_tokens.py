@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from v2l.data.token_table import Tokens, read_words
+from v2l.io.storage import read_parquet
 from v2l.report.evidence import Evidence
 
 
@@ -59,4 +58,4 @@ def _texts(words: Sequence[str], codes: Sequence[int]) -> list[str]:
 
 
 def _subwords(vocabulary: Path) -> list[str]:
-    return pq.read_table(vocabulary, columns=["text"], filters=[("kind", "==", "subword")])["text"].to_pylist()
+    return read_parquet(vocabulary, columns=["text"], filters=[("kind", "==", "subword")])["text"].to_pylist()

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from v2l.configuration.known_metrics import metric
-from v2l.errors import UserError
+from v2l.errors import UserError, printable
+from v2l.io.csv_files import plain_text
 from v2l.report.answers import place_of
 from v2l.report.evidence import Evidence, anchor
 from v2l.tables.score_files import score_rows
@@ -74,8 +75,8 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a table's CSV. Raises UserError for a file that is none."""
     try:
         with open(path, newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
+            rows = [{name: plain_text(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    except (OSError, ValueError, AttributeError, TypeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read ({error})", "a table of make_tables", "make it again") from None
     if not rows or not {"protocol", "metric", "n", "note"} <= set(rows[0]):
         raise UserError(f"{path} holds no measurements", "columns protocol, metric, n and note", "make it again")
@@ -85,7 +86,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 def row_key(table: Table, row: Mapping[str, object]) -> tuple[str, ...]:
     """What tells a measurement from all others, in a CSV and in a file of scores alike."""
     columns = (*table.key_columns, "protocol", "metric")
-    return tuple("" if row.get(name) is None else str(row[name]) for name in columns)
+    return tuple("" if row.get(name) is None else printable(str(row[name])) for name in columns)
 
 
 def _measured(scores: Iterable[Evidence]) -> dict[tuple[str, tuple[str, ...]], Row]:

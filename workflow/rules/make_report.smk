@@ -7,7 +7,6 @@ rule make_report:
     input:
         **REPORTED,
         templates=template_files(),
-        code=code_of("make_report"),
     output:
         html=f"{RESULTS}/make_report/report.html",
     log:
@@ -18,17 +17,20 @@ rule make_report:
         ENVIRONMENT
     threads: 1
     params:
-        config=slice_of(
-            "experiment",
+        **params_of(
             "make_report",
-            tables=" ".join(selections.tables(CONFIG)),
-            figures=" ".join(selections.figures(CONFIG)),
-            logs=LOGS,
+            slice_of(
+                "experiment",
+                "make_report",
+                tables=" ".join(selections.tables(CONFIG)),
+                figures=" ".join(selections.figures(CONFIG)),
+                logs=LOGS,
+            ),
         ),
     message:
         f"make_report: what experiment {CONFIG.experiment} has so far, as one page"
     shell:
-        stage_command("make_report", [*REPORTED, "templates", "code"], ["html"])
+        stage_command("make_report", [*REPORTED, "templates"], ["html"])
 
 
 rule make_report_show:
@@ -46,4 +48,4 @@ rule make_report_show:
     message:
         f"make_report: show the report of experiment {CONFIG.experiment}"
     shell:
-        "cp {input:q} {output:q}.part 2> {log:q} && mv {output:q}.part {output:q}"
+        "python -m v2l.pipeline.show_results {input:q} {output:q} 2> {log:q}"
