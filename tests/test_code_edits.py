@@ -31,6 +31,7 @@ EDITS: dict[str, tuple[str, ...]] = {
     "score_predictions": ("score_predictions_",),
     "make_tables": ("make_tables ",),
     "make_figures": (FIGURES,),
+    "make_report": NOTHING,  # `all` has no report
     "data/layouts": ("index_images .*imagenet.parquet",),
     "data/annotations": ("index_images .*/(coco-captions|vqa-v2).parquet",),
     "data/geometry": ("index_images ", "embed_vocabulary "),  # what of an image is seen

@@ -14,6 +14,7 @@ from v2l.figures.figures import FIGURES
 SHOWN = {
     "make_tables": ("v2l.configuration.baselines", "v2l.configuration.metrics"),
     "make_figures": ("v2l.configuration.baselines",),
+    "make_report": ("v2l.configuration.baselines", "v2l.configuration.metrics"),
 }
 
 
