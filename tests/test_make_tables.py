@@ -284,7 +284,7 @@ def test_wrong_metrics_are_named(tmp_path):
     for text in ("{", "[]", "{}", '{"rows": 5}', '{"rows": [5]}'):
         damaged.write_text(text)
         data = {"experiment": "demo", "make_tables": {}, "job": {"table": table}}
-        with pytest.raises(UserError, match="damaged.json cannot be read as a metrics file"):
+        with pytest.raises(UserError, match="damaged.json cannot be (used|read as a metrics file)"):
             run(
                 StageConfig("make_tables", data),
                 Inputs({"metrics": damaged, "published": SHIPPED}),
