@@ -120,7 +120,10 @@ def test_another_configuration_never_continues_an_old_run(inputs, tmp_path, monk
     def dies(*_):
         raise Killed
 
-    config = job(inputs, "classification", tmp_path, classification=SMALL)
+    def folders() -> list[str]:
+        return [path.name for path in tmp_path.iterdir() if path.is_dir()]
+
+    config, left = job(inputs, "classification", tmp_path, classification=SMALL), []
     with monkeypatch.context() as patch:
         patch.setattr(GreedyDecoder, "run", dies)
         for changes in (SMALL, SMALL | {"max_new_tokens": 3}):
@@ -128,9 +131,10 @@ def test_another_configuration_never_continues_an_old_run(inputs, tmp_path, monk
                 bytes_of(
                     inputs, tmp_path / "p.parquet", job(inputs, "classification", tmp_path, classification=changes)
                 )
-    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
+            left.append(folders())
+    assert [len(names) for names in left] == [1, 1] and left[0] != left[1], "what cannot be continued is swept"
     bytes_of(inputs, tmp_path / "p.parquet", config)
-    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+    assert folders() == []
 
 
 def test_other_weights_at_the_same_path_never_continue_an_old_run(inputs, tmp_path):  # noqa: F811
