@@ -42,10 +42,12 @@ def trainings(metrics: Iterable[Evidence]) -> list[Training]:
 def _training(found: Evidence) -> Training:
     try:
         lines = [json.loads(line) for line in found.path.read_text().splitlines()]
-        imported = [(key, str(value)) for line in lines if "imported" in line for key, value in line.items()]
-        measured = [line for line in lines if "step" in line]
-    except (ValueError, TypeError, AttributeError) as error:
+        if not all(isinstance(line, dict) for line in lines):
+            raise ValueError("a line is no object")
+    except ValueError as error:
         raise UserError(f"{found.path} cannot be read ({error})", "metrics of a training", "make it again") from None
+    imported = [(key, str(value)) for line in lines if "imported" in line for key, value in line.items()]
+    measured = [line for line in lines if "step" in line]
     names = dict.fromkeys(name for line in measured for name in line if name not in UNSHOWN)
     usage = sorted(names, key=lambda name: "codes_" not in name)
     charts = [chart for name in usage if (chart := _chart(name, measured))]
