@@ -11,14 +11,14 @@ PIP_COMPILE := .venv/lock/bin/pip-compile --quiet --generate-hashes --allow-unsa
 	--no-emit-find-links --no-emit-trusted-host --no-header
 # What torch is built with, which changes with it.
 TORCH := ^(torch|torchvision|triton|cuda-.*|nvidia-.*)==
-# Pictures and vocabularies of language models that only tests look at.
+# Pictures, vocabularies of language models and a checker of pages that only tests use.
 TEST_ASSETS := foolbox llama-tokenizer-js tokenizer-llama3 tokenizer-qwen3 tokenizer-gemma3 tokenizer-gptoss \
-	tokenizer-deepseek-v3
+	tokenizer-deepseek-v3 axe-core
 .DEFAULT_GOAL := help
 .PHONY: another-lock help setup assets demo demo-training test test-slurm lint format lock
 
 help:
-	@echo "make demo    environment, demo assets, then every table and figure of the demo"
+	@echo "make demo    environment, demo assets, then every table, every figure and the report of the demo"
 	@echo "make test    environment, demo assets, then the test suite"
 	@echo "make test-slurm  the tests that need a cluster, on a SLURM of four nodes on this machine (Debian; needs root)"
 	@echo "make demo-training  the demo's tokenizers anew from nothing, into weights/demo/ (minutes on a GPU, many hours on two cores)"
@@ -47,6 +47,7 @@ demo: assets
 	@half=$$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )); \
 		$(BIN)/snakemake all_tables all_figures --config experiment=demo \
 		--set-threads train_tokenizer=$$half extract_tokens=$$half finetune_llm=$$half evaluate_llm=$$half
+	@$(BIN)/snakemake report --config experiment=demo
 
 # Minutes on a GPU, many hours on two cores; started again, it goes on from its checkpoints.
 demo-training: assets
