@@ -33,7 +33,8 @@ def read_yaml(path: Path) -> Any:
     except UNREADABLE as error:
         deep = isinstance(error, RecursionError) and not error.args[0].startswith("a value")
         cause = "its values are nested too deeply" if deep else " ".join(str(error).split())
-        raise UserError(f"{path} is not YAML ({cause})", "a mapping of config keys", "mend the file") from None
+        fault = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else f"is not YAML ({cause})"
+        raise UserError(f"{path} {fault}", "a mapping of config keys", "mend the file") from None
 
 
 def read_mapping(path: Path, expected: str) -> dict[str, Any]:
