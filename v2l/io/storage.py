@@ -136,7 +136,7 @@ def hash_tensor(tensor: torch.Tensor) -> str:
 
 def _metadata(file) -> dict:
     found = json.loads((file.metadata() or {}).get(KEY, "{}"))
-    return {key: value for key, value in found.items() if key != DIGEST}
+    return {key: value for key, value in found.items() if key != DIGEST} if isinstance(found, dict) else {}
 
 
 def _read(path: Path, read: Callable[[Path], Read]) -> Read:
