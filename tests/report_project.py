@@ -13,7 +13,7 @@ from v2l.data.images import encode_png
 from v2l.data.manifest import SCHEMA as MANIFEST
 from v2l.data.token_table import WORDS_SCHEMA, schema
 from v2l.io.job_files import Inputs
-from v2l.io.provenance import write_beside
+from v2l.io.records import write_beside
 from v2l.io.storage import write_parquet
 from v2l.reconstruct_images import SCHEMA as IMAGES
 from v2l.report.present_files import template_files

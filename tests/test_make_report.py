@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.report_project import CONTROLS, HOSTILE, ReportProject, record
 from v2l.configuration.experiment import load_experiment
 from v2l.errors import UserError
-from v2l.io.provenance import write_beside
+from v2l.io.records import write_beside
 from v2l.report.evidence import anchor
 from v2l.report.html_page import render
 from v2l.report.present_files import present_files

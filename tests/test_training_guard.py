@@ -22,9 +22,10 @@ from v2l.io.canonical import canonical_json
 from v2l.io.checkpoints import newest_checkpoint
 from v2l.io.storage import read_tensors
 from v2l.training.guard import REMEDIES, TrainingGuard
-from v2l.training.log import TrainingLog, tag
+from v2l.training.log import TrainingLog
 from v2l.training.loop import Loop
 from v2l.training.stopped_run import leave_reason, require_changes
+from v2l.training.trackers import tag
 from v2l.training.trainer import Trainer
 from v2l.training.window import Window
 
