@@ -4,6 +4,7 @@ import logging
 import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -268,14 +269,16 @@ def test_usage_is_in_the_log_line_and_on_the_board_by_group(tmp_path, monkeypatc
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("v2l.training.log.REPORT_SECONDS", 0)
     log = TrainingLog(tmp_path, tmp_path, Window(CODES), steps=40, writes=True)
-    scalars = []
-    log.board = type("Board", (), {"add_scalar": lambda self, *what: scalars.append(what)})()
+    shown = []
+    log.trackers = [
+        SimpleNamespace(values=lambda values, step: shown.extend((tag(k), v, step) for k, v in values.items()))
+    ]
     log.window.add({"pixel": 0.25, "learning_rate": 0.1, "guard_codes_share": 0.5})
     log.count(counts(50), 8)
     log.close_window(19, 0)
     assert log.shown_line == "pixel 0.25, 50.0% of the codes (perplexity 50)"
     assert f"step 20 of 40, {log.shown_line}, " in caplog.text and " images/s, 0:00:0" in caplog.text
     names = {"codebook/used", "codebook/share", "codebook/perplexity", "codebook/guard_share", "loss/pixel"}
-    assert {name for name, _, _ in scalars} == names | {"schedule/learning_rate", "schedule/epoch"}
-    assert ("codebook/share", 0.5, 19) in scalars
+    assert {name for name, _, _ in shown} == names | {"schedule/learning_rate", "schedule/epoch"}
+    assert ("codebook/share", 0.5, 19) in shown
     assert tag("adaptive_weight") == "schedule/adaptive_weight" and tag("discriminator") == "loss/discriminator"
