@@ -203,7 +203,7 @@ def test_plain_yaml_is_read_as_it_is(tmp_path_factory, value):
 
 
 @pytest.mark.parametrize("kind", ["folder", "missing"])
-@pytest.mark.parametrize("name", set(READERS) - {"experiment", "config"})
+@pytest.mark.parametrize("name", sorted(set(READERS) - {"experiment", "config"}))
 def test_what_is_no_file_is_named(tmp_path, name, kind):
     file, read, _ = READERS[name]
     if kind == "folder":
