@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def loading_options(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The folder to load a model or tokenizer from and the arguments with it: offline, nothing in it is executed."""
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    """The folder to load a model or tokenizer from and the arguments with it: nothing is downloaded."""
+    options: dict[str, Any] = {"local_files_only": True}
     if path.suffix == ".gguf":
         return path.parent, options | {"gguf_file": path.name}
     return path, options
@@ -27,7 +27,7 @@ def load_tokenizer(path: Path) -> transformers.PreTrainedTokenizerBase:
         raise UserError(f"{path} is not there", "a language model's folder or GGUF file", "put it back")
     folder, options = loading_options(path)
     try:
-        return AutoTokenizer.from_pretrained(folder, **options)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
     except Exception as error:  # transformers raises whatever the files of users bring about
         problem = f"the tokenizer of {path} cannot be loaded ({type(error).__name__})"
         raise UserError(problem, "a language model's folder or GGUF file", "check that it is undamaged") from None
