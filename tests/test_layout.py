@@ -83,7 +83,7 @@ def test_no_two_modules_and_no_two_classes_have_one_name():
 def test_modules_stay_small():
     lines = {path: len(path.read_text().splitlines()) for path in MODULES}
     assert median(lines.values()) <= 110 and max(lines.values()) <= 300
-    assert len(list(PACKAGE.glob("*.py"))) <= 22
+    assert len(list(PACKAGE.glob("*.py"))) <= 23
 
 
 def test_floors_name_every_room():
