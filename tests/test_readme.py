@@ -48,8 +48,8 @@ def commands(text: str) -> Iterator[str]:
         if language in SHELL
         for line in block.replace("\\\n", " ").splitlines()
     ]
-    for text in [*lines, *spans(text)]:
-        for part in re.split(r"&&|;", text):
+    for found in [*lines, *spans(text)]:
+        for part in re.split(r"&&|;", found):
             command = re.sub(r"^\s*([A-Z_]+=\S+ +)*", "", part).strip()
             if COMMAND.match(command):
                 yield shlex.join(shlex.split(command, comments=True))
