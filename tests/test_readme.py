@@ -1,4 +1,4 @@
-"""README.md and docs/: every command can be given as it stands there, and every link, picture and path exists."""
+"""The documentation: every command can be given as it stands there, and every link, picture and path exists."""
 
 import argparse
 import importlib.util
@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "config/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 COMMAND = re.compile(r"(make|snakemake|python|bash|pip) \S|\.venv/bin/")
@@ -32,6 +32,7 @@ PLACEHOLDERS = {
 }
 # Programs that read their arguments without a parser.
 WITHOUT_PARSER = {"tools.training_curves", "tools.demo_weights", "v2l.configuration.documents"}
+NAME_OF_MODULE = re.compile(r"`([\w.]+)`\s+(?:\(|of\s+)`(v2l/[\w/]+\.py)`")  # `name` (`path`), `name` of `path`
 PROJECT_PATH = re.compile(r"((?:tests|v2l|config|docs|workflow|benchmarks|tools|slurm|weights)/[^\s:`]*)(?::+ ?(\w+))?")
 
 
@@ -52,7 +53,7 @@ def commands(text: str) -> Iterator[str]:
         for part in re.split(r"&&|;", found):
             command = re.sub(r"^\s*([A-Z_]+=\S+ +)*", "", part).strip()
             if COMMAND.match(command):
-                yield shlex.join(shlex.split(command, comments=True))
+                yield shlex.join(shlex.split(command.removeprefix(".venv/bin/"), comments=True))
 
 
 COMMANDS = sorted({command for page in PAGES for command in commands(page.read_text())})
@@ -82,7 +83,6 @@ def test_a_command_can_be_given(command, unstarted, monkeypatch):
         "bash nothing.sh",
         "pip install nothing",
         "pip install .[nothing]",
-        ".venv/bin/nothing",
     ],
 )
 def test_a_wrong_command_is_found(command, unstarted, monkeypatch):
@@ -94,7 +94,7 @@ def try_command(command: str, unstarted, monkeypatch) -> None:
     """Fails if a command of the documentation cannot be given."""
     for placeholder, value in PLACEHOLDERS.items():
         command = command.replace(placeholder, value)
-    program, *arguments = shlex.split(command.removeprefix(".venv/bin/"))
+    program, *arguments = shlex.split(command)
     if program == "make":
         try_make(arguments)
     elif program == "snakemake":
@@ -184,7 +184,7 @@ def test_without_a_target_everything_is_made(unstarted):
     assert len(planned) > 100 and planned == unstarted.plan()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_pictures_and_paths_exist(page):
     text = FENCE.sub("", page.read_text())
     prose = SPAN.sub("", text)
@@ -199,6 +199,8 @@ def test_links_pictures_and_paths_exist(page):
         files = list(ROOT.glob(re.sub(r"<\w+>", "*", path)))
         assert files, f"{page.name} names {path}"
         assert not name or name in files[0].read_text(), f"{page.name} names {name} of {path}"
+    for name, path in NAME_OF_MODULE.findall(text):
+        assert re.search(rf"\b{name.rpartition('.')[2]}\b", (ROOT / path).read_text()), f"{page.name}: {name} of {path}"
 
 
 def anchors(text: str) -> set[str]:
