@@ -135,6 +135,16 @@ def dry_runs(finished) -> Iterator[DryRuns]:
         yield runs
 
 
+@pytest.fixture(scope="module")
+def unstarted(tmp_path_factory) -> Iterator[DryRuns]:
+    """Dry runs of a project that has its downloads and no results."""
+    project = Project(tmp_path_factory.mktemp("unstarted"))
+    for name in ("assets", "weights"):
+        (project.folder / name).symlink_to(ROOT / name)
+    with DryRuns(project.folder) as runs:
+        yield runs
+
+
 @pytest.fixture(scope="session")
 def whole(dry_runs) -> Plan:
     """Every job of the finished project."""

@@ -1,6 +1,6 @@
 """Dry runs of a project, many a minute: as a program, in the project's folder, this imports Snakemake once and forks.
 
-Each line of standard input is a JSON list of arguments for `snakemake -n`; each line that comes back is a JSON object,
+Each line of standard input is a JSON list of arguments for `snakemake`; each line that comes back is a JSON object,
 `rule output` -> whether the job would run, and the jobs that it waits for, or a text that says what went wrong.
 """
 
@@ -41,12 +41,20 @@ class DryRuns:
         self._process.communicate()
 
     def plan(self, *arguments: str) -> Plan:
-        """Every job of `all` in the tiny experiment, with `arguments`."""
-        assert self._process.stdin and self._process.stdout
-        print(json.dumps(arguments), file=self._process.stdin, flush=True)
-        answer = json.loads(self._process.stdout.readline())
+        """Every job of `snakemake -n all ARGUMENTS`."""
+        return self.plan_command("-n", "all", *arguments)
+
+    def plan_command(self, *arguments: str) -> Plan:
+        """Every job of `snakemake ARGUMENTS`, which has to be a dry run."""
+        answer = self.answer(*arguments)
         assert isinstance(answer, dict), answer
         return {name: PlannedJob(*job) for name, job in answer.items()}
+
+    def answer(self, *arguments: str) -> dict | str:
+        """The jobs of `snakemake ARGUMENTS` if it plans any, otherwise all that it says."""
+        assert self._process.stdin and self._process.stdout
+        print(json.dumps(arguments), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
 
 
 def running(plan: Plan) -> set[str]:
@@ -95,7 +103,7 @@ def _plan(arguments: list[str], pipe: int) -> None:
     output = os.memfd_create("output")
     os.dup2(output, 1), os.dup2(output, 2)
     with contextlib.suppress(SystemExit):
-        main(["-n", "all", *arguments])
+        main(arguments)
     os.lseek(output, 0, os.SEEK_SET)
     text = os.read(output, 100_000).decode()
     nothing = "Nothing to be done" in text

@@ -30,13 +30,6 @@ rule all_figures:
         expand("results/figures/{figure}.{format}", figure=selections.figures(CONFIG), format=FIGURE_FORMATS),
 
 
-rule all:
-    default_target: True
-    input:
-        rules.all_tables.input,
-        rules.all_figures.input,
-
-
 rule report:
     input:
         rules.make_report_show.output,
