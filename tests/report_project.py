@@ -13,8 +13,10 @@ from v2l.data.images import encode_png
 from v2l.data.manifest import SCHEMA as MANIFEST
 from v2l.data.token_table import WORDS_SCHEMA, schema
 from v2l.io.job_files import Inputs
+from v2l.io.json_records import write_json
 from v2l.io.records import write_beside
 from v2l.io.storage import write_parquet
+from v2l.pipeline.machines import SUFFIX
 from v2l.reconstruct_images import SCHEMA as IMAGES
 from v2l.report.present_files import template_files
 
@@ -182,3 +184,5 @@ class ReportProject:
         log = self.folder / "logs/make_tables/table1.benchmark.tsv"
         log.parent.mkdir(parents=True)
         log.write_text("s\tmax_rss\n90\t100\n")
+        machine = {"processor": "A <b>processor</b>", "cores": 2, "gpus": ["A card", "A card"]}
+        write_json(log.with_name(f"table1{SUFFIX}"), machine)

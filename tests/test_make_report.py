@@ -115,6 +115,10 @@ def test_equal_inputs_give_equal_bytes(project, text):
     assert project.report("again.html").read_text() == text
 
 
+def test_machines_are_told_of_the_stages_whose_jobs_left_them(text):
+    assert "2 x A &lt;b&gt;processor&lt;/b&gt;, 2 x A card" in text
+
+
 def test_the_record_of_the_report_names_what_it_is_made_of(project, text):
     beside = json.loads((project.folder / "report.html.provenance.json").read_text())
     assert beside["stage"] == "make_report"

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from v2l.configuration.extensions import load_inherited
@@ -20,6 +21,7 @@ from v2l.io.file_hashes import CACHE
 from v2l.io.folder_locks import sweep_unfinished
 from v2l.io.job_files import Inputs, Outputs
 from v2l.pipeline.code_files import code_of
+from v2l.pipeline.machines import write_machine
 
 
 def stage_parser(stage: str) -> argparse.ArgumentParser:
@@ -65,6 +67,9 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
         with claimed(outputs.values() if is_first else ()):
             sweep_unfinished([CACHE, *(path.parent for path in outputs.values())])
             run(config, inputs_of(arguments.input), outputs)
+        if arguments.log and is_first:
+            with suppress(OSError, UserError):  # the results are there
+                write_machine(arguments.log)
     except Exception as error:
         if named := error if isinstance(error, UserError) else disk_error(error):
             logging.error("error: %s", named)

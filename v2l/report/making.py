@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from v2l.pipeline.machines import machines
 from v2l.pipeline.timings import stage_totals
 from v2l.report.evidence import Evidence, anchor
 
@@ -25,13 +26,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Making:
-    """Records by stage; `files` are path and SHA-256 of what no job of the experiment made, `hours` by stage."""
+    """Records by stage; `files` are path and SHA-256 of what no job of the experiment made, `costs`: stage, jobs,
+    minutes, most memory of a job in MB, machines."""
 
     stages: list[tuple[str, list[Record]]]
     commits: list[tuple[str, str]]
     versions: list[tuple[str, str]]
     files: list[tuple[str, str]]
-    costs: list[tuple[str, int, str, str]]
+    costs: list[tuple[str, int, str, str, str]]
     hours: str
 
 
@@ -52,7 +54,10 @@ def making(found: Iterable[Evidence], results: str, logs: Path) -> Making:
         commits=[(name, commit_date(name)) for name in dict.fromkeys(one.record["commit"] for one in files)],
         versions=sorted({pair for one in files for pair in one.record["versions"].items()}),
         files=sorted(outside.items()),
-        costs=[(name, jobs, f"{took / 60:.1f}", f"{memory:.0f}") for name, (jobs, took, memory) in totals.items()],
+        costs=[
+            (name, jobs, f"{took / 60:.1f}", f"{memory:.0f}", "; ".join(machines(logs, name)) or "not recorded")
+            for name, (jobs, took, memory) in totals.items()
+        ],
         hours=f"{sum(took for _, took, _ in totals.values()) / 3600:.2f}",
     )
 
