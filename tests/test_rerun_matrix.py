@@ -27,6 +27,7 @@ SHOWS = r"make_(tables|figures)"
 OTHERS = "train_tokenizer (?!.*/lqae)"  # which has values of its own
 LQAE_LOSS = ("pixel", "pixel_norm", "perceptual", "adversarial", "codebook", "commitment")
 
+CURVES = "make_figures .*/(training_curves|codebook_usage)[.]"
 # Key (the first line that fits counts) -> patterns of the jobs (`rule output`) that read it; those below run as well.
 VERDICTS: dict[str, tuple[str, ...]] = {
     "experiment": NOTHING,  # another name makes everything anew, elsewhere
@@ -47,6 +48,11 @@ VERDICTS: dict[str, tuple[str, ...]] = {
     },
     "samples.*": ("extract_tokens .*/{1}.parquet", r"reconstruct_images_pixels .*/{1}\."),
     **{f"tokenizers.v2l-subword.{key}": NOTHING for key in ("checkpoint", "codebooks")},
+    # What is imported has no curves.
+    **{
+        f"tokenizers.*.{key}": ("train_tokenizer(_import)? .*/{1}.safetensors", CURVES)
+        for key in ("weights", "checkpoint", "checkpoint_config", "codebooks")
+    },
     "tokenizers.lqae.method": ("train_tokenizer .*/lqae.safetensors", "make_tables .*/table2"),  # not there any more
     "tokenizers.*.train_tokenizer": ("train_tokenizer .*/{1}.safetensors",),
     "tokenizers.*": ("train_tokenizer(_import)? .*/{1}.safetensors",),
