@@ -10,6 +10,7 @@ import torch
 from tests.conftest import Project
 from v2l.configuration.slices import StageConfig
 from v2l.io.job_files import Inputs
+from v2l.io.json_records import write_json
 from v2l.io.records import write_beside
 from v2l.io.storage import write_parquet, write_tensors
 from v2l.pipeline import check_results
@@ -61,12 +62,12 @@ def test_changed_code_is_named(result):
     modules = record["code"]["modules"]
     assert "v2l/llm/engine.py" in modules and "v2l/configuration/config.py" not in modules
     other = {"digest": "0", "modules": modules | {"v2l/llm/engine.py": "0", "v2l/llm/gone.py": "0"}}
-    beside.write_text(json.dumps(record | {"code": other}))
+    write_json(beside, record | {"code": other})
     assert differences(path, job) == [f"code v2l/llm/{name}.py has changed" for name in ("engine", "gone")]
-    beside.write_text(json.dumps(record | {"code": other | {"modules": modules}}))
+    write_json(beside, record | {"code": other | {"modules": modules}})
     assert differences(path, job) == ["code: what its modules import or are used for has changed"]
     del record["code"]
-    beside.write_text(json.dumps(record))
+    write_json(beside, record)
     assert differences(path, job) == ["code: not in the record"]
 
 

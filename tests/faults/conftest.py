@@ -13,6 +13,8 @@ from v2l.io.file_hashes import file_hash
 
 DECODED = "results/tiny/decode_images/imagenet.32px-via-40.npy"
 ASSET = "assets/tiny-archive/asset.json"
+REPORT = "results/tiny/make_report/report.html"
+FURTHER = (DECODED, ASSET, REPORT)  # what `all` does not ask for here
 OF_STAGE = {  # an output of one job of every stage
     "fetch_assets": ASSET,
     "index_images": "results/tiny/index_images/imagenet.parquet",
@@ -29,6 +31,7 @@ OF_STAGE = {  # an output of one job of every stage
     "score_predictions": "results/tiny/score_predictions/v2l/restoration.tokenizer-oracle.parquet",
     "make_tables": "results/tiny/make_tables/table4_restoration.csv",
     "make_figures": "results/tiny/make_figures/restoration.png",
+    "make_report": REPORT,
 }
 
 
@@ -105,7 +108,7 @@ class Scene:
 
 @pytest.fixture(scope="session")
 def finished_scene(tiny_run, tmp_path_factory) -> Iterator[Scene]:
-    """The tiny run, with a copy of its own, and the jobs of all fifteen stages."""
+    """The tiny run, with a copy of its own, and the jobs of all sixteen stages."""
     folder = tiny_run.copy(tmp_path_factory.mktemp("faults")).folder
     archive = folder / "tiny-archive.zip"
     with zipfile.ZipFile(archive, "w") as file:
@@ -116,10 +119,10 @@ def finished_scene(tiny_run, tmp_path_factory) -> Iterator[Scene]:
     lines = [f"  {key}: {value!r}" for key, value in fields.items()]
     with open(folder / "config/assets.lock", "a") as lock:
         lock.write("\n".join(["", "tiny-archive:", *lines, ""]))
-    more = list_jobs(folder, DECODED, ASSET)
-    jobs = [*list_jobs(folder), *(job for job in more if {DECODED, ASSET} & set(job.outputs))]
+    more = list_jobs(folder, *FURTHER)
+    jobs = [*list_jobs(folder), *(job for job in more if set(FURTHER) & set(job.outputs))]
     with JobServer(folder, tmp_path_factory.mktemp("said")) as server:
-        for output in (DECODED, ASSET):
+        for output in FURTHER:
             ended = server.run(next(job for job in jobs if output in job.outputs))
             assert ended.status == 0, ended.output
         yield Scene(folder, server, jobs)

@@ -20,7 +20,7 @@ def pytest_generate_tests(metafunc):
     if "stopped" in metafunc.fixturenames:
         metafunc.parametrize("stopped", range(3 if is_thorough(metafunc.config) else 1))
     if "killed" in metafunc.fixturenames:
-        stages = [stage for stage in OF_STAGE if stage not in ("fetch_assets", "decode_images")]
+        stages = [stage for stage in OF_STAGE if stage not in ("fetch_assets", "decode_images", "make_report")]
         chosen = stages if is_thorough(metafunc.config) else ["train_tokenizer"]
         metafunc.parametrize("killed", chosen)
 
