@@ -10,6 +10,9 @@ import logging
 import re
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeGuard
 
@@ -21,6 +24,7 @@ from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.claims import require_claim
+from v2l.io.folder_locks import in_use, sweep_unfinished
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.provenance import hash_path
 from v2l.io.records import write_beside
@@ -78,25 +82,37 @@ def fetch(name: str, asset: AnyAsset, folder: Path) -> dict:
         )
         raise UserError(problem, "no folder, or one that this stage made", remedy)
     logging.info("fetching %s", _describe(name, asset))
-    partial = folder.with_name(f".{name}.partial")
-    if asset.kind != "huggingface":  # the hub's client resumes what an earlier attempt began
-        shutil.rmtree(partial, ignore_errors=True)
-    download, ready = partial / "download", partial / "ready"
-    download.mkdir(parents=True, exist_ok=True)
-    ready.mkdir(exist_ok=True)
-    try:
+    with _unfinished(name, asset, folder.parent) as partial:
+        download, ready = partial / "download", partial / "ready"
+        download.mkdir(exist_ok=True)
+        ready.mkdir(exist_ok=True)
         record = _fill(name, asset, download, ready)
-    except UserError:
-        if asset.kind != "huggingface":
-            shutil.rmtree(partial)
-        raise
-    (ready / KEPT).write_text(_text(record))
-    require_claim(folder / RECORD)
-    shutil.rmtree(folder, ignore_errors=True)
-    ready.rename(folder)
-    shutil.rmtree(partial)
+        (ready / KEPT).write_text(_text(record))
+        require_claim(folder / RECORD)
+        shutil.rmtree(folder, ignore_errors=True)
+        ready.rename(folder)
     logging.info("%s %s: %d files and folders in %s", name, record["version"], len(record["files"]), folder)
     return record
+
+
+@contextmanager
+def _unfinished(name: str, asset: AnyAsset, assets: Path) -> Iterator[Path]:
+    """A folder for a download, beside its asset; another process has another.
+
+    Only the hub's client goes on with what an earlier attempt began: its folder stays if this one fails.
+    """
+    resumes = asset.kind == "huggingface"
+    assets.mkdir(parents=True, exist_ok=True)
+    sweep_unfinished([assets])
+    folder = assets / f".{name}.partial" if resumes else Path(tempfile.mkdtemp(dir=assets, prefix=f".{name}.part-"))
+    with in_use(folder):
+        try:
+            yield folder
+        except BaseException:
+            if not resumes:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fill(name: str, asset: AnyAsset, download: Path, ready: Path) -> dict:

@@ -19,13 +19,18 @@ CHECKSUM = np.dtype("<u4")
 
 
 def create_pixels(path: Path, shape: tuple[int, ...]) -> None:
-    """An empty file of N x H x W x 3 pixels (uint8), which takes its room on the disk when they are written."""
+    """An empty file of N x H x W x 3 pixels (uint8), which takes its room on the disk when they are written.
+
+    Whole or not at all: a later start goes on with what is there.
+    """
     with disk_errors_named(path):
-        pixels = open_memmap(path, "w+", np.uint8, shape)
-        with open(path, "r+b") as file:
+        begun = path.with_name(f"{path.name}.begun")
+        pixels = open_memmap(begun, "w+", np.uint8, shape)
+        with open(begun, "r+b") as file:
             header = zlib.crc32(file.read(pixels.offset))
             file.seek(pixels.offset + pixels.size + shape[0] * CHECKSUM.itemsize)
             file.write(np.array(header, CHECKSUM).tobytes())
+        os.replace(begun, path)
 
 
 def write_pixels(path: Path, rows: Sequence[int] | np.ndarray, image_BHWC: np.ndarray) -> None:

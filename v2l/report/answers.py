@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pyarrow.parquet as pq
+from pyarrow.parquet import ParquetFile
 
 from v2l.configuration.cell_settings import CELL_SETTINGS
 from v2l.configuration.known_metrics import metric
@@ -156,7 +156,7 @@ def _add_answers(
             cell.answers.append(_answer(row, item, values.get((cell.place, item), {}), texts))
 
 
-def _key_rows(file: pq.ParquetFile, group: int, keys: list[str]) -> list[dict[str, Any]]:
+def _key_rows(file: ParquetFile, group: int, keys: list[str]) -> list[dict[str, Any]]:
     if keys:
         return file.read_row_group(group, columns=keys).to_pylist()
     return [{}] * file.metadata.row_group(group).num_rows
