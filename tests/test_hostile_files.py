@@ -88,7 +88,7 @@ QUESTION = {"question_id": 1, "image_id": 1, "question": "What?"}
 ANSWERS = {"question_id": 1, "image_id": 1, "multiple_choice_answer": "yes", "answers": [{"answer": "yes"}] * 10}
 Reader = tuple[str, Callable[[Path], object], str]
 READERS: dict[str, Reader] = {
-    "config": ("config.yaml", config_file, "seed: 1\nexperiment: tiny\nmake_tables: {decimals: 3}\n"),
+    "config": ("config.yaml", config_file, "seed: 1\nexperiment: tiny\nmake_tables: {intervals: false}\n"),
     "experiment": ("own.yaml", experiment_file, (ROOT / "config/experiments/tiny.yaml").read_text()),
     "lock": ("assets.lock", lambda path: select([], path), (ROOT / "config/assets.lock").read_text()),
     "cards": ("cards.yaml", read_cards, (ROOT / "config/cards.yaml").read_text()),

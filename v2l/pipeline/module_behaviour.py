@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.canonical import canonical_json
 
@@ -131,5 +132,5 @@ def keep_behaviours() -> None:
             with atomic_path(CACHE) as temporary:
                 temporary.write_text(canonical_json(_kept()))
             _unsaved.clear()
-        except OSError:
+        except (OSError, UserError):  # what a disk refuses
             pass

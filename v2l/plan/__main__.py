@@ -46,6 +46,7 @@ def workloads(sizes: ExperimentSizes) -> Iterator[Workload]:
     yield from scoring_workloads(sizes)
     yield Workload("make_tables", "tables", len(selections.tables(sizes.config)), "tables")
     yield Workload("make_figures", "figures", len(selections.figures(sizes.config)), "figures")
+    yield Workload("make_report", "the page", 1, "files")
 
 
 def planned(config: Config, root: Path = Path()) -> tuple[list[Row], list[Machine], list[str]]:
