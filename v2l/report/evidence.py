@@ -34,14 +34,10 @@ class Evidence:
 
 
 def evidence(paths: Iterable[Path]) -> list[Evidence]:
-    """The files with their records. Raises UserError for a file that has none."""
+    """The files with their records. Raises UserError for a file that has none or is damaged."""
     found = []
     for path in paths:
-        try:
-            record = read_record(path)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error})", "a result with its record", "make it again") from None
-        if record is None:
+        if (record := read_record(path)) is None:
             raise UserError(f"{path} has no record of what made it", "a result of this pipeline", "make it again")
         found.append(Evidence(path, record))
     return found
