@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,6 +36,24 @@ def test_record_names_stage_config_versions_and_input_hashes(record):
     assert record["inputs"]["source"][0]["sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert {"python", "torch", "transformers"} <= set(record["versions"]) and record["commit"]
     assert "extensions" not in record
+
+
+@pytest.mark.parametrize("name", ["input.parquet", "input.csv"])
+def test_no_record_is_made_of_a_damaged_input(tmp_path, record, name):
+    """A job may record an input that it does not go on to read: words, where a majority vote asks no model."""
+    path = tmp_path / name
+    if name.endswith("csv"):
+        path.write_text("a\n1\n")
+        write_beside(path, {})
+    else:
+        write_parquet(path, pa.table({"a": [1]}), record)
+    config, inputs = StageConfig("expand_vocabulary", record["config"]), Inputs({"source": path})
+    provenance(config, inputs)
+    content = path.read_bytes()
+    path.unlink()  # a new file: one that is changed within the clock's tick looks unchanged
+    path.write_bytes(content[:2] + bytes([content[2] ^ 1]) + content[3:])
+    with pytest.raises(UserError, match=rf"{re.escape(name)} cannot be used: its content "):
+        provenance(config, inputs)
 
 
 def test_record_names_the_extensions_of_the_run(monkeypatch):

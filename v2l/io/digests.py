@@ -2,7 +2,8 @@
 
 A file holds once, near one of its ends, `BLANK`, in which `seal` writes the SHA-256 of all its bytes with the digits of
 `BLANK` at 0. It stands where the format has room: metadata of Parquet and safetensors, a key of JSON, behind the
-archive of a checkpoint. Files of earlier versions, and foreign ones, hold none and cannot be checked.
+archive of a checkpoint. The digits have a mark at either side, so that damage to one does not hide them. Files of
+earlier versions, and foreign ones, hold none and cannot be checked.
 """
 
 import hashlib
@@ -12,8 +13,8 @@ from typing import BinaryIO
 
 from v2l.errors import UserError, printable
 
-MARK, DIGITS = b"v2l-sha256:", 64
-BLANK = MARK + b"0" * DIGITS
+MARK, DIGITS, MARK_BEHIND = b"v2l-sha256:", 64, b":v2l-sealed"
+BLANK = MARK + b"0" * DIGITS + MARK_BEHIND
 DIGEST = "digest"  # the key it has where a format has keys
 ENDS = 16 << 20  # bytes at each end of a file in which the mark is looked for
 BUFFER = 1 << 20
@@ -50,12 +51,6 @@ def require_whole(path: Path) -> None:
         raise damaged(path, "its content does not match the digest in it")
 
 
-def has_digest(path: Path) -> bool:
-    """Whether the file at `path` holds a digest, right or wrong."""
-    with open(path, "rb") as file:
-        return _place(file) is not None
-
-
 def damaged(path: Path, reason: object) -> DamagedFile:
     """What to say of a file of the pipeline that cannot be used, with the stage that makes it anew."""
     text = " ".join(str(reason).split())[:200]
@@ -81,12 +76,15 @@ def _is_whole(path: Path, *state: int) -> bool | None:
 
 
 def _place(file: BinaryIO) -> int | None:
-    """Where the digits begin, if the file has the mark and room for them."""
+    """Where the digits begin, if the file has one of the marks and room for them."""
     size = file.seek(0, 2)
     for start in (max(0, size - ENDS), 0):
         file.seek(start)
-        if (found := file.read(ENDS).rfind(MARK)) >= 0 and start + found + len(BLANK) <= size:
-            return start + found + len(MARK)
+        content = file.read(ENDS)
+        for mark, shift in ((MARK, len(MARK)), (MARK_BEHIND, -DIGITS)):
+            found = content.rfind(mark)
+            if found >= 0 and 0 <= (place := start + found + shift) <= size - DIGITS:
+                return place
     return None
 
 

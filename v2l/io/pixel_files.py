@@ -25,12 +25,15 @@ def create_pixels(path: Path, shape: tuple[int, ...]) -> None:
     """
     with disk_errors_named(path):
         begun = path.with_name(f"{path.name}.begun")
-        pixels = open_memmap(begun, "w+", np.uint8, shape)
-        with open(begun, "r+b") as file:
-            header = zlib.crc32(file.read(pixels.offset))
-            file.seek(pixels.offset + pixels.size + shape[0] * CHECKSUM.itemsize)
-            file.write(np.array(header, CHECKSUM).tobytes())
-        os.replace(begun, path)
+        try:
+            pixels = open_memmap(begun, "w+", np.uint8, shape)
+            with open(begun, "r+b") as file:
+                header = zlib.crc32(file.read(pixels.offset))
+                file.seek(pixels.offset + pixels.size + shape[0] * CHECKSUM.itemsize)
+                file.write(np.array(header, CHECKSUM).tobytes())
+            os.replace(begun, path)
+        finally:
+            begun.unlink(missing_ok=True)
 
 
 def write_pixels(path: Path, rows: Sequence[int] | np.ndarray, image_BHWC: np.ndarray) -> None:

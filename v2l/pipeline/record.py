@@ -9,9 +9,11 @@ from v2l.configuration.entry import WATCHES
 from v2l.configuration.extensions import inherited
 from v2l.configuration.slices import StageConfig, without
 from v2l.io.canonical import canonical_json
+from v2l.io.digests import require_whole
 from v2l.io.file_hashes import file_hash
 from v2l.io.job_files import Inputs
 from v2l.io.provenance import commit, hash_path, versions
+from v2l.io.records import require_recorded
 from v2l.pipeline.code_files import code_of
 from v2l.pipeline.user_files import recorded_files
 
@@ -23,10 +25,11 @@ def provenance(config: StageConfig, inputs: Inputs) -> dict:
     """The record of one output: stage, resolved config slice, git commit, package versions, code, hashes of inputs.
 
     Inputs are also the user's files that the slice names, by dotted key. `COPIES` are left out.
-    With extensions also their paths, from the folder that the package lies in, and hashes.
+    With extensions also their paths, from the folder that the package lies in, and hashes. Raises UserError for an
+    input that is not as a stage wrote it, whether or not this one goes on to read it.
     """
     files = {
-        name: [{"path": str(path), "sha256": file_hash(path)} for path in inputs.files(name)]
+        name: [{"path": str(path), "sha256": _sound_hash(path)} for path in inputs.files(name)]
         for name in sorted(set(inputs) - set(COPIES))
     }
     named = {file["path"] for entries in files.values() for file in entries}
@@ -38,6 +41,13 @@ def provenance(config: StageConfig, inputs: Inputs) -> dict:
         {"path": os.path.relpath(path, PACKAGE.parent), "sha256": hash_path(Path(path))} for path in inherited()
     ]
     return record | ({"extensions": extensions} if extensions else {})
+
+
+def _sound_hash(path: Path) -> str:
+    if path.is_file():
+        require_whole(path)
+        require_recorded(path)
+    return file_hash(path)
 
 
 def run_key(config: StageConfig, record: dict) -> str:
