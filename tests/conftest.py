@@ -1,6 +1,8 @@
 """A whole run of the tiny experiment, built once and shared by the tests that look at it."""
 
+import fcntl
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -21,12 +23,22 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 class Scheduling(LoadFileScheduling):
-    """Of tests that run side by side, those of one file share a process, and so do all that look at the same run."""
+    """Of tests that run side by side, those of one file share a process, and so do all that look at the same run.
+
+    Faults that are tried often do not: each goes to the process that is free.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
+        if is_thorough(self.config):
+            return nodeid
         name = nodeid.split("::", 1)[0]
         text = (ROOT / name).read_text()
         return next((run for run in ("tiny_run", "dry_runs") if run in text), name)
+
+
+def is_thorough(config) -> bool:
+    """Whether the faults are what was asked for, and not a part of the whole suite."""
+    return "faults" in config.option.markexpr and "not faults" not in config.option.markexpr
 
 
 def pytest_xdist_make_scheduler(config, log):
@@ -111,12 +123,21 @@ def new_project(tmp_path_factory, tiny_folder) -> Callable[[], Project]:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(new_project) -> Project:
-    """The project after `snakemake all` of the tiny experiment, with every connection to the outside refused."""
-    project = new_project()
-    project.log = project.snakemake("all", PYTHONPATH=str(OFFLINE))
-    assert project.log.returncode == 0, project.log.stdout[-6000:]
-    return project
+def tiny_run(new_project, tmp_path_factory, worker_id) -> Project:
+    """The project after `snakemake all` of the tiny experiment, with every connection to the outside refused.
+
+    One for all processes that run tests side by side.
+    """
+    base = tmp_path_factory.getbasetemp()
+    kept = (base if worker_id == "master" else base.parent) / "tiny-run.pickle"
+    with open(f"{kept}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            project = new_project()
+            project.log = project.snakemake("all", PYTHONPATH=str(OFFLINE))
+            assert project.log.returncode == 0, project.log.stdout[-6000:]
+            kept.write_bytes(pickle.dumps(project))
+        return pickle.loads(kept.read_bytes())
 
 
 @pytest.fixture(scope="session")

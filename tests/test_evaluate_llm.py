@@ -249,7 +249,7 @@ class TestRestoration:
             assert images == ["0/0.png", "0/1.png", "0/2.png"]  # images_of
             for image in images:
                 mine = [row for row in rows if row["image_id"] == image]
-                assert [row["start"] for row in mine] == list(range(len(mine)))
+                assert [row["step"] for row in mine] == list(range(len(mine)))
                 positions = [position for row in mine for position in row["positions"]]
                 assert positions == mask_positions(task, (SIDE, SIDE)).tolist()
 
@@ -296,7 +296,7 @@ class TestRestoration:
         rows = predictions(inputs, tmp_path / "p.parquet", "restoration", restoration={"batch_size": 7})
 
         def key(row):
-            return row["task"], row["image_id"], row["start"]
+            return row["task"], row["image_id"], row["step"]
 
         assert sorted(rows, key=key) == sorted(restored[1], key=key)
 

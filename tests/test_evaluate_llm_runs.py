@@ -363,7 +363,7 @@ class TestProtocols:
         rows = self.rows(inputs, tmp_path, "released", restrict_to_codebook=True)
         tokenizer = load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"))[1]
         ids = np.array([ids[0] for ids in pq.read_table(inputs["vocabulary"])["token_ids"].to_pylist()])
-        (row,) = [r for r in rows if (r["task"], r["image_id"], r["start"]) == ("shift", "0/1.png", 3)]
+        (row,) = [r for r in rows if (r["task"], r["image_id"], r["step"]) == ("shift", "0/1.png", 3)]
         shifted = tokens_of(inputs, "shift", "0/1.png")
         prompt = RestorationPrompt(tokenizer, INSTRUCTION)
         query = prompt.ids([], ids[shifted[[6, 7]]].tolist(), 2)

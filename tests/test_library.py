@@ -170,6 +170,21 @@ def test_an_encoder_that_is_only_named(tokenizer, tmp_path, pictures):
     assert same(V2LTokenizer.from_pretrained(tmp_path / "named").encode(pictures), tokenizer.encode(pictures))
 
 
+def test_an_encoder_of_a_folder_is_named_by_where_it_lies(tokenizer, tmp_path, pictures, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tokenizer.save_pretrained("whole")
+    V2LTokenizer.from_pretrained("whole").save_pretrained("named", include_encoder=False)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert same(V2LTokenizer.from_pretrained(tmp_path / "named").encode(pictures), tokenizer.encode(pictures))
+
+
+def test_no_push_without_the_encoder(tokenizer, tmp_path):
+    with pytest.raises(UserError, match="push_to_hub without include_encoder"):
+        tokenizer.save_pretrained(tmp_path / "x", include_encoder=False, push_to_hub=True, repo_id="a/b")
+    assert not (tmp_path / "x").exists()
+
+
 def test_another_encoder_is_refused(folder, pictures, tables, tmp_path):
     save_file({"table": -tables[1]}, tmp_path / "other.safetensors")
     entry = {"kind": "open_clip", "weights": str(tmp_path / "other.safetensors")}

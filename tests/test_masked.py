@@ -96,7 +96,7 @@ def test_every_masked_position_is_predicted_once_and_each_gap_in_one_piece(input
         rows = [row for row in filled if row["image_id"] == image_id]
         where = np.concatenate([row["positions"] for row in rows])
         assert np.array_equal(where, np.flatnonzero(image_mask(LENGTH, 0.3, 0, image_id))) and len(where) == MASKED
-        assert [row["start"] for row in rows] == list(range(len(rows)))
+        assert [row["step"] for row in rows] == list(range(len(rows)))
         assert all(later["positions"][0] > row["positions"][-1] + 1 for row, later in zip(rows, rows[1:], strict=False))
         assert all(row["target_codes"] == local_L[row["positions"]].tolist() for row in rows)
     assert {row["task"] for row in filled} == {"masked"}

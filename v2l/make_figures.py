@@ -19,9 +19,7 @@ STYLE = "v2l.figures.v2l"  # v2l/figures/v2l.mplstyle
 def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     """Draw `job.figure` as `pdf` and `png`, each with its provenance beside it; equal input gives equal bytes.
 
-    global_tokens takes manifest, tokens and words; restoration and reconstruction take manifest and `images`, files
-    of reconstruct_images; captioning_vqa takes `manifests` and `predictions`, one of each for each task. Raises
-    UserError if there is nothing to show.
+    What each figure takes: `v2l.pipeline.figure_files`. Raises UserError if there is nothing to show.
     """
     record = provenance(config, inputs)
     with style.context(STYLE):

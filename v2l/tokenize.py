@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
             print(json.dumps({"picture": str(path), "words": words, "global_ids": shared, "local_ids": local}))
         else:
             text = ", ".join(word.strip() for word in words) if worded else "(its codes stand for no words)"
-            print(f"{printable(str(path))}: {text}")
+            print(f"{printable(str(path))}: {printable(text)}")
     if arguments.output:
         with atomic_path(arguments.output) as temporary:
             Image.fromarray(tokenizer.decode(codes)[0]).save(temporary, format="png")

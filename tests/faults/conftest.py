@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Project, is_thorough
 from tests.faults.jobs import Ended, Job, JobServer, list_jobs
 from v2l.io.file_hashes import file_hash
 
@@ -42,22 +43,25 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.pipeline)
 
 
-def is_thorough(config) -> bool:
-    """Whether the faults are what was asked for, and not a part of the whole suite."""
-    return "faults" in config.option.markexpr and "not faults" not in config.option.markexpr
-
-
 @pytest.fixture(scope="session")
 def thorough(pytestconfig) -> bool:
     """Whether to try each fault often."""
     return is_thorough(pytestconfig)
 
 
-class Scene:
-    """A finished run in `folder`, its jobs, and what their files hold when nothing disturbs them."""
+def forget(folder: Path, job: Job) -> None:
+    """Remove what a job of the project in `folder` made."""
+    for name in job.outputs:
+        (folder / name).unlink(missing_ok=True)
+    if job.stage == "fetch_assets":  # it keeps a second record, and would find nothing to do
+        shutil.rmtree(folder / Path(ASSET).parent, ignore_errors=True)
 
-    def __init__(self, folder: Path, server: JobServer, jobs: list[Job]):
-        self.folder, self.server, self.jobs = folder, server, jobs
+
+class Scene:
+    """A finished run of `project`, its jobs, and what their files hold when nothing disturbs them."""
+
+    def __init__(self, project: Project, server: JobServer, jobs: list[Job]):
+        self.project, self.folder, self.server, self.jobs = project, project.folder, server, jobs
         self.undisturbed = {path: path.read_bytes() for path in self.made_files()}
 
     def made_files(self) -> list[Path]:
@@ -71,10 +75,7 @@ class Scene:
 
     def forget(self, job: Job) -> None:
         """Remove what a job made, as Snakemake does before it starts it again."""
-        for name in job.outputs:
-            (self.folder / name).unlink(missing_ok=True)
-        if job.stage == "fetch_assets":  # it keeps a second record, and would find nothing to do
-            shutil.rmtree(self.folder / Path(ASSET).parent, ignore_errors=True)
+        forget(self.folder, job)
 
     def run(self, job: Job, **limits: int) -> Ended:
         """Run a job to its end, its outputs removed before."""
@@ -109,7 +110,8 @@ class Scene:
 @pytest.fixture(scope="session")
 def finished_scene(tiny_run, tmp_path_factory) -> Iterator[Scene]:
     """The tiny run, with a copy of its own, and the jobs of all sixteen stages."""
-    folder = tiny_run.copy(tmp_path_factory.mktemp("faults")).folder
+    project = tiny_run.copy(tmp_path_factory.mktemp("faults"))
+    folder = project.folder
     archive = folder / "tiny-archive.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for number in range(200):
@@ -125,7 +127,7 @@ def finished_scene(tiny_run, tmp_path_factory) -> Iterator[Scene]:
         for output in FURTHER:
             ended = server.run(next(job for job in jobs if output in job.outputs))
             assert ended.status == 0, ended.output
-        yield Scene(folder, server, jobs)
+        yield Scene(project, server, jobs)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import OF_STAGE, Scene, is_thorough
+from tests.conftest import is_thorough
+from tests.faults.conftest import OF_STAGE, Scene
 from tests.faults.damage import DAMAGES, damaged
 
 SEED = 17

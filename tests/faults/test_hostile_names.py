@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from tests import tiny
-from tests.conftest import Project
-from tests.faults.conftest import is_thorough
+from tests.conftest import Project, is_thorough
 from tests.faults.jobs import JobServer, list_jobs
 
 MARK = "EXECUTED"

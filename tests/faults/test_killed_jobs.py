@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.faults.conftest import OF_STAGE, is_thorough
+from tests.conftest import is_thorough
+from tests.faults.conftest import OF_STAGE
 from v2l.pipeline.stages import STAGES
 
 SEED = 14

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Project
-from tests.faults.conftest import OF_STAGE, is_thorough
+from tests.conftest import Project, is_thorough
+from tests.faults.conftest import OF_STAGE, forget
 
 SEED = 15
 
@@ -20,9 +20,7 @@ def pytest_generate_tests(metafunc):
     if "stopped" in metafunc.fixturenames:
         metafunc.parametrize("stopped", range(3 if is_thorough(metafunc.config) else 1))
     if "killed" in metafunc.fixturenames:
-        stages = [stage for stage in OF_STAGE if stage not in ("fetch_assets", "decode_images", "make_report")]
-        chosen = stages if is_thorough(metafunc.config) else ["train_tokenizer"]
-        metafunc.parametrize("killed", chosen)
+        metafunc.parametrize("killed", OF_STAGE if is_thorough(metafunc.config) else ["train_tokenizer"])
 
 
 def state(paths: list[Path]) -> list[tuple[int, int, bytes]]:
@@ -67,9 +65,9 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tiny_run, tmp_path_factory) -> Project:
+def project(finished_scene, tiny_run, tmp_path_factory) -> Project:
     """A finished run to break."""
-    return tiny_run.copy(tmp_path_factory.mktemp("left-behind"))
+    return finished_scene.project.copy(tmp_path_factory.mktemp("left-behind"))
 
 
 def results(project: Project) -> dict[str, bytes]:
@@ -79,17 +77,20 @@ def results(project: Project) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def test_a_killed_snakemake_is_unlocked_and_started_again(project, scene, killed):
+def test_a_killed_snakemake_is_unlocked_and_started_again(project, scene, killed, thorough):
     undisturbed, job = results(project), scene.job(OF_STAGE[killed])
-    for name in job.outputs:
-        (project.folder / name).unlink()
+    seconds, draw = scene.run(job).seconds, random.Random(f"{SEED} {killed}")
+    forget(project.folder, job)
     log = project.folder / job.log
-    log.unlink(missing_ok=True)
-    process = snakemake(project, *job.outputs)
-    wait_for(log, process)
-    time.sleep(random.Random(f"{SEED} {killed}").uniform(0, 0.8))
-    process.kill()
-    process.wait()
+    for kill in range(10 if thorough else 1):
+        if kill:
+            assert project.snakemake("--unlock").returncode == 0
+        log.unlink(missing_ok=True)
+        process = snakemake(project, *job.outputs)
+        wait_for(log, process)
+        time.sleep(draw.random() * seconds)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
     refused = project.snakemake(*job.outputs)
     assert refused.returncode != 0 and "--unlock" in refused.stdout, refused.stdout
     assert project.snakemake("--unlock").returncode == 0

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.faults.conftest import is_thorough
+from tests.conftest import is_thorough
 
 SHARDS = {
     "embed_vocabulary": 2,

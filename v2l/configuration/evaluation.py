@@ -19,14 +19,10 @@ from v2l.configuration.restoration_tasks import RESTORATION_TASKS
 
 
 class TaskSection(Entry):
-    """Fields of every task. `implementation` asks its questions, `measure` scores the answers; both `module:name`.
-
-    A task that `restores` answers with codes, which are decoded to images.
-    """
+    """Fields of every task. `implementation` asks its questions, `measure` scores the answers; both `module:name`."""
 
     implementation: ClassVar[str]
     measure: ClassVar[str]
-    restores: ClassVar[bool] = False
 
     tokenizers: Annotated[list[str], SELECTION] = Field([], description="Tokenizers whose tokens are shown.")
     llms: Annotated[list[str], SELECTION] = Field([], description="Language models that answer.")
@@ -113,7 +109,6 @@ class Restoration(TaskSection):
 
     implementation: ClassVar[str] = "v2l.tasks.restoration:RestorationPrediction"
     measure: ClassVar[str] = "v2l.metrics.image_scores:measure_images"
-    restores: ClassVar[bool] = True
 
     protocols: Annotated[list[Literal["paper", "released", "held-out"]], SELECTION] = Field(
         ["paper"],
@@ -151,7 +146,6 @@ class Masked(TaskSection):
 
     implementation: ClassVar[str] = "v2l.tasks.masked:MaskedPrediction"
     measure: ClassVar[str] = "v2l.metrics.image_scores:measure_images"
-    restores: ClassVar[bool] = True
 
     baselines: Annotated[list[MaskedBaseline], SELECTION] = Field(
         ["most-frequent-code"], description="Predictors without a language model: the image's commonest visible token."

@@ -8,6 +8,7 @@ from v2l.configuration.sources import HELD_OUT, PAPER, Source
 
 PIXELS = "pixels"  # stands for the tokenizer of images that none made
 TEXT_TASKS = ("captioning", "vqa")
+IMAGE_TASKS = ("reconstruction", "restoration", "masked")  # codes are decoded to images, which are scored
 
 
 class Run(NamedTuple):

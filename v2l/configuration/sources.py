@@ -52,6 +52,18 @@ class Source:
         """Whether a language model answered."""
         return bool(self.predictor) and self.baseline is None
 
+    @property
+    def is_predicted(self) -> bool:
+        """Whether a language model or a baseline in its place answered: stage evaluate_llm has a file of it."""
+        return bool(self.predictor) and (self.baseline is None or BASELINES[self.predictor].predicts)
+
+    @property
+    def label(self) -> str:
+        """The predictor in words; of a language model its registry name."""
+        if use := self.baseline:
+            return use.label or BASELINES[self.predictor].label
+        return self.predictor
+
     def __str__(self) -> str:
         return f"{self.task}.{self.run}" if self.predictor else self.task
 

@@ -5,7 +5,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from v2l.configuration.baselines import BASELINES
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import Source
 from v2l.data.image_loading import load_image
@@ -31,19 +30,6 @@ class ImageFile:
         table = read_parquet(path, columns=["image_id", "task"])
         self.image_ids = list(dict.fromkeys(table["image_id"].to_pylist()))
         self.tasks = set(table["task"].to_pylist())
-
-    @property
-    def label(self) -> str:
-        """The source in words; of a language model its registry name."""
-        if use := self.source.baseline:
-            return use.label or BASELINES[self.source.predictor].label
-        return self.source.predictor
-
-    @property
-    def is_predicted(self) -> bool:
-        """Whether a language model or a baseline in its place predicted the tokens."""
-        baseline = BASELINES.get(self.source.predictor) if self.source.baseline else None
-        return bool(self.source.predictor) and (baseline is None or baseline.predicts)
 
     @property
     def is_input(self) -> bool:

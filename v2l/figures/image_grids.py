@@ -47,7 +47,7 @@ def restoration_grid(config: StageConfig, inputs: Inputs) -> tuple[Figure, str]:
         )
     chosen = choose(config, common_images(files), files[0].path, blocks=len(tasks))
     clean = GridColumn("original", originals(Manifest.read(inputs["manifest"]), chosen, files[0].size))
-    titles, predictors = column_titles(files), {file.label for file in files if file.is_predicted}
+    titles, predictors = column_titles(files), {file.source.label for file in files if file.source.is_predicted}
     by = f" by {predictors.pop()}" if len(predictors) == 1 else ""
     blocks = []
     for task in tasks:

@@ -14,12 +14,11 @@ def method_label(tokenizer: str) -> str:
 
 def column_titles(files: Sequence[ImageFile]) -> list[str]:
     """Of what a predictor made the method, where there are several, and the predictor, likewise; else the source."""
-    predicted = [file for file in files if file.is_predicted]
-    has_methods, has_predictors = (
-        len({getattr(file, key) for file in predicted}) > 1 for key in ("tokenizer", "label")
-    )
+    predicted = [file for file in files if file.source.is_predicted]
+    has_methods = len({file.tokenizer for file in predicted}) > 1
+    has_predictors = len({file.source.label for file in predicted}) > 1
     titles = []
     for file in files:
-        parts = [method_label(file.tokenizer)] * has_methods + [file.label] * has_predictors
-        titles.append(", ".join(parts) if file.is_predicted and parts else file.label)
+        parts = [method_label(file.tokenizer)] * has_methods + [file.source.label] * has_predictors
+        titles.append(", ".join(parts) if file.source.is_predicted and parts else file.source.label)
     return titles

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 ROWS_PER_GROUP = 4096
+ARROW_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}  # of Python's
 UNREADABLE = (pa.ArrowException, SafetensorError, OSError, ValueError, KeyError, AttributeError, RecursionError)
 Read = TypeVar("Read")
 

@@ -9,7 +9,7 @@ import transformers
 
 from v2l.configuration.config import Config
 from v2l.configuration.experiment import load_experiment
-from v2l.configuration.imported_weights import has_checkpoint
+from v2l.configuration.imported_weights import has_checkpoint, how_to_make
 from v2l.configuration.variants import variant_settings
 from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
@@ -51,7 +51,7 @@ def of_experiment(name: str, experiment: str) -> Held:
         raise UserError(
             f"{made} is not there",
             "a tokenizer that the pipeline made, or `weights` in its entry",
-            f"run `snakemake {made}`",
+            how_to_make(made),
         )
     with tempfile.TemporaryDirectory() as folder:
         inputs = _subwords(config, Path(folder))
@@ -70,7 +70,9 @@ def _subwords(config: Config, folder: Path) -> Inputs:
     path = Path(config.llms[section.llm].path)
     if not path.exists():
         raise UserError(
-            f"`llms.{section.llm}.path`: {path} does not exist", "the model's folder", "run `snakemake fetch_assets`"
+            f"`llms.{section.llm}.path`: {path} does not exist",
+            "the model's folder",
+            f"run `snakemake fetch_assets --config experiment={config.experiment}`",
         )
     place = (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (path, {})
     tokenizer = transformers.AutoTokenizer.from_pretrained(

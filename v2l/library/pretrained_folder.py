@@ -41,7 +41,7 @@ class PretrainedSettings(Entry):
 
 
 def read_settings(folder: Path) -> PretrainedSettings:
-    """`config.json` of a folder, the encoder's paths made absolute. Raises UserError for a folder of another kind."""
+    """`config.json` of a folder, the encoder named by absolute paths. Raises UserError for a folder of another kind."""
     if not (folder / CONFIG).is_file():
         held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise UserError(f"{folder} has no {CONFIG} (it holds {held})", EXPECTED, AGAIN)
@@ -51,8 +51,8 @@ def read_settings(folder: Path) -> PretrainedSettings:
         raise UserError(f"{folder} holds a model of another kind (`model_type` {found!r})", EXPECTED, AGAIN)
     settings = _validated(PretrainedSettings, data, folder / CONFIG)
     if settings.encoder and settings.encoder_included:
-        paths = {key: str(folder / path) for key, path in encoder_files(settings.encoder).items()}
-        return settings.model_copy(update={"encoder": settings.encoder | paths})
+        paths = {key: str((folder / path).resolve()) for key, path in encoder_files(settings.encoder).items()}
+        return settings.model_copy(update={"encoder": settings.encoder | paths, "encoder_included": False})
     return settings
 
 

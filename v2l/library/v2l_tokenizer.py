@@ -104,8 +104,11 @@ class V2LTokenizer(ModelHubMixin):
         """Write `config.json`, `model.safetensors`, `vocabulary.json`, `README.md`, and the encoder's files.
 
         Without `include_encoder` the folder names them where they are. An existing README.md stays as it is, as in all
-        of Hugging Face's libraries. `hub`: `push_to_hub`, `repo_id` and what `push_to_hub` takes.
+        of Hugging Face's libraries. `hub`: `push_to_hub`, `repo_id` and what `push_to_hub` takes. Raises UserError for
+        a push without the encoder: paths of this machine are of no use elsewhere.
         """
+        if hub.get("push_to_hub") and not include_encoder:
+            raise UserError("push_to_hub without include_encoder", "both, or neither", "leave include_encoder out")
         url = super().save_pretrained(save_directory, **hub)
         if include_encoder:
             copy_encoder(Path(save_directory), self.settings)

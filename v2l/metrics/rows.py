@@ -9,6 +9,7 @@ import pyarrow as pa
 from v2l.configuration.cell_settings import CELL_SETTINGS
 from v2l.configuration.metrics import Metric
 from v2l.io.canonical import canonical_json
+from v2l.io.storage import ARROW_TYPES
 from v2l.metrics.bootstrap import mean_interval, set_interval
 from v2l.runtime import rng
 
@@ -21,7 +22,6 @@ KEY_TYPES = {
     "task": pa.string(),
     "induction": pa.bool_(),
 } | {name: pa.int32() for name in ("tokens", "ways", "inner_shots", "repeats", "vocabulary_size", "global_tokens")}
-PYTHON_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 Key = bool | int | float | str | None
 
@@ -94,4 +94,4 @@ def items_table(measurements: list[Measurement]) -> pa.Table:
 
 def key_type(key: str) -> pa.DataType:
     """The type of a key column; that of a further setting of table 1 follows from its default."""
-    return KEY_TYPES.get(key) or PYTHON_TYPES[type(CELL_SETTINGS[key].default)]
+    return KEY_TYPES.get(key) or ARROW_TYPES[type(CELL_SETTINGS[key].default)]

@@ -7,6 +7,7 @@ from v2l.configuration.measures import MEASURES
 from v2l.configuration.metrics import IMAGE_METRICS
 from v2l.configuration.registry import Declared
 from v2l.configuration.restoration_tasks import RESTORATION_TASKS
+from v2l.configuration.runs import IMAGE_TASKS
 from v2l.configuration.sources import Source
 from v2l.figures.figures import FIGURES
 
@@ -52,7 +53,7 @@ def used_things(config: Config, stage: str, job: dict[str, str]) -> list[Declare
         things.append(MEASURES[task])
         if task in ("captioning", "semantics"):
             things.append(config.encoders[config.encoder])
-        if task in ("reconstruction", "restoration", "masked"):
+        if task in IMAGE_TASKS:
             things += [IMAGE_METRICS[name] for name in config.score_predictions.image_metrics]
     return things
 

@@ -1,6 +1,7 @@
-"""Which tables, figures and data sets an experiment has."""
+"""Which tables, figures, runs and data sets an experiment has."""
 
 from v2l.configuration.config import Config
+from v2l.configuration.runs import Run
 from v2l.figures.figures import FIGURES
 from v2l.tables.tables import TABLES
 
@@ -13,6 +14,12 @@ def tables(config: Config) -> list[str]:
 def figures(config: Config) -> list[str]:
     """The figures of an experiment: those that have something to show."""
     return [name for name, figure in FIGURES.items() if figure.runs(config) or figure.trainings(config)]
+
+
+def shown_runs(config: Config) -> list[Run]:
+    """Every run that a table or a figure shows, once."""
+    shown = [table.runs for table in TABLES.values()] + [figure.runs for figure in FIGURES.values()]
+    return list(dict.fromkeys(run for runs in shown for run in runs(config)))
 
 
 def used_datasets(config: Config) -> list[str]:

@@ -5,12 +5,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from v2l.configuration.runs import IMAGE_TASKS
 from v2l.configuration.sources import Source
 from v2l.io.file_hashes import file_hash, listing_hash
 from v2l.io.provenance import hash_path
 from v2l.pipeline.required_files import asset_of, paths_in
 
-IMAGE_TASKS = ("reconstruction", "restoration", "masked")
 COMPARED_BY_CONTENT = 1 << 20  # bytes; larger files are compared by size and modification time
 
 

@@ -8,15 +8,14 @@ from v2l.configuration.imported_weights import is_imported
 from v2l.configuration.runs import Run
 from v2l.configuration.variants import variant_settings
 from v2l.encoders.imagenet_templates import PromptTemplate, prompt_templates
-from v2l.figures.figures import FIGURES
 from v2l.io.storage import parquet_metadata, tensor_metadata
 from v2l.io.yaml_files import read_mapping
+from v2l.pipeline.selections import shown_runs
 from v2l.plan.dataset_sizes import DatasetSize, dataset_size, sample_images
 from v2l.plan.frozen_costs import EncoderCosts
 from v2l.plan.language_models import LanguageModelShape
 from v2l.plan.prompt_costs import PromptCosts
 from v2l.plan.tokenizer_costs import CodebookSizes, TokenizerCosts, untrained
-from v2l.tables.tables import TABLES
 
 PAPER_CODEBOOK = 11_908  # entries of the released global codebook
 
@@ -33,8 +32,7 @@ class ExperimentSizes:
     @cached_property
     def runs(self) -> list[Run]:
         """Everything that tables and figures show, each once."""
-        shown = [thing.runs for thing in TABLES.values()] + [thing.runs for thing in FIGURES.values()]
-        return list(dict.fromkeys(run for runs in shown for run in runs(self.config)))
+        return shown_runs(self.config)
 
     def dataset(self, name: str) -> DatasetSize:
         """Pictures of a data set."""

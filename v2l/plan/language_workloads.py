@@ -47,7 +47,7 @@ def evaluation_workloads(sizes: ExperimentSizes) -> Iterator[Workload]:
             runs = [run for run in sizes.runs if (run.source.task, run.source.predictor) == (task, name)]
             if runs:
                 yield _evaluated(sizes, name, task, runs)
-    others = [run for run in sizes.runs if run.source.task in TASKS and run.source.baseline]
+    others = [run for run in sizes.runs if run.source.is_predicted and run.source.baseline]
     if others:
         yield Workload("evaluate_llm", "predictors without a model", len(others), "files")
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-import transformers
 
 from v2l.configuration.config import Config
 from v2l.configuration.evaluation import TextTask
@@ -15,6 +14,7 @@ from v2l.configuration.model_entries import LLM
 from v2l.configuration.run_settings import for_run
 from v2l.configuration.runs import Run
 from v2l.configuration.sources import PAPER, RELEASED
+from v2l.errors import UserError
 from v2l.llm.batches import BLOCK, LEAST
 from v2l.llm.prompts import (
     MaskedPrompt,
@@ -27,6 +27,7 @@ from v2l.llm.prompts import (
     text_prompt,
 )
 from v2l.llm.text_ids import TextIds
+from v2l.llm.tokenizer_files import load_tokenizer
 from v2l.tasks.captioning import CaptioningTask
 from v2l.tasks.cells import cells_of
 from v2l.tasks.image_corruption import corruption_class, mask_positions
@@ -35,6 +36,7 @@ from v2l.tasks.token_maps import context, image_count, image_mask, steps
 from v2l.tasks.vqa import VQATask
 
 CLASS_NAME, CAPTION = "golden retriever", "A man is riding a horse on a beach near the sea."
+QUESTIONS_OF_AN_IMAGE = 5  # in VQAv2
 QUESTION, ANSWER = "What is the man in the picture doing?", "riding"
 # Words of usual length: global tokens of method v2l are subwords, bigrams and trigrams, those of others single words.
 EXPANDED, SINGLE = ("dog", "big dog", "a big dog"), ("dog",)
@@ -61,15 +63,10 @@ class StandIn:
 
 
 def tokenizer_of(entry: LLM) -> Any:
-    """The model's tokenizer if its folder is there, else a stand-in."""
-    folder = Path(entry.path)
+    """The model's tokenizer if it can be loaded, else a stand-in."""
     try:
-        return (
-            transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            if folder.is_dir()
-            else StandIn()
-        )
-    except (OSError, ValueError, KeyError):
+        return load_tokenizer(Path(entry.path))
+    except UserError:
         return StandIn()
 
 
@@ -84,7 +81,7 @@ class PromptCosts:
         """The prompts of a run, by what they are alike in."""
         task = run.source.task
         if task in ("captioning", "vqa"):
-            return [self._text_task(task, images)]
+            return [self._text_task(run, images)]
         if task == "classification":
             return self._classification(run)
         return self._masked(grid, images) if task == "masked" else self._restoration(run, grid, images)
@@ -142,15 +139,15 @@ class PromptCosts:
         mean = whole + fmean(int(gap[0]) for gap in gaps)
         return [Prompts(round(images * len(gaps) / MASKS), mean, 0, fmean(map(len, gaps)))]
 
-    def _text_task(self, task: str, images: int) -> Prompts:
-        section: TextTask = getattr(self.config.evaluate_llm, task)
-        words = join_words(EXPANDED[place % len(EXPANDED)] for place in range(section.tokens))
-        if task == "captioning":
+    def _text_task(self, run: Run, images: int) -> Prompts:
+        section: TextTask = getattr(self.config.evaluate_llm, run.source.task)
+        words = self._words(run, section.tokens)
+        if run.source.task == "captioning":
             heading, answer, most = caption_heading(words), CAPTION, self.config.evaluate_llm.captioning.images
             instruction, asked = CaptioningTask.instruction, images
         else:
             heading, answer, most = question_heading(words, QUESTION), ANSWER, self.config.evaluate_llm.vqa.questions
-            instruction, asked = VQATask.instruction, 5 * images
+            instruction, asked = VQATask.instruction, QUESTIONS_OF_AN_IMAGE * images
         whole = text_prompt(instruction, [(heading, answer)] * section.in_context_examples, heading)
         shared = self._tokens(whole) - self._tokens(heading)
         count = min(most, max(1, asked - section.contexts * section.in_context_examples))

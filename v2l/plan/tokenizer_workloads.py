@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
-from v2l.configuration.runs import Run
+from v2l.configuration.runs import IMAGE_TASKS, Run
 from v2l.llm.model_facts import BYTES
 from v2l.models.quantizers import DISTANCES_AT_ONCE
 from v2l.pipeline.required_files import decoded_files
@@ -16,7 +16,6 @@ from v2l.tasks.token_maps import image_count
 OPTIMIZED, FROZEN = 16, 4  # bytes of a parameter: weight, gradient and Adam's two averages; weight alone
 WORKING_MAPS = 4  # of the first level's size that a pass without gradients holds at once
 PNG_BYTES = 1.8  # of a pixel
-IMAGE_TASKS = ("reconstruction", "restoration", "masked")
 
 
 def training_workloads(sizes: ExperimentSizes) -> Iterator[Workload]:

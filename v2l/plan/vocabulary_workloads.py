@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from v2l.pipeline.selections import used_datasets
 from v2l.plan.experiment_sizes import ExperimentSizes
+from v2l.plan.language_workloads import shape_notes
 from v2l.plan.workload import Memory, Workload
 
 CACHED_PROMPT = 5  # tokens of "a photo of" and the mark of a text's beginning
@@ -55,7 +56,7 @@ def _expand(sizes: ExperimentSizes) -> Workload:
         batch,
         is_divisible=True,
     )
-    notes = (f"{name}: shape assumed, there is no config.json",) if shape.assumed else ()
+    notes = shape_notes(name, shape)
     flops = 2 * sizes.subwords * shape.forward(1, CACHED_PROMPT + 1)
     read = shape.weight_bytes(shape.precision)
     return Workload(

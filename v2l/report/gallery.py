@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from v2l.configuration.baselines import BASELINES
 from v2l.configuration.known_metrics import metric
-from v2l.configuration.runs import PIXELS, Run
+from v2l.configuration.runs import IMAGE_TASKS, PIXELS, Run
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import PAPER
 from v2l.io.job_files import Inputs
@@ -15,11 +14,9 @@ from v2l.io.storage import read_parquet
 from v2l.report.embedded_pictures import DecodedPictures, original_pictures
 from v2l.report.evidence import Evidence, anchor, evidence
 from v2l.report.picture_tokens import PictureWords, SampleTokens
-from v2l.report.present_files import IMAGE_TASKS
+from v2l.report.present_files import SHOWN_SAMPLES
 from v2l.tables.row_order import task_rank
 from v2l.tables.views import number_text
-
-SAMPLES = ("restoration", "masked", "reconstruction", "semantics")  # those with most to show come first
 
 
 class ShownPicture(NamedTuple):
@@ -49,7 +46,7 @@ def gallery(config: StageConfig, inputs: Inputs, images: Sequence[DecodedPicture
     samples = [
         SampleTokens(found, words.get(found.job["tokenizer"]), vocabulary) for found in evidence(inputs.files("tokens"))
     ]
-    samples.sort(key=lambda found: SAMPLES.index(found.sample))
+    samples.sort(key=lambda found: SHOWN_SAMPLES.index(found.sample))
     there = set(inputs.files("manifests"))
     chosen = dict.fromkeys(
         (found.manifest, name) for found in samples if found.manifest in there for name in found.image_ids
@@ -78,8 +75,7 @@ def item_scores(items: Iterable[Evidence], names: Collection[str]) -> dict[tuple
 def run_label(run: Run) -> str:
     """A run in words: who, on whose tokens, and the protocol if it is not the paper's."""
     source = run.source
-    use = source.baseline
-    who = (use.label or BASELINES[source.predictor].label) if use else source.predictor or run.tokenizer
+    who = source.label or run.tokenizer
     tokens = f" on {run.tokenizer}" if source.predictor and run.tokenizer != PIXELS else ""
     return who + tokens + (f" ({source.protocol})" if source.protocol != PAPER else "")
 

@@ -4,15 +4,16 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from v2l.configuration.baselines import BASELINES
 from v2l.configuration.config import Config
-from v2l.configuration.runs import Run
-from v2l.figures.figures import FIGURES
+from v2l.configuration.runs import IMAGE_TASKS
 from v2l.pipeline import selections
-from v2l.tables.tables import TABLES
 
-IMAGE_TASKS = ("reconstruction", "restoration", "masked")
-SHOWN_SAMPLES = ("reconstruction", "semantics", "restoration", "masked")  # whose pictures the gallery shows
+SHOWN_SAMPLES = (
+    "restoration",
+    "masked",
+    "reconstruction",
+    "semantics",
+)  # in the gallery, most to show first
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -22,7 +23,7 @@ def present_files(config: Config, results: str) -> dict[str, list[str]]:
     A report is made of what an experiment has; that the rest is missing it says itself.
     """
     tokenizers = config.train_tokenizer.tokenizers
-    runs = _runs(config)
+    runs = selections.shown_runs(config)
     tuned = [
         f"{name}/{llm}" for name in config.evaluate_llm.masked.tokenizers for llm in config.evaluate_llm.masked.llms
     ]
@@ -34,7 +35,7 @@ def present_files(config: Config, results: str) -> dict[str, list[str]]:
         "predictions": [
             f"evaluate_llm/{run.tokenizer}/{run.source.run}/{run.source.task}.parquet"
             for run in runs
-            if _is_predicted(run)
+            if run.source.is_predicted
         ],
         "images": [f"reconstruct_images/{run}.parquet" for run in runs if run.source.task in IMAGE_TASKS],
         "tokens": [f"extract_tokens/{name}/{sample}.parquet" for name in tokenizers for sample in SHOWN_SAMPLES],
@@ -52,17 +53,6 @@ def present_files(config: Config, results: str) -> dict[str, list[str]]:
 def template_files() -> list[str]:
     """The page's templates, style and script, by path from the working directory."""
     return sorted(os.path.relpath(path) for path in TEMPLATES.iterdir() if path.is_file())
-
-
-def _runs(config: Config) -> list[Run]:
-    """Every run that a table or a figure shows, once."""
-    tables = [run for table in TABLES.values() for run in table.runs(config)]
-    return list(dict.fromkeys([*tables, *(run for figure in FIGURES.values() for run in figure.runs(config))]))
-
-
-def _is_predicted(run: Run) -> bool:
-    predictor = run.source.predictor
-    return bool(predictor) and (predictor not in BASELINES or BASELINES[predictor].predicts)
 
 
 def _there(paths: Iterable[str]) -> list[str]:

@@ -104,7 +104,7 @@ def _row(table: Table, path: Path, row: dict[str, str], measured: Mapping, place
     """A row of a CSV with values as the scores have them, its `difference` in words apart from its other notes."""
     known = measured.get((table.name, row_key(table, row)))
     if known is None or not set(table.key_columns) <= set(known):
-        remedy = f"snakemake results/{table.name}.csv"
+        remedy = f"delete it and run `snakemake {path}` again"
         raise UserError(f"{path} has a row that no file of scores has: {row}", "the scores that it was made of", remedy)
     notes = [note for note in row["note"].split("; ") if note]
     return known | {

@@ -51,7 +51,7 @@ def _training(found: Evidence) -> Training:
     names = dict.fromkeys(name for line in measured for name in line if name not in UNSHOWN)
     usage = sorted(names, key=lambda name: "codes_" not in name)
     charts = [chart for name in usage if (chart := _chart(name, measured))]
-    what = " ".join(dict.fromkeys([found.job["tokenizer"], found.job.get("llm", "")])).strip()
+    what = " ".join(dict.fromkeys([found.job["tokenizer"], found.job.get("predictor", "")])).strip()
     title = f"{found.record['stage']}: {what}"
     steps = measured[-1]["step"] if measured else 0
     return Training(title, charts, steps, imported, anchor("record", found.path))

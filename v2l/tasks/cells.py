@@ -11,10 +11,9 @@ import pyarrow as pa
 from v2l.configuration.cell_settings import CELL_SETTINGS, Value
 from v2l.configuration.evaluation import Grid
 from v2l.configuration.registry import implementation_of
+from v2l.io.storage import ARROW_TYPES
 from v2l.llm.prompts import SEPARATOR, join_words, released_name
 from v2l.tasks.episodes import Episode
-
-ARROW_TYPES = {bool: pa.bool_(), int: pa.int32(), float: pa.float64(), str: pa.string()}
 
 
 class Cell(NamedTuple):

@@ -17,7 +17,7 @@ STEP_SCHEMA = pa.schema(
     [
         ("task", pa.string()),
         ("image_id", pa.string()),
-        ("start", pa.int32()),
+        ("step", pa.int32()),
         ("positions", pa.list_(pa.int32())),
         ("prompt_ids", pa.list_(pa.int32())),
         ("output_ids", pa.list_(pa.int32())),
@@ -124,7 +124,7 @@ def step_row(
     return {
         "task": task,
         "image_id": image_id,
-        "start": number,
+        "step": number,
         "positions": positions,
         "prompt_ids": answer.prompt_ids,
         "output_ids": answer.output_ids,
