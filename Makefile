@@ -19,7 +19,7 @@ TEST_ASSETS := foolbox llama-tokenizer-js tokenizer-llama3 tokenizer-qwen3 token
 
 help:
 	@echo "make demo    environment, demo assets, then every table, every figure and the report of the demo"
-	@echo "make test    environment, demo assets, then the test suite"
+	@echo "make test    environment, demo assets and 0.13 GB for tests alone, then the test suite"
 	@echo "make test-slurm  the tests that need a cluster, on a SLURM of four nodes on this machine (Debian; needs root)"
 	@echo "make demo-training  the demo's tokenizers anew from nothing, into weights/demo/ (minutes on a GPU, many hours on two cores)"
 	@echo "make setup   the environment in .venv alone; with LOCK=requirements-volta.lock for NVIDIA cards older than Turing"
