@@ -66,7 +66,11 @@ def opened(path: Path) -> Image.Image:
         return open_image(path)
     except OSError as error:
         problem = f"{printable(str(path))} cannot be read as a picture ({error})"
-        raise UserError(problem, "PNG, JPEG, WebP or another format that pillow reads", "name such a file") from None
+        raise UserError(
+            problem,
+            "PNG, JPEG, WebP or another of the formats that are read (docs/bring-your-own.md)",
+            "name such a file",
+        ) from None
 
 
 def _tokenizer(arguments: argparse.Namespace) -> Any:
