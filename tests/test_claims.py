@@ -1,9 +1,12 @@
 """A run that was left behind writes nothing over what a later one makes."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +14,16 @@ from tests.conftest import ROOT
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.claims import FOLDER, claimed, require_claim
+from v2l.io.folder_locks import alone_in
 
 
 @pytest.fixture(autouse=True)
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+def tokens() -> list[Path]:
+    return list(FOLDER.glob("[!.]*"))
 
 
 LATER = """
@@ -83,8 +91,76 @@ def test_a_run_that_slept_before_its_claim_leaves_a_later_one_alone(tmp_path, ne
     said, error = sleeper.communicate("\n")
     assert said == "" and "taken over by a run that began later" in error
     if newer == "running":
-        assert len(list(FOLDER.iterdir())) == 1, "the newer one's claim is left alone"
+        assert len(tokens()) == 1, "the newer one's claim is left alone"
         process.communicate()
+
+
+STALLED = """
+import sys
+from pathlib import Path
+from v2l.io import claims
+read = claims._claimant_ns
+def stalling(path):
+    found = read(path)
+    print("read", flush=True)
+    sys.stdin.readline()
+    return found
+claims._claimant_ns = stalling
+with claims.claimed([Path("results/out.csv")]):
+    print("claimed", flush=True)
+"""
+KEEPER = """
+import sys
+from pathlib import Path
+from v2l.io.claims import claimed, require_claim
+print("began", flush=True)
+with claimed([Path("results/out.csv")]):
+    print("claimed", flush=True)
+    sys.stdin.readline()
+    require_claim(Path("results/out.csv"))
+    print("kept", flush=True)
+"""
+
+
+def test_a_run_that_stalls_within_its_claim_takes_nothing_from_a_later_one():
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    older = subprocess.Popen([sys.executable, "-c", STALLED], env=environment, **pipes)
+    assert older.stdout and older.stdout.readline() == "read\n"
+    newer = subprocess.Popen([sys.executable, "-c", KEEPER], env=environment, **pipes)
+    assert newer.stdout and newer.stdout.readline() == "began\n"
+    time.sleep(1)  # in which it would claim if it did not wait
+    assert older.communicate("\n")[0] == "claimed\n"
+    assert newer.communicate("\n")[0] == "claimed\nkept\n"
+
+
+def test_a_claim_does_not_wait_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr("v2l.io.folder_locks.PATIENCE_SECONDS", 0.1)
+    with alone_in(FOLDER), pytest.raises(UserError, match="work/claims/.lock is held"), claimed([tmp_path / "out"]):
+        pass
+    with claimed([tmp_path / "out"]):
+        pass
+
+
+def test_a_disk_without_locks_and_a_lock_of_another_user_are_no_hindrance(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def opened(path, flags, *mode):
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return os_open(path, flags, *mode)
+
+    os_open = os.open
+    monkeypatch.setattr("v2l.io.folder_locks.os.open", opened)
+    monkeypatch.setattr("v2l.io.folder_locks.fcntl.flock", refused)
+    with claimed([tmp_path / "out"]):
+        assert len(tokens()) == 1
+
+
+def test_where_nothing_is_claimed_nothing_is_written():
+    with claimed([]):
+        assert not FOLDER.exists()
 
 
 def test_what_an_earlier_run_writes_is_no_hindrance(tmp_path):
@@ -113,7 +189,7 @@ def test_damaged_claims_are_passed_over(tmp_path, damaged):
     output = tmp_path / "out.csv"
     with claimed([output]):
         pass
-    next(FOLDER.iterdir()).write_bytes(damaged)
+    tokens()[0].write_bytes(damaged)
     with claimed([output]), atomic_path(output) as temporary:
         temporary.write_text("made")
     assert output.read_text() == "made"

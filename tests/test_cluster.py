@@ -353,6 +353,12 @@ def with_answers(monkeypatch, stdout: str = "", stderr: str = "", code: int = 0)
     monkeypatch.setattr(commands.subprocess, "run", lambda *_, **__: process)
 
 
+@pytest.mark.parametrize("end", ["\x07", "\x1b\\"])
+def test_titles_and_links_are_no_part_of_an_answer(end):
+    title, link = f"\x1b]0;login node{end}", f"\x1b]8;;https://example.org/help{end}"
+    assert commands.plain(f"{title}see {link}the help\x1b]8;;{end} page") == "see the help page"
+
+
 def test_a_table_is_read_below_a_banner(monkeypatch):
     with_answers(
         monkeypatch, "gpu|gpu*|up|1-00:00:00|4|64+|512000|gpu:a100:8(S:0-1)\ncpu|cpu|up|infinite|2|8|99|(null)\n"

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import SafetensorError
 
 from tests.conftest import ROOT
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
+from v2l.io.checkpoints import newest_checkpoint, save_checkpoint
 from v2l.io.claims import FOLDER, claimed
 from v2l.io.disk_errors import disk_error, disk_errors_named
 
@@ -151,3 +153,25 @@ def test_an_output_that_cannot_be_claimed_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="cannot be written or read"), atomic_path(tmp_path / "out"):
         pass
     assert logging.raiseExceptions
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ETIMEDOUT, errno.ENOENT])
+@pytest.mark.parametrize("reader", ["v2l.io.digests.open", "torch.load"])
+def test_a_checkpoint_that_the_disk_withholds_ends_the_training(tmp_path, monkeypatch, number, reader):
+    """It is no broken one, with which training goes on from an older one. One that is gone is passed over."""
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, {"step": step})
+    reads = open if reader.endswith("open") else torch.load
+
+    def refused(path, *arguments, **settings):
+        if Path(path).name == "step-000000002.pt":
+            raise OSError(number, os.strerror(number), str(path))
+        return reads(path, *arguments, **settings)
+
+    monkeypatch.setattr(reader, refused, raising=False)
+    if number == errno.ENOENT:
+        assert newest_checkpoint(tmp_path) == {"step": 1}
+        return
+    with pytest.raises(UserError, match="step-000000002.pt cannot be (written or )?read") as caught:
+        newest_checkpoint(tmp_path)
+    assert "\n" not in str(caught.value) and "and run again" in caught.value.remedy

@@ -207,6 +207,13 @@ class TestClassification:
             assert all(row["prompt_ids"] == row["output_ids"] == [] for row in rows)
         assert all(row["answer"] == row["target"] for row in rows)  # features are one-hot by class
 
+    @pytest.mark.parametrize(("value", "rows", "said"), [(1, 1, "1 rows, the manifest"), (np.nan, 24, "not finite")])
+    def test_features_that_are_not_the_manifests_are_refused(self, inputs, tmp_path, value, rows, said):
+        path = tmp_path / "features.safetensors"
+        write_tensors(path, {"feature_ND": torch.full((rows, 8), float(value))}, {})
+        with pytest.raises(UserError, match=f"features.safetensors has .*{said}"):
+            predictions(inputs | {"features": path}, tmp_path / "p.parquet", "classification", "clip-prototype")
+
     def test_a_tokenizer_can_have_its_own_grid(self):
         own, shared = Grid(ways=[2], tokens=[4]), Grid(ways=[5])
         section = Classification(grid=[shared], grid_of={"few": [own], "other": [Grid(ways=[3])]})

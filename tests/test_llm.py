@@ -317,8 +317,8 @@ class TestGenerate:
 class TestMemory:
     """Batches that do not fit: rows of a card with room for some tokens only."""
 
-    @pytest.fixture
-    def room(self, monkeypatch):
+    @pytest.fixture(params=[torch.OutOfMemoryError(), MemoryError(), RuntimeError("DefaultCPUAllocator: no memory")])
+    def room(self, monkeypatch, request):
         """Computed batches as (rows, tokens of a row); those of more than `tokens` in all run out of memory."""
         computed, run = [], GreedyDecoder.run
         monkeypatch.setattr(batches, "BATCH_COST", 10**6)
@@ -329,7 +329,7 @@ class TestMemory:
                 if rows * batch.length > tokens:
                     if rows % 2:  # before or after the next batch is prepared
                         meanwhile()
-                    raise torch.OutOfMemoryError
+                    raise request.param
                 computed.append((rows, batch.length))
                 return run(decoder, batch, meanwhile)
 

@@ -232,6 +232,11 @@ def test_semantics_names_what_does_not_fit(files, tmp_path):
     with pytest.raises(UserError, match="image 'other.png', which the manifest does not"):
         inputs = write_semantics(tmp_path, files, [[0, 1]] * 6, [*NAMES[:5], "other.png"])
         score(files, tmp_path, "v2l", "semantics", inputs)
+    inputs = write_semantics(tmp_path, files, [[0, 1]] * 6)
+    for feature_ND, said in [(torch.ones(9, 2), "9 rows, the manifest"), (torch.ones(6, 2) / 0, "not finite")]:
+        write_tensors(inputs["features"], {"feature_ND": feature_ND}, {})
+        with pytest.raises(UserError, match=f"features.safetensors has .*{said}"):
+            score(files, tmp_path, "v2l", "semantics", inputs)
 
 
 def original(files, name):

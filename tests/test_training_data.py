@@ -1,5 +1,7 @@
 """Augmented training images: drawn from seed, epoch and image alone, whatever came before and wherever."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -17,6 +19,7 @@ from v2l.training.training_images import TrainingImages, loader, random_resized_
 
 GEOMETRY = Geometry(image_size=12, resize_via=None, grid=3)
 IMAGES = 6
+SIZES = [(40 + number, 30) for number in range(IMAGES)]
 
 
 def ramp(width: int, height: int) -> Image.Image:
@@ -25,11 +28,11 @@ def ramp(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.stack([column, row, np.full_like(row, 128)], axis=2).round().astype(np.uint8))
 
 
-def manifest(folder, fit: str) -> Manifest:
+def manifest(folder, fit: str, sizes: Sequence[tuple[int, int]] = SIZES) -> Manifest:
     names = [f"{number}.png" for number in range(IMAGES)]
-    for number, name in enumerate(names):
-        ramp(40 + number, 30).save(folder / name)
-    rows = [(name, "train", 0, "a", [], [], 40, 30) for name in names]
+    for name, size in zip(names, sizes, strict=True):
+        ramp(*size).save(folder / name)
+    rows = [(name, "train", 0, "a", [], [], *size) for name, size in zip(names, sizes, strict=True)]
     table = pa.table([pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), SCHEMA, strict=True)], SCHEMA)
     metadata = {"dataset": {"name": "ramps", "root": str(folder), "fit": fit, "classes": ["a"]}}
     write_parquet(folder / "manifest.parquet", table, {}, metadata)
@@ -91,6 +94,17 @@ def test_crops_are_the_same_whether_their_images_are_kept_or_not(tmp_path, monke
     read = TrainingImages(kept.manifest, np.arange(IMAGES), GEOMETRY, "random-resized-crop", seed=1)
     assert kept.squares and not read.squares
     assert all(torch.equal(kept[place][0], read[place][0]) for place in range(2 * IMAGES))
+
+
+@pytest.mark.parametrize(("fit", "pixels"), [("crop", 5 * 40 * 30 + 400 * 300), ("pad", 5 * 40 * 40 + 400 * 400)])
+def test_images_of_all_sizes_decide_whether_they_are_kept(tmp_path, monkeypatch, fit, pixels):
+    """Not the first one's, which is the smallest here."""
+    sizes = [(40, 30)] * (IMAGES - 1) + [(400, 300)]
+    listing = manifest(tmp_path, fit, sizes)
+    for limit, is_kept in [(3 * pixels, False), (3 * pixels + 1, True)]:
+        monkeypatch.setattr(training_images, "CACHE_BYTES", limit)
+        images = TrainingImages(listing, np.arange(IMAGES), GEOMETRY, "random-resized-crop", seed=1)
+        assert bool(images.squares) == is_kept
 
 
 def test_half_of_the_images_are_flipped_by_seed_epoch_and_image(tmp_path):

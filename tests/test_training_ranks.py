@@ -153,6 +153,12 @@ def _statistics(rank: int, port: int, folder: str) -> None:
     ranks.average_gradients(network.parameters())
     result = {"gathered": ranks.gather(x_BCHW.detach()), "input": ranks.gather(x_BCHW.grad), "loss": loss}
     result |= {name: value.grad for name, value in network.named_parameters()} | dict(network.named_buffers())
+    halved = nn.Sequential(nn.BatchNorm2d(3))
+    share_statistics(halved, ranks)
+    out_BCHW = halved((x_BCHW + 9).detach().bfloat16())
+    assert out_BCHW.dtype == torch.bfloat16
+    result |= {"halved": ranks.gather(out_BCHW.float()), "halved mean": halved[0].running_mean}
+    result |= {"halved variance": halved[0].running_var}
     if ranks.first:
         torch.save({name: value.detach().clone() for name, value in result.items()}, folder)
     assert ranks.any(rank == 1) and not ranks.any(False)
@@ -161,7 +167,8 @@ def _statistics(rank: int, port: int, folder: str) -> None:
 
 
 def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path):
-    """Outputs, running statistics and gradients of two ranks are those of one, which torch computes."""
+    """Outputs, running statistics and gradients of two ranks are those of one, which torch computes; of inputs in
+    bfloat16 too, whose statistics stay float32."""
     from torch.multiprocessing import spawn
 
     spawn(_statistics, (29571, str(tmp_path / "result.pt")), nprocs=2)
@@ -178,3 +185,8 @@ def test_shared_batch_norm_is_that_of_the_whole_batch(tmp_path):
     wanted = {name: value.grad for name, value in network.named_parameters()} | dict(network.named_buffers())
     for name, value in (wanted | {"loss": loss.detach(), "input": 2 * x_BCHW.grad}).items():
         torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-5)
+    halved = nn.BatchNorm2d(3)
+    out_BCHW = halved((x_BCHW + 9).detach().bfloat16()).float()
+    torch.testing.assert_close(found["halved"], out_BCHW, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(found["halved mean"], halved.running_mean, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found["halved variance"], halved.running_var, atol=1e-6, rtol=1e-5)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -16,6 +17,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation on the GPU or the CPU failed."""
     refused = isinstance(error, RuntimeError) and any(words in str(error) for words in CPU_REFUSALS)
     return refused or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
+def lacks_memory(error: BaseException, path: Path) -> bool:
+    """Whether `error` came for want of memory for what the file at `path` holds.
+
+    A damaged file may ask for any size. It is to blame where as many bytes as it has can still be had.
+    """
+    if not is_out_of_memory(error):
+        return False
+    try:
+        torch.empty(path.stat().st_size, dtype=torch.uint8)
+    except (RuntimeError, MemoryError):
+        return True
+    return False
 
 
 def free_memory() -> tuple[int, int]:

@@ -10,7 +10,7 @@ from v2l.errors import UserError
 
 PROFILE = "slurm/profile.v9+.yaml"
 PATIENCE_SECONDS = 20
-COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\\\)|\r")
+COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\r")
 MOST_CHARACTERS = 1500  # of SLURM's answer in a message: its beginning and its end
 ENDED = {
     "BOOT_FAIL",

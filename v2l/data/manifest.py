@@ -68,6 +68,11 @@ class Manifest:
         """The image file of a row."""
         return self.root / self.image_id[row]
 
+    def sizes(self, rows: np.ndarray) -> np.ndarray:
+        """Width and height of the images of `rows` in pixels, int64 N2, from the file."""
+        table = read_parquet(self.file, columns=["width", "height"])
+        return np.stack([table[name].to_numpy() for name in ("width", "height")], axis=1).astype(np.int64)[rows]
+
     def rows_of(self, image_ids: list[str]) -> np.ndarray:
         """Row numbers of image ids, in their order. Raises KeyError with the first unknown id."""
         where = {image_id: row for row, image_id in enumerate(self.image_id)}

@@ -14,6 +14,7 @@ from v2l.errors import UserError, few
 from v2l.io.file_kinds import kind_of
 from v2l.io.pickles import BROKEN, unpicklable
 from v2l.io.state_dicts import unused_layers
+from v2l.memory_errors import is_out_of_memory
 
 logging.disable_progress_bar()
 FAILURES = (*BROKEN, ImportError, SafetensorError)
@@ -45,6 +46,8 @@ def load_sentence_encoder(folder: Path, device: torch.device) -> tuple[PreTraine
             trust_remote_code=False,
         )
     except FAILURES as error:
+        if is_out_of_memory(error):
+            raise
         raise _unfit(folder, f"cannot be loaded ({unpicklable(error)[:300]})") from None
     finally:
         logging.set_verbosity(level)
@@ -98,6 +101,8 @@ def _require_both_directions(folder: Path, tokenizer: PreTrainedTokenizerBase, m
         batch = tokenizer(list(PROBES), padding=True, truncation=True, max_length=16, return_tensors="pt")
         hidden_NTD: Tensor = model(**batch).last_hidden_state
     except (ValueError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
         raise _unfit(folder, f"does not encode a text ({' '.join(str(error).split())[:200]})") from None
     short, long = batch["input_ids"].tolist()
     if short[0] == long[0] and short != long and torch.allclose(hidden_NTD[0, 0], hidden_NTD[1, 0], atol=1e-6):

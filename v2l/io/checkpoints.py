@@ -1,15 +1,20 @@
 """Checkpoints of a training run: one folder per run, one file per step, whole or not there."""
 
+import errno
 import logging
 from pathlib import Path
 
 import torch
 
+from v2l.errors import UserError, printable
 from v2l.io.atomic import atomic_path
-from v2l.io.digests import BLANK, DamagedFile, require_whole, seal
+from v2l.io.digests import BLANK, DamagedFile, require_sealed, seal
+from v2l.io.disk_errors import disk_error
 from v2l.io.pickles import BROKEN, unpicklable
+from v2l.memory_errors import is_out_of_memory
 
 KEEP = 2
+OF_THE_CONTENT = (None, errno.ENOENT, errno.EINVAL)  # errno of a file that is gone, or leads its reader astray
 
 
 def save_checkpoint(folder: Path, step: int, state: dict) -> None:
@@ -25,10 +30,14 @@ def save_checkpoint(folder: Path, step: int, state: dict) -> None:
 
 
 def newest_checkpoint(folder: Path) -> dict | None:
-    """The state of the newest checkpoint that can be read, on the CPU, or None. Broken ones are passed over."""
+    """The state of the newest checkpoint that can be read, on the CPU, or None. Broken ones are passed over.
+
+    One that only cannot be read now is none of them: raises UserError if the disk refuses, and what PyTorch raises if
+    it does not fit in memory.
+    """
     for path in _files(folder):
         try:
-            require_whole(path)
+            require_sealed(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
             if isinstance(state, dict) and isinstance(state.get("step"), int):
                 return state
@@ -36,9 +45,23 @@ def newest_checkpoint(folder: Path) -> dict | None:
         except DamagedFile as error:
             reason = error.reason
         except BROKEN as error:
+            if is_out_of_memory(error):
+                raise
+            if refused := _refused(path, error):
+                raise refused from error
             reason = unpicklable(error)
         logging.warning("checkpoint %s is broken (%s): trying the one before", path, reason)
     return None
+
+
+def _refused(path: Path, error: Exception) -> UserError | None:
+    """What to say if `error` is no fault of the checkpoint's content, but of the way to it."""
+    if isinstance(error, OSError) and error.errno in OF_THE_CONTENT:
+        return None
+    if isinstance(error, OSError) and not disk_error(error, path):
+        problem = f"{printable(str(path))} cannot be read: {error}"
+        return UserError(problem, "a checkpoint that can be read", "look after the disk, and run again")
+    return disk_error(error, path)
 
 
 def _files(folder: Path) -> list[Path]:

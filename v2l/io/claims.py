@@ -15,6 +15,7 @@ from pathlib import Path
 
 from v2l.errors import UserError
 from v2l.io.disk_errors import disk_errors_named
+from v2l.io.folder_locks import alone_in
 
 FOLDER = Path("work/claims")  # of the project, in which jobs run
 _own: dict[Path, str] = {}  # token of each output that this process has claimed
@@ -24,24 +25,30 @@ _own: dict[Path, str] = {}  # token of each output that this process has claimed
 def claimed(paths: Iterable[Path]) -> Iterator[None]:
     """Hold the outputs at `paths` until the block ends, from now on in the place of every process that held them.
 
-    Raises UserError, and holds none, if a process that began later than this one has ever held one of them.
+    Raises UserError, and holds none, if a process that began later than this one has ever held one of them, or if one
+    that is claiming does not come to an end.
     """
     began = _began_ns()
     token = f"{began} {secrets.token_hex(16)}"
     absolute = list(map(Path.absolute, paths))
-    for path in absolute:
-        if _claimant_ns(path) > began:
-            raise _taken_over(path)
-    for path in absolute:
-        with disk_errors_named(_file(path)):
-            FOLDER.mkdir(parents=True, exist_ok=True)
-            _file(path).write_text(token)
-        _own[path] = token
+    if absolute:
+        with disk_errors_named(FOLDER.absolute()), alone_in(FOLDER.absolute()):  # else a later claim may come between
+            _claim(absolute, began, token)
     try:
         yield
     finally:
         for path in [path for path, held in _own.items() if held == token]:
             del _own[path]
+
+
+def _claim(paths: list[Path], began: int, token: str) -> None:
+    for path in paths:
+        if _claimant_ns(path) > began:
+            raise _taken_over(path)
+    for path in paths:
+        with disk_errors_named(_file(path)):
+            _file(path).write_text(token)
+        _own[path] = token
 
 
 def require_claim(path: Path) -> None:

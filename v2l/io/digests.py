@@ -38,16 +38,20 @@ def seal(path: Path) -> None:
 
 
 def require_whole(path: Path) -> None:
-    """Raise UserError unless the file at `path` is as it was sealed; one without a digest passes.
+    """Raise UserError unless the file at `path` is as it was sealed; one without a digest passes."""
+    try:
+        require_sealed(path)
+    except OSError as error:
+        raise damaged(path, error.strerror or type(error).__name__) from None
+
+
+def require_sealed(path: Path) -> None:
+    """As `require_whole`, for a file that is not damaged only because it cannot be read: raises OSError then.
 
     A file is read once for each process and state of it (size, times).
     """
-    try:
-        status = path.stat()
-        found = _is_whole(path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    except OSError as error:
-        raise damaged(path, error.strerror or type(error).__name__) from None
-    if found is False:
+    status = path.stat()
+    if _is_whole(path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns) is False:
         raise damaged(path, "its content does not match the digest in it")
 
 

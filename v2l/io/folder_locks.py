@@ -5,6 +5,7 @@ The lock is the kernel's (`flock`), which forgets it when a process is killed, a
 
 import fcntl
 import logging
+import os
 import re
 import shutil
 import time
@@ -12,10 +13,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from v2l.errors import UserError
+
 LOCK = ".lock"
 UNFINISHED = re.compile(r"\..+\.part-[a-z0-9_]{8}")  # folders of `atomic_path`
 RUN = re.compile(r"[0-9a-f]{16}")  # how folders of interrupted runs end, see `v2l.pipeline.record.run_key`
 SUBMITTED = ".slurm"  # ending of the folder of a run's submission, beside those of runs
+PATIENCE_SECONDS = 60  # for which a process waits for another that is alone in a folder
 UNLOCKED_SECONDS = 24 * 3600  # for which a folder without a lock is left: one of an earlier version may be in use
 
 
@@ -34,6 +38,38 @@ def in_use(folder: Path) -> Iterator[None]:
             if (folder / LOCK).exists():
                 yield
                 return
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make `folder` and run the block while no other process runs one in it; on a disk without locks at once.
+
+    Raises UserError if another's does not end in a minute.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:  # of another user, who shares the folder
+        lock = os.open(folder / LOCK, os.O_RDONLY | os.O_CREAT, 0o666)
+    try:
+        _wait_for(lock, folder / LOCK)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _wait_for(lock: int, path: Path) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                problem = f"{path} is held by another process, which does nothing"
+                raise UserError(problem, "leave to go on", "end it (`fuser` shows it), and run again") from None
+            time.sleep(0.05)
+        except OSError:
+            return None
 
 
 def sweep_unfinished(folders: Iterable[Path]) -> None:

@@ -19,6 +19,7 @@ from numpy._core import multiarray
 
 from v2l.errors import UserError
 from v2l.io.file_kinds import kind_of
+from v2l.memory_errors import lacks_memory
 
 # What pickles of numpy arrays are made of. Python-2 era protocols name numpy's old private module.
 ARRAY_NAMES = {
@@ -106,6 +107,8 @@ def read_texts(path: Path) -> list[str]:
                 file.seek(0)
                 array = np.lib.format.read_array(file, allow_pickle=False)
     except BROKEN as error:
+        if lacks_memory(error, path):
+            raise
         raise _refused(path, unpicklable(error)) from None
     if not isinstance(array, np.ndarray) or array.ndim != 1 or array.shape != shape:
         raise _refused(path, f"it holds no one-dimensional array of its header's shape {shape}")
@@ -208,6 +211,8 @@ def _read(path: Path, load: Callable[[Path], object]) -> object:
         require_own_values(content)
         return content
     except BROKEN as error:
+        if lacks_memory(error, path):
+            raise
         raise _refused(path, unpicklable(error)) from None
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from v2l.errors import UserError, few
 from v2l.io.file_kinds import require_weights
 from v2l.io.pickles import BROKEN, read_checkpoint, require_own_values, unpicklable
+from v2l.memory_errors import lacks_memory
 
 REMEDY = "name the file as its authors published it, or get it again"
 EXPECTED = "a file of PyTorch weights (.pt, .pth, .bin) or .safetensors"
@@ -89,11 +90,15 @@ def _content(path: Path) -> Any:
         try:
             return load_file(path)
         except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            if lacks_memory(error, path):
+                raise
             raise _refused(path, f"its safetensors data are cut off or damaged ({_line(error)})") from None
     if _is_program(path):
         try:
             return read_torchscript(path)
         except (*BROKEN, RecursionError, zipfile.BadZipFile) as error:
+            if lacks_memory(error, path):
+                raise
             raise _refused(path, unpicklable(error)) from None
     return read_checkpoint(path)
 

@@ -18,6 +18,7 @@ from v2l.llm.journal import Journal
 from v2l.llm.model_facts import context_of
 from v2l.llm.row_layout import can_pad
 from v2l.llm.token_budget import TokenBudget
+from v2l.memory_errors import is_out_of_memory
 
 
 @torch.inference_mode()
@@ -154,8 +155,9 @@ def _computed(decoder: GreedyDecoder, batch: PromptBatch, meanwhile: Callable[[]
     """What continues the prompts of `batch`; None if there is not the memory, all of which is then given back."""
     try:
         return decoder.run(batch, meanwhile)
-    except torch.OutOfMemoryError:
-        pass
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
     torch.cuda.empty_cache()
     return None
 

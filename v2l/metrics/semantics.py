@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import Source
+from v2l.data.image_loading import load_features
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens
 from v2l.encoders.imagenet_templates import prompt_templates
@@ -53,7 +54,7 @@ def measure_semantics(config: StageConfig, source: Source, inputs: Inputs, share
 
     Where the words are no ranking (lqae: one for each position) all tokens of an image count. Inputs: tokens, words,
     embedding, features, manifest. Raises UserError when the tokens hold fewer words than asked for, no clean images, or
-    images that the manifest does not know.
+    images that the manifest does not know, or when the features are not one finite row for each of its images.
     """
     section = config.score_predictions
     tokens = Tokens.read(inputs["tokens"])
@@ -70,8 +71,9 @@ def measure_semantics(config: StageConfig, source: Source, inputs: Inputs, share
             "at most `train_tokenizer.global_tokens` (spae: of its upper layers), of a tokenizer with global tokens",
             "lower one key or raise the other",
         )
-    rows = torch.from_numpy(known_rows(Manifest.read(inputs["manifest"]), images, inputs["tokens"]))
-    feature_ND = read_tensors(inputs["features"])[0]["feature_ND"][rows]
+    manifest = Manifest.read(inputs["manifest"])
+    rows = torch.from_numpy(known_rows(manifest, images, inputs["tokens"]))
+    feature_ND = load_features(inputs["features"], manifest)[rows]
     embedding_VD = read_tensors(inputs["embedding"])[0]["embedding_VD"]
     words = read_parquet(inputs["words"])
     worded_NK = torch.from_numpy(code_NK[:, : max(counts)])

@@ -14,6 +14,7 @@ from v2l.errors import UserError, few
 from v2l.io.file_kinds import kind_of
 from v2l.io.pickles import BROKEN, unpicklable
 from v2l.io.state_dicts import unused_layers
+from v2l.memory_errors import is_out_of_memory
 
 logging.disable_progress_bar()
 
@@ -59,6 +60,8 @@ class FrozenMaskedLM(nn.Module):
                 if not missing:
                     return cls(model, kind is transformers.AutoModelForMaskedLM, mask_id)
         except FAILURES as error:
+            if is_out_of_memory(error):
+                raise
             raise _unreadable(folder, error) from None
         finally:
             logging.set_verbosity(level)
@@ -126,6 +129,8 @@ def load_lm_tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except FAILURES as error:
+        if is_out_of_memory(error):
+            raise
         raise _unreadable(folder, error) from None
     if tokenizer.mask_token_id is None:
         raise UserError(

@@ -12,11 +12,11 @@ import pyarrow as pa
 from v2l.configuration.evaluation import Classification
 from v2l.configuration.slices import StageConfig
 from v2l.configuration.sources import RELEASED
+from v2l.data.image_loading import load_features
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens, read_words
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
-from v2l.io.storage import read_tensors
 from v2l.llm.batches import BLOCK, split_blocks
 from v2l.llm.journal import Journal
 from v2l.llm.prompts import answer_of, classification_prompt, released_name
@@ -87,7 +87,7 @@ class ClassificationTask(EvaluationTask[list[EpisodeQuestion]]):
                 "a tokenizer with global tokens, or lqae",
                 "leave it out of `evaluate_llm.classification.tokenizers`",
             )
-        self.rows = manifest.rows_of(tokens.image_id.tolist())
+        self.manifest, self.rows = manifest, manifest.rows_of(tokens.image_id.tolist())
         self.images = ShownImages(
             image_id=manifest.image_id[self.rows],
             split=manifest.split[self.rows],
@@ -113,8 +113,8 @@ class ClassificationTask(EvaluationTask[list[EpisodeQuestion]]):
         if self.source.predictor == "token-overlap":
             return overlap_predictor(self.images)
         if self.source.predictor == "clip-prototype":
-            features, _ = read_tensors(self.inputs["features"])
-            return prototype_predictor(features["feature_ND"].numpy()[self.rows])
+            feature_ND = load_features(self.inputs["features"], self.manifest)
+            return prototype_predictor(feature_ND.numpy()[self.rows])
         return self._language_model(journal)
 
     def _language_model(self, journal: Journal) -> EpisodePredictor:

@@ -86,7 +86,10 @@ class Ranks:
 
 
 class RankBatchNorm(_BatchNorm):
-    """Batch normalisation over the images of all ranks, on any device (torch's own SyncBatchNorm needs a GPU)."""
+    """Batch normalisation over the images of all ranks, on any device (torch's own SyncBatchNorm needs a GPU).
+
+    Computes in float32 and gives back the input's type, as torch's layers do.
+    """
 
     # never None: it takes the place of layers with torch's defaults
     momentum: float
@@ -98,7 +101,7 @@ class RankBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(x)
         ranks, (batch, channels, *space) = dist.get_world_size(), x.shape
-        x_BCL = x.flatten(2)
+        x_BCL = x.flatten(2).float()
         mean_C = all_reduce(x_BCL.mean((0, 2))) / ranks
         centred_BCL = x_BCL - mean_C[:, None]
         variance_C = all_reduce(centred_BCL.square().mean((0, 2))) / ranks
@@ -110,7 +113,7 @@ class RankBatchNorm(_BatchNorm):
         out_BCL = centred_BCL * (variance_C + self.eps).rsqrt()[:, None]
         if self.affine:
             out_BCL = out_BCL * self.weight[:, None] + self.bias[:, None]
-        return out_BCL.view(batch, channels, *space)
+        return out_BCL.view(batch, channels, *space).to(x.dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Any number of dimensions after the channels."""

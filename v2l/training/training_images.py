@@ -59,8 +59,7 @@ class TrainingImages(Dataset):
         self.crops = augmentation == "random-resized-crop"
         self.squares: list[Image.Image] = []
         self.tensors: list[Tensor] = []
-        size = self.square(0).size if self.crops else (geometry.image_size,) * 2
-        if len(rows) * 3 * size[0] * size[1] < CACHE_BYTES:
+        if 3 * self._pixels() < CACHE_BYTES:
             if self.crops:
                 self.squares = decoded(self.square, len(rows))
             else:
@@ -79,6 +78,13 @@ class TrainingImages(Dataset):
         if self.augmentation == "flip" and rng(self.seed, "augmentation", epoch, index).random() < 0.5:
             image_CHW = image_CHW.flip(2)
         return image_CHW, index
+
+    def _pixels(self) -> int:
+        """Pixels of all images as they would be kept, by the manifest."""
+        if not self.crops:
+            return len(self.rows) * self.geometry.image_size**2
+        size_N2 = self.manifest.sizes(self.rows)
+        return int((size_N2.max(1) ** 2 if self.manifest.fit == "pad" else size_N2.prod(1)).sum())
 
     def square(self, index: int) -> Image.Image:
         """An image as it was decoded; where it is to be padded, with its padding."""
