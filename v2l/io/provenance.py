@@ -10,6 +10,7 @@ from pathlib import Path
 from v2l.io.canonical import canonical_json
 
 KEY = "v2l"
+BESIDE = ".provenance.json"  # ends the name of a record that lies beside its file
 PACKAGES = (
     "torch",
     "transformers",
@@ -26,7 +27,7 @@ PACKAGES = (
 
 def beside(path: Path) -> Path:
     """Where the record of a file lies that cannot hold it itself."""
-    return path.with_name(path.name + ".provenance.json")
+    return path.with_name(path.name + BESIDE)
 
 
 def hash_path(path: Path) -> str:
