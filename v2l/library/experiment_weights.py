@@ -11,8 +11,8 @@ from v2l.configuration.config import Config
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.imported_weights import has_checkpoint, how_to_make
 from v2l.configuration.variants import variant_settings
-from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
+from v2l.encoders.prompt_templates import prompt_templates
 from v2l.encoders.text_embedding import embed_texts
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
