@@ -31,7 +31,10 @@ def beside(path: Path) -> Path:
 
 
 def hash_path(path: Path) -> str:
-    """SHA-256 of a file; of a folder, the SHA-256 over its files' relative names and hashes."""
+    """SHA-256 of a file; of a folder, the SHA-256 over its files' relative names and hashes.
+
+    Hidden files count, and links to folders are not followed: so `config/assets.lock` has downloaded folders.
+    """
     if path.is_dir():
         names = sorted(file for file in path.rglob("*") if file.is_file())
         listing = [(str(file.relative_to(path)), hash_path(file)) for file in names]
