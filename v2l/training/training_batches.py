@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from v2l.data.images import to_float
 from v2l.io.overlap import sent
 from v2l.models.vision_tokenizer import Batch, VisionTokenizer
 from v2l.runtime import rng
@@ -42,7 +43,7 @@ class TrainingBatches:
         if self.global_ids_NK is not None:
             global_ids_BK = sent(self.global_ids_NK[index_B], self.device).long()
         feature_BD = None if self.feature_ND is None else sent(self.feature_ND[index_B], self.device)
-        return Batch(sent(pixels_BCHW, self.device).float() / 127.5 - 1, feature_BD, noise_BL, global_ids_BK)
+        return Batch(to_float(sent(pixels_BCHW, self.device)), feature_BD, noise_BL, global_ids_BK)
 
 
 def all_global_ids(tokenizer: VisionTokenizer, feature_ND: Tensor, device: torch.device, ranks: Ranks) -> Tensor:
