@@ -66,9 +66,7 @@ class V2LNetwork(ProjectedCodebook):
         ids_BL = self.nearest(vector_BLD)
         code_BLD = self.codes(ids_BL)
         quantizer = quantizers.quantizer_loss(vector_BLD, code_BLD, loss.codebook, loss.commitment)
-        global_ids_BK = batch.global_ids_BK
-        if self.has_global and global_ids_BK is None:
-            global_ids_BK = self.global_ids(batch.required("feature_BD"))
+        global_ids_BK = batch.required("global_ids_BK") if self.has_global else None
         visible_BL = batch.required("noise_BL") >= loss.hidden_codes if loss.hidden_codes else None
         passed_BLD = quantizers.hide(quantizers.estimated(vector_BLD, code_BLD, loss.estimator), visible_BL)
         image_BCHW = self._decode(passed_BLD, global_ids_BK)
