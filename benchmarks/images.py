@@ -28,7 +28,7 @@ from v2l import reconstruct_images as reconstruction
 from v2l.configuration.config import EmbedImages, ExtractTokens, ReconstructImages, ScorePredictions
 from v2l.configuration.dataset_entries import Sample
 from v2l.data.geometry import network_geometry
-from v2l.data.images import decode_png, encode_png, to_tensor, to_uint8, tokenizer_image
+from v2l.data.images import decode_png, encode_png, to_float, to_tensor, to_uint8, tokenizer_image
 from v2l.data.token_table import Tokens
 from v2l.io.storage import read_tensors
 from v2l.metrics import image_blocks, image_quality
@@ -234,7 +234,7 @@ def score_predictions(sizes: Sizes, where: torch.device, folder: Path) -> Iterat
                 torch.from_numpy(part.copy()).permute(2, 0, 1)[None]
                 for part in (decode_png(rows["image"][number]), original)
             ]
-            value = lpips(*(part.to(where).float() / 127.5 - 1 for part in pair)).cpu()
+            value = lpips(*(to_float(part.to(where)) for part in pair)).cpu()
             feature_1D, _ = features(pair[0]), features(pair[1])
             made.append(torch.cat([value.reshape(1, 1), feature_1D], dim=1))
         return torch.cat(made)

@@ -12,14 +12,14 @@ import torch
 import transformers
 from torch import Tensor
 
-from benchmarks.measuring import DTYPES, Case, counted, equal_share
+from benchmarks.measuring import Case, counted, equal_share
 from benchmarks.sizes import Sizes
 from v2l.configuration.config import ExpandVocabulary
 from v2l.configuration.evaluation import Classification, Grid, Restoration
 from v2l.expand_vocabulary import continue_subwords
 from v2l.llm.engine import generate
 from v2l.llm.prompts import RestorationPrompt
-from v2l.precision import backward_of, computed_in
+from v2l.precision import WEIGHTS, backward_of, computed_in
 from v2l.runtime import rng
 from v2l.tasks.cells import ShownImages, cells_of
 from v2l.tasks.classification import prompt_of, questions
@@ -37,7 +37,7 @@ def random_llm(sizes: Sizes, where: torch.device, precision: str) -> transformer
     torch.manual_seed(0)
     config = transformers.LlamaConfig(**sizes.llama)
     with torch.device(where):
-        model = transformers.AutoModelForCausalLM.from_config(config, dtype=DTYPES[precision], trust_remote_code=False)
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=WEIGHTS[precision], trust_remote_code=False)
     model = model.eval().requires_grad_(False)
     model.forward = computed_in(backward_of(precision))(model.forward)
     return model

@@ -19,14 +19,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from v2l.precision import computed_in
+from v2l.precision import WEIGHTS, computed_in
 
-DTYPES = {
-    "float32": torch.float32,
-    "tf32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 9
 
 
@@ -161,7 +155,7 @@ def device_rates(where: torch.device, quick: bool = False) -> Rates:
     on_gpu = where.type == "cuda"
     sides = [2048, 4096, 8192, 16384] if on_gpu else [256] if quick else [512, 1024, 2048]
     products = {}
-    for precision, dtype in DTYPES.items():
+    for precision, dtype in WEIGHTS.items():
         if precision == "tf32" and not on_gpu:
             continue
         best = 0.0

@@ -13,7 +13,7 @@ from benchmarks.encoders import TINY, as_published, random_clip, random_encoder
 from benchmarks.measuring import Case, cosine, counted, equal_share
 from benchmarks.sizes import Sizes
 from v2l.configuration.config import EmbedVocabulary
-from v2l.encoders.imagenet_templates import prompt_templates
+from v2l.encoders.prompt_templates import prompt_templates
 from v2l.encoders.text_embedding import embed_texts
 from v2l.filter_vocabulary import IMAGES_AT_ONCE, top_entries
 from v2l.runtime import rng

@@ -17,6 +17,7 @@ from benchmarks.published_training import PublishedTraining
 from benchmarks.sizes import Sizes
 from v2l.configuration.llm_finetuning import FinetuneLLM
 from v2l.configuration.tokenizer_training import Loss, TrainTokenizer
+from v2l.data.images import to_float
 from v2l.llm.prompts import MaskedPrompt
 from v2l.models.discriminator import Discriminator
 from v2l.models.losses import PerceptualLoss
@@ -47,7 +48,7 @@ def train_tokenizer(sizes: Sizes, where: torch.device, folder: Path) -> Iterator
     count, side = sizes.train_batch, sizes.network.image_size
     torch.manual_seed(1)
     pixels_BCHW = torch.randint(256, (count, 3, side, side), dtype=torch.uint8)
-    image_BCHW = pixels_BCHW.float() / 127.5 - 1
+    image_BCHW = to_float(pixels_BCHW)
     lpips = empty_lpips("vgg").to(where)
     clip = as_published(random_clip(sizes, where, folder), where).visual
     clip_image_BCHW = torch.randn(count, 3, *clip.image_size, dtype=clip.proj.dtype)

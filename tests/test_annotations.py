@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.test_index_images import image, index
 from v2l.configuration.dataset_entries import FolderDataset, Sample
 from v2l.data.annotation_files import CocoCaptionFile, VQAAnnotationFile, VQAQuestionFile
-from v2l.data.json_files import read_json
+from v2l.data.json_files import read_dataset_json
 from v2l.data.layout import layout_of, list_images
 from v2l.data.manifest import read_annotations
 from v2l.errors import UserError
@@ -320,7 +320,7 @@ def test_any_json_is_read_or_refused(tmp_path_factory, content, schema):
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     try:
-        found = read_json(path, schema)
+        found = read_dataset_json(path, schema)
     except UserError as error:
         assert str(path) in error.problem
     else:

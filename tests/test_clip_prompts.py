@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from v2l.configuration.model_entries import OpenClipEncoder
 from v2l.encoders.clip_tokenizer import ClipTokenizer
 from v2l.encoders.image_text_encoder import ImageTextEncoder
-from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
+from v2l.encoders.prompt_templates import prompt_templates
 from v2l.encoders.shared_beginnings import SharedBeginnings
 
 REFERENCE = open_clip.SimpleTokenizer()

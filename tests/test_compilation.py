@@ -26,7 +26,7 @@ def fresh_compiler(monkeypatch) -> Iterator[None]:
 
 def test_blocks_of_one_kind_share_a_graph_and_none_is_left_out(fresh_compiler):
     tokenizer = make("v2l", NETWORK.model_copy(update={"image_size": 32, "residual_blocks": 3}))
-    batch = Batch(images(size=32), GLOBAL_VD[:3], torch.zeros(3, 16))
+    batch = Batch(images(size=32), global_ids_BK=tokenizer.global_ids(GLOBAL_VD[:3]))
     wanted = tokenizer(batch, LOSS).image_BCHW
     compile_parts(tokenizer.compiled_parts)
     found = tokenizer(batch, LOSS).image_BCHW

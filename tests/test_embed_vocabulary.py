@@ -17,8 +17,8 @@ from v2l.configuration.config import EmbedVocabulary
 from v2l.configuration.model_entries import AnyEncoder, ConseEncoder, OpenClipEncoder
 from v2l.configuration.slices import StageConfig
 from v2l.encoders.image_text_encoder import ImageTextEncoder
-from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
+from v2l.encoders.prompt_templates import prompt_templates
 from v2l.encoders.text_embedding import embed_texts
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs

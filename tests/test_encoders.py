@@ -24,9 +24,9 @@ from v2l.configuration.model_entries import ConseEncoder, OpenClipEncoder
 from v2l.encoders import activation_check
 from v2l.encoders.conse import NETWORK
 from v2l.encoders.image_text_encoder import require_features
-from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
 from v2l.encoders.open_clip import OpenClip
+from v2l.encoders.prompt_templates import prompt_templates
 from v2l.errors import UserError
 
 CPU = torch.device("cpu")

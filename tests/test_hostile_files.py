@@ -18,7 +18,7 @@ from v2l.configuration.dataset_entries import AnyDataset
 from v2l.configuration.experiment import load_experiment
 from v2l.data.annotation_files import CocoCaptionFile, Line, VQAAnnotationFile, VQAQuestionFile
 from v2l.data.csv_lists import read_csv
-from v2l.data.json_files import read_json
+from v2l.data.json_files import read_dataset_json
 from v2l.data.layout import layout_of
 from v2l.data.synset_lists import read_synsets
 from v2l.errors import UserError
@@ -104,22 +104,22 @@ READERS: dict[str, Reader] = {
     "synsets json": ("synsets.json", read_synsets, '{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}'),
     "captions": (
         "captions.json",
-        lambda path: read_json(path, CocoCaptionFile),
+        lambda path: read_dataset_json(path, CocoCaptionFile),
         '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"id": 1, "image_id": 1, "caption": "A cat."}]}',
     ),
     "questions": (
         "questions.json",
-        lambda path: read_json(path, VQAQuestionFile),
+        lambda path: read_dataset_json(path, VQAQuestionFile),
         json.dumps({"data_subtype": "val2014", "questions": [QUESTION]}),
     ),
     "answers": (
         "answers.json",
-        lambda path: read_json(path, VQAAnnotationFile),
+        lambda path: read_dataset_json(path, VQAAnnotationFile),
         json.dumps({"annotations": [ANSWERS]}),
     ),
     "easy-VQA": (
         "easy.json",
-        lambda path: read_json(path, list[tuple[Line, Line, int]]),
+        lambda path: read_dataset_json(path, list[tuple[Line, Line, int]]),
         '[["what?", "a", 1], ["is it?", "no", 2]]',
     ),
     "episodes": ("episodes.json", episodes, json.dumps([EPISODE])),

@@ -58,7 +58,7 @@ def test_encode_and_decode_have_the_documented_shapes(method):
     assert local_BL.shape == (3, 4) and local_BL.dtype == torch.int64
     assert (global_BK is not None) == tokenizer.has_global == (tokenizer.global_tokens > 0)
     assert tokenizer.decode(local_BL, global_BK).shape == (3, 3, 16, 16)
-    reconstruction, losses, ids_BL = tokenizer(Batch(images(), GLOBAL_VD[:3], torch.zeros(3, 4)), LOSS)
+    reconstruction, losses, ids_BL = tokenizer(Batch(images(), global_ids_BK=global_BK), LOSS)
     assert torch.equal(ids_BL, local_BL) and all(loss.shape == () for loss in losses.values())
     torch.testing.assert_close(reconstruction, tokenizer.decode(local_BL, global_BK), atol=1e-3, rtol=1e-2)
 
@@ -196,7 +196,8 @@ def test_a_cross_attention_from_zero_passes_its_input_on_and_learns():
 
 def test_frozen_codebooks_get_no_gradient_and_the_projector_does():
     tokenizer = make("v2l")
-    reconstruction, losses, _ = tokenizer(Batch(images(), GLOBAL_VD[:3], torch.zeros(3, 4)), LOSS)
+    batch = Batch(images(), global_ids_BK=tokenizer.global_ids(GLOBAL_VD[:3]))
+    reconstruction, losses, _ = tokenizer(batch, LOSS)
     (reconstruction.square().mean() + losses["quantizer"]).backward()
     without = {name for name, parameter in tokenizer.named_parameters() if parameter.grad is None}
     assert without == {"tok_embeddings.weight", "tok_embeddings_global.weight"}

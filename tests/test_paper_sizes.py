@@ -36,7 +36,7 @@ def test_a_training_pass_has_the_papers_shapes(tokenizer):
     global_BK = tokenizer.global_ids(F.normalize(torch.randn(2, 768)))
     assert global_BK.shape == (2, 21) and all(len(set(row)) == 21 for row in global_BK.tolist())
     tokenizer.match_moments(image_BCHW)
-    batch = Batch(image_BCHW, F.normalize(torch.randn(2, 768)), torch.zeros(2, 256))
+    batch = Batch(image_BCHW, global_ids_BK=global_BK)
     reconstruction_BCHW, losses, local_BL = tokenizer(batch, Loss(perceptual_weights="unused"))
     assert reconstruction_BCHW.shape == image_BCHW.shape and local_BL.shape == (2, 16 * 16)
     assert local_BL.min() >= 0 and local_BL.max() < 32_000 and local_BL.unique().numel() > 100

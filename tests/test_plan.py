@@ -16,8 +16,8 @@ from v2l.configuration.experiment import load_experiment
 from v2l.configuration.runs import Run
 from v2l.configuration.sources import Source
 from v2l.configuration.variants import variant_settings
-from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
+from v2l.encoders.prompt_templates import prompt_templates
 from v2l.errors import UserError
 from v2l.llm.model_facts import plain_shape
 from v2l.models.discriminator import Discriminator

@@ -39,7 +39,7 @@ def pair(vgg):  # noqa: F811
         networks = copy.deepcopy(tokenizer), copy.deepcopy(discriminator)
         published = PublishedTraining(config, *networks, vgg, tower)
         ours = Trainer(config, tokenizer, discriminator, PerceptualLoss(vgg), steps=100)
-        batch = Batch(image_BCHW, F.normalize(tower(clip_image_BCHW), dim=1), torch.zeros(4, 16))
+        batch = Batch(image_BCHW, global_ids_BK=tokenizer.global_ids(F.normalize(tower(clip_image_BCHW), dim=1)))
         return ours, published, batch, clip_image_BCHW
 
     return make

@@ -287,7 +287,7 @@ def test_the_step_has_the_gradient_of_the_weighted_sum_of_all_losses(vgg):
     tokenizer = V2LNetwork("toy", "v2l", Network.model_validate(SECTION["network"]), 3, *codebooks)
     tokenizer.match_moments(image_BCHW := torch.rand(4, 3, 16, 16) * 2 - 1)
     trainer = Trainer(config, tokenizer, Discriminator(config.network), PerceptualLoss(vgg), steps=10)
-    batch = Batch(image_BCHW, F.normalize(torch.randn(4, WIDTH)), torch.zeros(4, 16))
+    batch = Batch(image_BCHW, global_ids_BK=tokenizer.global_ids(F.normalize(torch.randn(4, WIDTH))))
 
     reference, judge = copy.deepcopy(tokenizer), copy.deepcopy(trainer.adversary.network)
     output, losses, _ = reference(batch, config.loss)

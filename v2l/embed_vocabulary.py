@@ -4,8 +4,8 @@ import logging
 from functools import partial
 
 from v2l.configuration.slices import StageConfig
-from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
+from v2l.encoders.prompt_templates import prompt_templates
 from v2l.encoders.text_embedding import embed_texts
 from v2l.io.job_files import Inputs, Outputs
 from v2l.io.storage import parquet_metadata, read_parquet, write_tensors

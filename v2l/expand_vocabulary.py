@@ -49,9 +49,8 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
     section = config.expand_vocabulary
     model, tokenizer = load_llm(section.llm, config.llms[section.llm], device())
     words = Vocabulary(tokenizer)
-    ordinary = words.subwords()
     logging.info("%s: %s", section.llm, words.summary())
-    pairs = (words.subwords(reserved=True) if section.reserved else ordinary)[: section.max_subwords]
+    pairs, said = words.chosen(section.llm, section.reserved, section.max_subwords)
     ids = [number for number, _ in pairs]
     beyond = range(words.size, model.get_output_embeddings().out_features)
     nameless = [number for number, token in enumerate(words.tokens) if token is None]
@@ -64,9 +63,8 @@ def run(config: StageConfig, inputs: Inputs, outputs: Outputs) -> None:
         "token_ids": [[number] for number in ids] + bigrams + trigrams,
         "text": [text for _, text in pairs] + [words.text(entry) for entry in bigrams + trigrams],
     }
-    counts = {"subwords": len(ids), "ordinary": len(ordinary)}
-    metadata = {"vocabulary": words.identity(section.llm) | counts}
-    write_parquet(outputs["vocabulary"], pa.table(columns, schema=SCHEMA), provenance(config, inputs), metadata)
+    record = provenance(config, inputs)
+    write_parquet(outputs["vocabulary"], pa.table(columns, schema=SCHEMA), record, {"vocabulary": said})
     logging.info("%d subwords of %s, as many bigrams and trigrams", len(ids), section.llm)
 
 

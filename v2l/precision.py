@@ -13,6 +13,7 @@ from v2l.gpu_support import require_precision
 from v2l.runtime import device
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+WEIGHTS = {"float32": torch.float32, "tf32": torch.float32} | AUTOCAST  # how a model that computes so holds its weights
 
 
 @contextmanager

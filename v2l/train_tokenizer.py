@@ -41,6 +41,7 @@ from v2l.runtime import device, rng
 from v2l.training.compilation import keep_compiled
 from v2l.training.log import TrainingLog
 from v2l.training.ranks import Ranks
+from v2l.training.schedule import steps_on
 from v2l.training.stopped_run import require_changes
 from v2l.training.tokenizer_loop import train
 from v2l.training.trainer import Trainer
@@ -115,7 +116,7 @@ def trained(
     manifest = Manifest.read(inputs["manifest"])
     rows = training_rows(manifest, section, ranks)
     feature_ND, codebook = training_inputs(manifest, inputs)
-    steps = section.max_steps or section.epochs * (len(rows) // section.global_batch_size)
+    steps = steps_on(section, len(rows))
 
     torch.manual_seed(int(rng(config.seed, "train_tokenizer").integers(2**63)))
     tokenizer = tokenizer_class(entry.method).create(name, entry, section, codebook)

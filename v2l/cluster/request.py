@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from submitit import SlurmExecutor
 
 from v2l.cluster.commands import plain
+from v2l.cluster.preflight import RESOURCES
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
 
@@ -56,7 +57,7 @@ class Request(BaseModel):
             raise UserError(
                 f"resources of train_tokenizer: {found}",
                 "the values that the profile describes",
-                "mend train_tokenizer under set-resources in workflow/profiles/default/profile.v9+.yaml",
+                f"mend train_tokenizer under set-resources in {RESOURCES}",
             ) from None
 
     def geometry(self, batch_size: int) -> tuple[int, int]:

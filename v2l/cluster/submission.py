@@ -15,16 +15,19 @@ from pathlib import Path
 from submitit.helpers import clean_env
 
 from v2l.cluster.commands import ENDED, active_jobs, ask, job_state, one_line, until
+from v2l.cluster.preflight import RESOURCES
 from v2l.cluster.request import Request
 from v2l.cluster.training_task import LINES, TrainingTask
 from v2l.configuration.extensions import inherited
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.json_records import read_json, write_json
+from v2l.io.provenance import beside
 
 POLL_SECONDS = 5
 LOST_SECONDS = 60
 OUTAGE_SECONDS = 3600
+LOCK_SECONDS = 300
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -110,7 +113,7 @@ class Submission:
         if not until(self._done, 60 if state == "COMPLETED" else 0):
             raise UserError(self._reason(job_id, state), "a job that trains to the end", self._remedy(job_id))
         for output in outputs:
-            for path in (output, output.with_name(output.name + ".provenance.json")):
+            for path in (output, beside(output)):
                 if (staged := self.staged(path)).exists():
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.unlink(missing_ok=True)
@@ -143,7 +146,7 @@ class Submission:
                 raise UserError(
                     f"sbatch refused {self.job_name} ({one_line(str(error))})",
                     "a job that SLURM accepts",
-                    "change train_tokenizer under set-resources in workflow/profiles/default/profile.v9+.yaml",
+                    f"change train_tokenizer under set-resources in {RESOURCES}",
                 ) from None
         nodes, gpus = request.geometry(batch_size)
         logging.info("submitted SLURM job %s (%s): %d nodes x %d GPUs", job_id, self.job_name, nodes, gpus)
@@ -186,13 +189,13 @@ class Submission:
         return f"read {self.folder / str(job_id)}; the next start goes on from the newest checkpoint"
 
     @contextmanager
-    def _locked(self, seconds: float = 300) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         """One launcher at a time looks and submits. Raises UserError when another does not come to an end."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "launch.lock", "a+") as lock:
-            if not until(lambda: _lock(lock), seconds, every=0.5):
+            if not until(lambda: _lock(lock), LOCK_SECONDS, every=0.5):
                 raise UserError(
-                    f"another launcher has been submitting {self.job_name} for {seconds:.0f} s",
+                    f"another launcher has been submitting {self.job_name} for {LOCK_SECONDS} s",
                     f"the lock {lock.name} to be free",
                     f"end the process that holds it (`fuser {lock.name}`)",
                 )

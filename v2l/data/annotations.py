@@ -13,7 +13,7 @@ from v2l.data.annotation_files import (
     VQAQuestion,
     VQAQuestionFile,
 )
-from v2l.data.json_files import damaged, read_json
+from v2l.data.json_files import not_as_distributed, read_dataset_json
 from v2l.data.layout import Layout, Listed
 from v2l.data.text_files import path_below
 from v2l.errors import UserError
@@ -31,16 +31,16 @@ class CocoCaptionsLayout(Layout[CocoCaptionsDataset]):
         listing: list[Listed] = []
         for split, entry in self.dataset.splits.items():
             path = Path(entry.captions)
-            content = read_json(path, CocoCaptionFile)
+            content = read_dataset_json(path, CocoCaptionFile)
             images: dict[int, Listed] = {}
             for image in content.images:
                 if image.id in images:
-                    raise damaged(path, f"image {image.id} stands twice in `images`")
+                    raise not_as_distributed(path, f"image {image.id} stands twice in `images`")
                 images[image.id] = Listed(f"{entry.images}/{path_below(path, image.file_name)}", "", split)
             for annotation in content.annotations:
                 if annotation.image_id not in images:
                     problem = f"caption {annotation.id} is of image {annotation.image_id}, which `images` does not list"
-                    raise damaged(path, problem)
+                    raise not_as_distributed(path, problem)
                 if annotation.caption:
                     images[annotation.image_id].captions.append(annotation.caption)
             listing += images.values()
@@ -62,7 +62,7 @@ class VQAv2Layout(Layout[VQAv2Dataset]):
         """
         listing: dict[str, Listed] = {}
         for split, entry in self.dataset.splits.items():
-            questions = read_json(Path(entry.questions), VQAQuestionFile)
+            questions = read_dataset_json(Path(entry.questions), VQAQuestionFile)
             for question, found in _answered(entry, questions):
                 name = path_below(Path(entry.questions), questions.image_name(question))
                 image_id = f"{entry.images}/{name}"
@@ -90,7 +90,7 @@ class EasyVQALayout(Layout[EasyVQADataset]):
         for split in ("train", "test"):
             path = self.root / split / "questions.json"
             images: dict[int, Listed] = {}
-            triples = read_json(path, list[tuple[Line, Line, int]])  # question, answer, image
+            triples = read_dataset_json(path, list[tuple[Line, Line, int]])  # question, answer, image
             for number, (question, answer, image) in enumerate(triples):
                 item = images.setdefault(image, Listed(f"{split}/images/{image}.png", "", split))
                 if not item.questions and not (self.root / item.image_id).is_file():
@@ -112,20 +112,22 @@ def _answered(entry: QuestionSplit, questions: VQAQuestionFile) -> Iterator[tupl
     """Each question with its answers, checked to be about one image."""
     path = Path(entry.annotations)
     answers: dict[int, VQAAnnotation] = {}
-    for found in read_json(path, VQAAnnotationFile).annotations:
+    for found in read_dataset_json(path, VQAAnnotationFile).annotations:
         if answers.setdefault(found.question_id, found) is not found:
-            raise damaged(path, f"question {found.question_id} has answers twice")
+            raise not_as_distributed(path, f"question {found.question_id} has answers twice")
     for question in questions.questions:
         answer = answers.pop(question.question_id, None)
         if answer is None:
             problem = f"question {question.question_id} of {entry.questions} has no answers, or occurs twice"
-            raise damaged(path, problem)
+            raise not_as_distributed(path, problem)
         if answer.image_id != question.image_id:
             problem = f"question {question.question_id} is of image {answer.image_id}"
-            raise damaged(path, f"{problem}, in {entry.questions} of image {question.image_id}")
+            raise not_as_distributed(path, f"{problem}, in {entry.questions} of image {question.image_id}")
         yield question, answer
     if answers:
-        raise damaged(path, f"answers to question {next(iter(answers))}, which {entry.questions} does not ask")
+        raise not_as_distributed(
+            path, f"answers to question {next(iter(answers))}, which {entry.questions} does not ask"
+        )
 
 
 def _missing_image(path: str | Path, question: int, image: Path) -> UserError:

@@ -8,7 +8,7 @@ from v2l.configuration.dataset_entries import EmojiDataset
 from v2l.configuration.registry import nearest
 from v2l.data.annotation_files import Line
 from v2l.data.drawn_splits import DrawnLayout
-from v2l.data.json_files import damaged, read_json
+from v2l.data.json_files import not_as_distributed, read_dataset_json
 from v2l.data.layout import Listed
 from v2l.data.synsets import distinct_names
 from v2l.errors import UserError
@@ -45,8 +45,8 @@ class EmojiLayout(DrawnLayout[EmojiDataset]):
         Raises UserError for a JSON file that is missing or not of the format, an emoji of a group that `groups` lacks,
         and a name in `exclude` or `further` that is no group's.
         """
-        emoji = read_json(Path(self.dataset.names), list[Emoji])
-        groups = read_json(Path(self.dataset.groups), EmojiGroups)
+        emoji = read_dataset_json(Path(self.dataset.names), list[Emoji])
+        groups = read_dataset_json(Path(self.dataset.groups), EmojiGroups)
         self._check_names([*groups.groups.values(), *groups.subgroups.values()])
         pictures = {_plain(path.stem): path.name for path in sorted(self.root.glob("*.webp"))}
         listing = []
@@ -56,7 +56,9 @@ class EmojiLayout(DrawnLayout[EmojiDataset]):
             group, subgroup = groups.groups.get(one.group), groups.subgroups.get(one.subgroup)
             if group is None or subgroup is None:
                 problem = f"{one.hexcode} is of group {one.group}, subgroup {one.subgroup}"
-                raise damaged(Path(self.dataset.names), f"{problem}, which {self.dataset.groups} does not name")
+                raise not_as_distributed(
+                    Path(self.dataset.names), f"{problem}, which {self.dataset.groups} does not name"
+                )
             if {group, subgroup} & set(self.dataset.exclude):
                 continue
             is_further = bool({group, subgroup} & set(self.dataset.further))

@@ -152,7 +152,12 @@ def to_tensor(images: list[Image.Image]) -> torch.Tensor:
     import torch
 
     pixels_BHWC = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-    return pixels_BHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_float(pixels_BHWC.permute(0, 3, 1, 2))
+
+
+def to_float(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 pixels of any shape as float32 in [-1, 1], on the same device."""
+    return pixels.float() / 127.5 - 1
 
 
 def to_uint8(image_BCHW: torch.Tensor) -> torch.Tensor:

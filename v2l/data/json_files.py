@@ -11,7 +11,7 @@ from v2l.errors import UserError
 T = TypeVar("T")
 
 
-def read_json(path: Path, content: type[T]) -> T:
+def read_dataset_json(path: Path, content: type[T]) -> T:
     """The file's `content`. Raises UserError with the place if it cannot be read or is something else."""
     text = read_text(path, "the data set's JSON file")
     try:
@@ -19,9 +19,9 @@ def read_json(path: Path, content: type[T]) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         entry = ".".join(map(str, first["loc"]))
-        raise damaged(path, f"{entry}: {first['msg']}" if entry else first["msg"]) from None
+        raise not_as_distributed(path, f"{entry}: {first['msg']}" if entry else first["msg"]) from None
 
 
-def damaged(path: Path, problem: str) -> UserError:
+def not_as_distributed(path: Path, problem: str) -> UserError:
     """The error of a file that is not as distributed."""
     return UserError(f"{path}: {problem}", "the data set's file as distributed", "restore it, or mend the entry")

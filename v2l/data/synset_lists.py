@@ -4,7 +4,7 @@ import csv
 import re
 from pathlib import Path
 
-from v2l.data.json_files import read_json
+from v2l.data.json_files import read_dataset_json
 from v2l.data.text_files import read_text
 from v2l.errors import UserError
 
@@ -72,7 +72,7 @@ def _parts(path: Path, number: int, line: str) -> tuple[str, str]:
 
 def _from_json(path: Path) -> Names:
     try:
-        entries = read_json(path, Entries)
+        entries = read_dataset_json(path, Entries)
     except UserError:
         raise UserError(f"{path} is neither lines nor JSON of that kind", EXPECTED, "use one of these lists") from None
     if all(key.isdecimal() for key in entries):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from v2l.configuration.model_entries import ConseEncoder
-from v2l.data.json_files import read_json
+from v2l.data.json_files import read_dataset_json
 from v2l.encoders.image_text_encoder import ImageTextEncoder, existing_path
 from v2l.encoders.sentence_encoder import load_sentence_encoder, longest_text
 from v2l.errors import UserError
@@ -97,7 +97,7 @@ def load_classifier(path: str, device: torch.device) -> EfficientNet:
 
 def _class_names(path: Path, classes: int) -> list[str]:
     try:
-        names = read_json(path, list[str])
+        names = read_dataset_json(path, list[str])
     except UserError as error:
         names, found = [], error.problem
     else:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from v2l.data.images import square_image
-from v2l.encoders.imagenet_templates import PromptTemplate
+from v2l.encoders.prompt_templates import PromptTemplate
 from v2l.errors import UserError, few
 
 

@@ -13,7 +13,7 @@ from v2l.encoders.clip_architecture import architecture_of, quietly, untrained
 from v2l.encoders.clip_tokenizer import ClipTokenizer
 from v2l.encoders.clip_weights import load_weights
 from v2l.encoders.image_text_encoder import ImageTextEncoder, existing_path
-from v2l.encoders.imagenet_templates import PromptTemplate
+from v2l.encoders.prompt_templates import PromptTemplate
 from v2l.encoders.shared_beginnings import SharedBeginnings, pools_causally
 from v2l.io.overlap import sent
 from v2l.precision import computed_in

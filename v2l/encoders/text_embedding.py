@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from v2l.encoders.image_text_encoder import ImageTextEncoder, require_features
-from v2l.encoders.imagenet_templates import PromptTemplate
+from v2l.encoders.prompt_templates import PromptTemplate
 from v2l.io.fitting_batches import FittingBatches
 from v2l.io.overlap import fetched
 from v2l.io.storage import matrix, vectors

@@ -55,7 +55,7 @@ def disk_error(error: BaseException, path: Path | None = None) -> UserError | No
 
 
 def _quoted(text: str) -> int | None:
-    """The errno that a message of Rust or C++ ends in, by number or by the system's words for it."""
+    """The errno that a message of Rust or C++ holds, by number or by the system's words for it."""
     if numbered := re.search(r"(?:os error|errno) (\d+)", text):
         return int(numbered[1])
     return next((number for number in REFUSALS if os.strerror(number) in text), None)

@@ -39,7 +39,10 @@ def file_hash(path: Path) -> str:
 
 
 def folder_hash(root: Path) -> str:
-    """SHA-256 over relative names and hashes of the files of a folder, see `listing`."""
+    """SHA-256 over relative names and hashes of the files of a folder, see `listing`: what a user's model folder holds.
+
+    Links are followed and hidden files left out, unlike in `hash_path` of v2l.io.provenance.
+    """
     names = [os.fsdecode(name) for name, _, _ in listing(root)]
     return hashlib.sha256(canonical_json([[name, file_hash(root / name)] for name in names]).encode()).hexdigest()
 

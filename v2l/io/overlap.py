@@ -57,7 +57,9 @@ def mapped(function: Callable[[T], R], items: Iterable[T], count: int, threads: 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor of the CPU on `device`; a GPU copies it while it and the CPU go on."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    if device.type == "cuda":
+        tensor = tensor if tensor.is_pinned() else tensor.pin_memory()
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def fetched(batches: Iterable[tuple[T, Sequence[Tensor | None]]]) -> Iterator[tuple[T, list[Any]]]:

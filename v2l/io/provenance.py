@@ -10,6 +10,7 @@ from pathlib import Path
 from v2l.io.canonical import canonical_json
 
 KEY = "v2l"
+BESIDE = ".provenance.json"  # ends the name of a record that lies beside its file
 PACKAGES = (
     "torch",
     "transformers",
@@ -26,11 +27,14 @@ PACKAGES = (
 
 def beside(path: Path) -> Path:
     """Where the record of a file lies that cannot hold it itself."""
-    return path.with_name(path.name + ".provenance.json")
+    return path.with_name(path.name + BESIDE)
 
 
 def hash_path(path: Path) -> str:
-    """SHA-256 of a file; of a folder, the SHA-256 over its files' relative names and hashes."""
+    """SHA-256 of a file; of a folder, the SHA-256 over its files' relative names and hashes.
+
+    Hidden files count, and links to folders are not followed: so `config/assets.lock` has downloaded folders.
+    """
     if path.is_dir():
         names = sorted(file for file in path.rglob("*") if file.is_file())
         listing = [(str(file.relative_to(path)), hash_path(file)) for file in names]

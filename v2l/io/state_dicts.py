@@ -59,7 +59,7 @@ def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
     missing = [key for key in expected if key not in found and not key.endswith("num_batches_tracked")]
     surplus = [key for key in found if key not in expected]
     shaped = [
-        f"{key}: {_shape(found[key])} in place of {_shape(tensor)}"
+        f"{key}: {dimensions(found[key].shape)} in place of {dimensions(tensor.shape)}"
         for key, tensor in expected.items()
         if key in found and found[key].shape != tensor.shape
     ]
@@ -81,8 +81,9 @@ def unused_layers(model: nn.Module, unexpected: Iterable[str]) -> list[str]:
     return found
 
 
-def _shape(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "a number"
+def dimensions(shape: Iterable[int]) -> str:
+    """A tensor's shape in a message: 3 x 4."""
+    return " x ".join(map(str, shape)) or "a number"
 
 
 def _content(path: Path) -> Any:

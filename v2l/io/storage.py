@@ -97,11 +97,11 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], record: dict, me
         seal(temporary)
 
 
-def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict]:
-    """The tensors of a safetensors file and its metadata (`v2l` is the provenance). Raises UserError if damaged."""
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """CPU tensors and metadata of a safetensors file (`v2l` is the provenance). Raises UserError if it is damaged."""
 
     def read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
-        with safe_open(path, framework="pt", device=device) as file:
+        with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
 
     return _read(path, read)

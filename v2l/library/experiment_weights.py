@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import transformers
 
 from v2l.configuration.config import Config
 from v2l.configuration.experiment import load_experiment
 from v2l.configuration.imported_weights import has_checkpoint, how_to_make
 from v2l.configuration.variants import variant_settings
-from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
+from v2l.encoders.prompt_templates import prompt_templates
 from v2l.encoders.text_embedding import embed_texts
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs
@@ -20,6 +19,7 @@ from v2l.io.provenance import KEY
 from v2l.io.storage import parquet_metadata, read_parquet, write_parquet, write_tensors
 from v2l.library.code_vocabulary import CodeVocabulary
 from v2l.library.pretrained_folder import PretrainedSettings, encoder_files, network_of
+from v2l.llm.tokenizer_files import load_tokenizer
 from v2l.llm.vocabulary import Vocabulary
 from v2l.models.own_weights import import_weights
 from v2l.models.vision_tokenizer import VisionTokenizer
@@ -74,16 +74,10 @@ def _subwords(config: Config, folder: Path) -> Inputs:
             "the model's folder",
             f"run `snakemake fetch_assets --config experiment={config.experiment}`",
         )
-    place = (path.parent, {"gguf_file": path.name}) if path.suffix == ".gguf" else (path, {})
-    tokenizer = transformers.AutoTokenizer.from_pretrained(
-        place[0], local_files_only=True, trust_remote_code=False, **place[1]
-    )
-    words = Vocabulary(tokenizer)
-    ordinary = words.subwords()
-    pairs = (words.subwords(reserved=True) if section.reserved else ordinary)[: section.max_subwords]
+    words = Vocabulary(load_tokenizer(path))
+    pairs, said = words.chosen(section.llm, section.reserved, section.max_subwords)
     texts = [text for _, text in pairs]
     columns = {"kind": ["subword"] * len(pairs), "token_ids": [[number] for number, _ in pairs], "text": texts}
-    said = words.identity(section.llm) | {"subwords": len(pairs), "ordinary": len(ordinary)}
     write_parquet(folder / "vocabulary.parquet", pa.table(columns), {}, {"vocabulary": said})
     encoder = load_encoder(config.encoders[config.encoder], device())
     templates = prompt_templates(config.embed_vocabulary.templates)

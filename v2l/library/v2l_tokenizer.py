@@ -15,8 +15,8 @@ from torch.nn.functional import cosine_similarity
 
 from v2l.data.images import to_tensor, to_uint8, tokenizer_image
 from v2l.encoders.image_text_encoder import ImageTextEncoder
-from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
+from v2l.encoders.prompt_templates import prompt_templates
 from v2l.encoders.text_embedding import embed_texts
 from v2l.errors import UserError, require_each_finite
 from v2l.io.provenance import KEY

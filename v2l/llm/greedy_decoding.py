@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 import transformers
 
+from v2l.io.overlap import sent
 from v2l.llm.library_decoding import continued
 from v2l.llm.load_checks import require_logits
-from v2l.llm.prefix_cache import PrefixCache, to_device
+from v2l.llm.prefix_cache import PrefixCache
 from v2l.llm.token_budget import input_device
 
 Choices = Sequence[Sequence[Collection[int]] | None]
@@ -58,7 +59,7 @@ class GreedyDecoder:
         self._model, self._shared, self._padded, self._stop_ids = model, len(prefix), padded, stop_ids
         self._device = input_device(model)
         self._prefix = PrefixCache(model, prefix, self._device)
-        self._allowed_C = None if allowed_ids is None else to_device(torch.tensor(sorted(allowed_ids)), self._device)
+        self._allowed_C = None if allowed_ids is None else sent(torch.tensor(sorted(allowed_ids)), self._device)
 
     def prepare(
         self, indices: list[int], prompts: list[list[int]], limits: list[int], choices: Choices | None
@@ -74,9 +75,9 @@ class GreedyDecoder:
             choices,
             padding,
             width,
-            to_device(token_BW[:, self._shared :], self._device),
-            to_device(position_BW[:, self._shared :].clamp(min=0), self._device),
-            to_device((position_BW >= 0).long(), self._device) if any(padding) else None,
+            sent(token_BW[:, self._shared :], self._device),
+            sent(position_BW[:, self._shared :].clamp(min=0), self._device),
+            sent((position_BW >= 0).long(), self._device) if any(padding) else None,
         )
 
     def run(self, batch: PromptBatch, meanwhile: Callable[[], None]) -> list[list[int]]:
@@ -100,7 +101,7 @@ class GreedyDecoder:
             if len(running) <= len(rows) // 2:
                 keep = [place for place, row in enumerate(rows) if row in running]
                 rows = [rows[place] for place in keep]
-                keep_K = to_device(torch.tensor(keep), self._device)
+                keep_K = sent(torch.tensor(keep), self._device)
                 cache.batch_select_indices(keep_K)
                 token_BT, position_BT = token_BT[keep_K], position_BT[keep_K]
                 mask_BW = None if mask_BW is None else mask_BW[keep_K]
@@ -157,7 +158,7 @@ class GreedyDecoder:
             return self._choose_any(logits_BV)
         count = max(len(ids or ANY) for ids in choices)
         padded_BC = [[*(ids or ANY), *ANY * (count - len(ids or ANY))] for ids in choices]
-        id_BC = to_device(torch.tensor(padded_BC), self._device)
+        id_BC = sent(torch.tensor(padded_BC), self._device)
         logits_BC = logits_BV.gather(1, id_BC.clamp(min=0)).masked_fill(id_BC < 0, -torch.inf)
         chosen_B = id_BC.gather(1, logits_BC.argmax(-1, keepdim=True))[:, 0]
         return torch.where(id_BC[:, 0] < 0, self._choose_any(logits_BV), chosen_B)

@@ -27,17 +27,10 @@ from v2l.llm.tokenizer_files import loading_options
 from v2l.llm.vocabulary import Vocabulary
 from v2l.llm.weight_headers import read_object
 from v2l.memory_errors import is_out_of_memory
-from v2l.precision import backward_of, computed_in
+from v2l.precision import WEIGHTS, backward_of, computed_in
 from v2l.runtime import device as default_device
 
 logging.disable_progress_bar()
-
-WEIGHTS = {
-    "float32": torch.float32,
-    "tf32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 def load_llm(

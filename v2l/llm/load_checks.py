@@ -11,6 +11,7 @@ import transformers
 from torch import Tensor
 
 from v2l.errors import UserError, few
+from v2l.io.state_dicts import dimensions
 from v2l.llm.model_facts import context_of
 from v2l.llm.token_budget import input_device
 from v2l.memory_errors import is_out_of_memory
@@ -38,7 +39,7 @@ def require_all_fit(info: dict[str, Any], key: str, path: object) -> None:
     left = sorted(name for name in unexpected if not BUFFERS.search(name) and not OTHER_SENSES.search(name))
     others = f", and has others: {few(left)}" if left else ""
     shapes = [
-        f"{name} is {_shape(found)} where the model has {_shape(own)}"
+        f"{name} is {dimensions(found)} where the model has {dimensions(own)}"
         for name, found, own in sorted(info["mismatched_keys"])
     ]
     if missing := sorted(info["missing_keys"] - {name for name, *_ in info["mismatched_keys"]}):
@@ -113,10 +114,6 @@ def require_logits(is_finite: bool, model: transformers.PreTrainedModel) -> None
             "finite logits",
             _remedy(model, "llms.<name>.path"),
         )
-
-
-def _shape(shape: Any) -> str:
-    return " x ".join(map(str, shape)) or "a number"
 
 
 def logit_difference(found: Tensor, wanted: Tensor) -> float:

@@ -6,10 +6,7 @@ import torch
 import transformers
 from transformers.cache_utils import DynamicLayer
 
-
-def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """`tensor` of the CPU on `device`, without waiting for what the device is computing."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+from v2l.io.overlap import sent
 
 
 class PrefixCache:
@@ -32,7 +29,7 @@ class PrefixCache:
             self._compute()
         place_BP = (torch.arange(len(self._prefix)) - torch.tensor(padding)[:, None]).clamp(min=0)
         devices = {state.device for states in self._states for state in states}
-        places = {device: to_device(place_BP, device) for device in devices} if any(padding) else {}
+        places = {device: sent(place_BP, device) for device in devices} if any(padding) else {}
         for states in self._states:
             layer = DynamicLayer()
             if states:
@@ -48,7 +45,7 @@ class PrefixCache:
 
     def _compute(self) -> None:
         seen = transformers.DynamicCache()
-        prefix_1P = to_device(torch.tensor([self._prefix]), self._device)
+        prefix_1P = sent(torch.tensor([self._prefix]), self._device)
         self._model(prefix_1P, past_key_values=seen, use_cache=True, logits_to_keep=1)
         pairs = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in seen.layers]
         self._states = [tuple(state for state in pair if state is not None) for pair in pairs]

@@ -63,6 +63,14 @@ class Vocabulary:
             (number, self._words.get(number, token)) for number, token in enumerate(self.tokens) if token is not None
         ]
 
+    def chosen(self, name: str, reserved: bool, most: int | None) -> tuple[list[tuple[int, str]], dict]:
+        """The first `most` (None: all) of `subwords(reserved)`, and what metadata `vocabulary` say of them.
+
+        That is the `identity` of the language model `name`, how many were chosen, and how many ids are ordinary.
+        """
+        pairs = self.subwords(reserved)[:most]
+        return pairs, self.identity(name) | {"subwords": len(pairs), "ordinary": len(self._words)}
+
     def excluded(self) -> list[tuple[int, str | None, str]]:
         """Id, token and reason, in id order, of every id that is no ordinary subword."""
         return [(number, self.tokens[number], reason) for number, reason in sorted(self._reasons.items())]

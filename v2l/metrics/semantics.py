@@ -11,8 +11,8 @@ from v2l.configuration.sources import Source
 from v2l.data.image_loading import load_features
 from v2l.data.manifest import Manifest
 from v2l.data.token_table import Tokens
-from v2l.encoders.imagenet_templates import prompt_templates
 from v2l.encoders.loader import load_encoder
+from v2l.encoders.prompt_templates import prompt_templates
 from v2l.encoders.text_embedding import embed_texts
 from v2l.errors import UserError
 from v2l.io.job_files import Inputs

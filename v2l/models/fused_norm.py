@@ -62,11 +62,11 @@ def has_kernels() -> bool:
 def _kernels_run() -> bool:
     """Found by running them: Triton may be missing, a C compiler that it needs, or code for the card."""
     try:
-        from v2l.models.norm_operations import input_gradient, normalised
+        from v2l.models.norm_operations import gradients, normalised
 
         x_BCHW, one_C = torch.zeros(1, 2, 2, 2, device=device()), torch.ones(2, device=device())
         y_BCHW, mean_BG, scale_BG = normalised(x_BCHW, one_C, one_C, 1, 1e-6, True)
-        input_gradient(y_BCHW, x_BCHW, one_C, one_C, mean_BG, scale_BG, True)
+        gradients(y_BCHW, x_BCHW, one_C, one_C, mean_BG, scale_BG, True)
     except Exception as error:
         reason = str(error).partition("\n")[0]
         logging.warning("GroupNorm without fused kernels, so that a training takes several times longer: %s", reason)

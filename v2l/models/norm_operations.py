@@ -62,7 +62,7 @@ class FusedGroupNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient_BCHW: Tensor):
         x_BCHW, weight_C, bias_C, mean_BG, scale_BG = ctx.saved_tensors
-        x_gradient_BCHW, (bias_gradient_C, weight_gradient_C) = input_gradient(
+        x_gradient_BCHW, (bias_gradient_C, weight_gradient_C) = gradients(
             gradient_BCHW, x_BCHW, weight_C, bias_C, mean_BG, scale_BG, ctx.swish
         )
         return x_gradient_BCHW, weight_gradient_C, bias_gradient_C, None, None, None
@@ -91,7 +91,7 @@ def normalised(
     return y_BCHW, mean_BG, scale_BG
 
 
-def input_gradient(
+def gradients(
     gradient_BCHW: Tensor,
     x_BCHW: Tensor,
     weight_C: Tensor,
@@ -136,7 +136,7 @@ def group_norm_backward(
     swish: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, in its type and in channels-last memory, of weight and of bias, from the gradient of y."""
-    x_gradient_BCHW, sums_C = input_gradient(gradient_BCHW, x_BCHW, weight_C, bias_C, mean_BG, scale_BG, swish)
+    x_gradient_BCHW, sums_C = gradients(gradient_BCHW, x_BCHW, weight_C, bias_C, mean_BG, scale_BG, swish)
     bias_gradient_C, weight_gradient_C = sums_C.to(weight_C.dtype)
     return x_gradient_BCHW, weight_gradient_C.clone(), bias_gradient_C.clone()
 

@@ -16,7 +16,7 @@ from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
 from v2l.configuration.variants import pyramid_problem
 from v2l.errors import UserError
 from v2l.models import quantizers
-from v2l.models.convolutional import ConvolutionalTokenizer, ProjectedCodebook
+from v2l.models.convolutional import LOCAL_TABLE, ConvolutionalTokenizer, ProjectedCodebook
 from v2l.models.vision_tokenizer import Batch, Codes, CodeWords, TrainingPass
 from v2l.precision import computed_in
 
@@ -82,7 +82,7 @@ class SPAETokenizer(ProjectedCodebook):
     def rebuild(cls, description: dict, tensors: dict[str, Tensor]) -> Self:
         build = description["build"]
         network, entry = Network.model_validate(build["network"]), SPAEEntry.model_validate(build["entry"])
-        return cls(description["name"], network, entry, tensors["tok_embeddings.weight"])
+        return cls(description["name"], network, entry, tensors[LOCAL_TABLE])
 
     @classmethod
     def words(cls, entry: SPAEEntry, codebook: dict[str, Tensor], vocabulary: pa.Table) -> CodeWords:

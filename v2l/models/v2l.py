@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from v2l.configuration.tokenizer_entries import V2LEntry
 from v2l.configuration.tokenizer_training import Loss, Network, TrainTokenizer
 from v2l.models import quantizers
-from v2l.models.convolutional import ProjectedCodebook
+from v2l.models.convolutional import GLOBAL_TABLE, LOCAL_TABLE, ProjectedCodebook
 from v2l.models.vision_tokenizer import Batch, Codes, CodeWords, TrainingPass
 
 # Which codes of stage filter_vocabulary the decoder attends to, by method.
@@ -49,7 +49,7 @@ class V2LNetwork(ProjectedCodebook):
 
     @classmethod
     def rebuild(cls, description: dict, tensors: dict[str, Tensor]) -> Self:
-        tables = tensors["tok_embeddings.weight"], tensors.get("tok_embeddings_global.weight")
+        tables = tensors[LOCAL_TABLE], tensors.get(GLOBAL_TABLE)
         network = Network.model_validate(description["build"]["network"])
         return cls(description["name"], description["method"], network, description["global_tokens"], *tables)
 
@@ -66,9 +66,7 @@ class V2LNetwork(ProjectedCodebook):
         ids_BL = self.nearest(vector_BLD)
         code_BLD = self.codes(ids_BL)
         quantizer = quantizers.quantizer_loss(vector_BLD, code_BLD, loss.codebook, loss.commitment)
-        global_ids_BK = batch.global_ids_BK
-        if self.has_global and global_ids_BK is None:
-            global_ids_BK = self.global_ids(batch.required("feature_BD"))
+        global_ids_BK = batch.required("global_ids_BK") if self.has_global else None
         visible_BL = batch.required("noise_BL") >= loss.hidden_codes if loss.hidden_codes else None
         passed_BLD = quantizers.hide(quantizers.estimated(vector_BLD, code_BLD, loss.estimator), visible_BL)
         image_BCHW = self._decode(passed_BLD, global_ids_BK)

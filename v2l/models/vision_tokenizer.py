@@ -138,7 +138,7 @@ class VisionTokenizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, loss: Loss) -> TrainingPass:
-        """The training pass; gradients pass the quantizer straight."""
+        """The training pass; gradients pass the quantizer as `loss.estimator` says."""
 
     @abstractmethod
     def encode(self, image_BCHW: Tensor, feature_BD: Tensor | None = None) -> Codes:

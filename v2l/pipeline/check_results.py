@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from v2l.io.digests import DamagedFile
 from v2l.io.file_hashes import file_hash
-from v2l.io.provenance import KEY
+from v2l.io.provenance import BESIDE, KEY
 from v2l.io.records import read_beside, require_recorded
 from v2l.pipeline.code_files import Code, code_of
 from v2l.pipeline.user_files import recorded_files
@@ -46,7 +46,7 @@ def check_results(workflow: Any, folder: Path, log: Path) -> bool:
 
 def result_files(folder: Path) -> list[Path]:
     """Files of stages below a results folder; no hidden ones, no records, none of the folder itself (plan.json)."""
-    files = (path for path in folder.glob("*/**/*") if path.is_file() and not path.name.endswith(".provenance.json"))
+    files = (path for path in folder.glob("*/**/*") if path.is_file() and not path.name.endswith(BESIDE))
     return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 

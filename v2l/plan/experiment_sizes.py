@@ -7,7 +7,7 @@ from v2l.configuration.config import Config
 from v2l.configuration.imported_weights import is_imported
 from v2l.configuration.runs import Run
 from v2l.configuration.variants import variant_settings
-from v2l.encoders.imagenet_templates import PromptTemplate, prompt_templates
+from v2l.encoders.prompt_templates import PromptTemplate, prompt_templates
 from v2l.io.storage import parquet_metadata, tensor_metadata
 from v2l.io.yaml_files import read_mapping
 from v2l.pipeline.selections import shown_runs

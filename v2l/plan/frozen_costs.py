@@ -16,7 +16,7 @@ from v2l.configuration.config import ScorePredictions
 from v2l.configuration.model_entries import ConseEncoder, Encoder, OpenClipEncoder
 from v2l.encoders.clip_tokenizer import ClipTokenizer
 from v2l.encoders.conse import NETWORK
-from v2l.encoders.imagenet_templates import PromptTemplate
+from v2l.encoders.prompt_templates import PromptTemplate
 from v2l.encoders.shared_beginnings import SharedBeginnings
 from v2l.models.lpips_network import empty_lpips
 from v2l.plan.pretended import meta_flops

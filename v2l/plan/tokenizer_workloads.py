@@ -12,6 +12,7 @@ from v2l.plan.experiment_sizes import ExperimentSizes
 from v2l.plan.frozen_costs import score_flops
 from v2l.plan.workload import Memory, Workload
 from v2l.tasks.token_maps import image_count
+from v2l.training.schedule import steps_on
 
 OPTIMIZED, FROZEN = 16, 4  # bytes of a parameter: weight, gradient and Adam's two averages; weight alone
 WORKING_MAPS = 4  # of the first level's size that a pass without gradients holds at once
@@ -42,8 +43,7 @@ def decoding_once_workloads(sizes: ExperimentSizes) -> Iterator[Workload]:
 def training_steps(sizes: ExperimentSizes, name: str) -> int:
     """Steps of a tokenizer's training."""
     settings = sizes.tokenizer(name).settings
-    images = sizes.dataset(settings.dataset).images(settings.splits)
-    return settings.max_steps or max(1, settings.epochs * (images // settings.global_batch_size))
+    return max(1, steps_on(settings, sizes.dataset(settings.dataset).images(settings.splits)))
 
 
 def _training(sizes: ExperimentSizes, name: str) -> Workload:

@@ -1,4 +1,4 @@
-"""The learning rate of a step."""
+"""How many steps a training takes, and the learning rate of each."""
 
 import math
 
@@ -6,6 +6,11 @@ import torch
 
 from v2l.configuration.llm_finetuning import FinetuneLLM
 from v2l.configuration.tokenizer_training import TrainTokenizer
+
+
+def steps_on(config: TrainTokenizer, images: int) -> int:
+    """Steps of a tokenizer's training on so many images; 0 where they fill no batch and `max_steps` is null."""
+    return config.max_steps or config.epochs * (images // config.global_batch_size)
 
 
 def learning_rate(config: TrainTokenizer | FinetuneLLM, step: int, steps: int) -> float:

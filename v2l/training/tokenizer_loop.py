@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from v2l.data.images import to_float
 from v2l.errors import check_finite
 from v2l.memory_errors import out_of_memory
 from v2l.models.vision_tokenizer import VisionTokenizer
@@ -85,7 +86,7 @@ def samples(tokenizer: VisionTokenizer, images: TrainingImages, feature_ND: Tens
     """The first training images and their reconstructions, both in [-1, 1] on the CPU."""
     shown = range(min(SHOWN, len(images)))
     target = next(tokenizer.parameters()).device
-    image_BCHW = torch.stack([images.plain(index) for index in shown]).to(target).float() / 127.5 - 1
+    image_BCHW = to_float(torch.stack([images.plain(index) for index in shown]).to(target))
     tokenizer.eval()
     local_BL, global_BK = tokenizer.encode(image_BCHW, feature_ND[list(shown)].to(target))
     reconstruction_BCHW = tokenizer.decode(local_BL.clamp(min=0), global_BK)

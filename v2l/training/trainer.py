@@ -29,7 +29,7 @@ class Adversary(NamedTuple):
 
 
 class Trainer:
-    """Both networks with their Adam optimizers; `step` takes this rank's share of one batch.
+    """Both networks with their AdamW optimizers; `step` takes this rank's share of one batch.
 
     Without adversarial loss there is no discriminator, without perceptual loss no LPIPS network. Unless it `matches`,
     the codes are never matched, whatever the settings: they come from an earlier training.

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from v2l.data.images import to_float
+from v2l.io.overlap import sent
 from v2l.models.vision_tokenizer import Batch, VisionTokenizer
 from v2l.runtime import rng
 from v2l.training.ranks import Ranks
@@ -37,16 +39,11 @@ class TrainingBatches:
         if "noise_BL" in self.reads:
             shape = self.config.global_batch_size, self.positions
             noise = rng(self.seed, "training noise", step).random(shape, dtype=np.float32)
-            noise_BL = self._on_device(torch.from_numpy(noise[self.ranks.rank :: self.ranks.size]))
+            noise_BL = sent(torch.from_numpy(noise[self.ranks.rank :: self.ranks.size]), self.device)
         if self.global_ids_NK is not None:
-            global_ids_BK = self._on_device(self.global_ids_NK[index_B]).long()
-        feature_BD = None if self.feature_ND is None else self._on_device(self.feature_ND[index_B])
-        return Batch(self._on_device(pixels_BCHW).float() / 127.5 - 1, feature_BD, noise_BL, global_ids_BK)
-
-    def _on_device(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cuda":
-            tensor = tensor if tensor.is_pinned() else tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+            global_ids_BK = sent(self.global_ids_NK[index_B], self.device).long()
+        feature_BD = None if self.feature_ND is None else sent(self.feature_ND[index_B], self.device)
+        return Batch(to_float(sent(pixels_BCHW, self.device)), feature_BD, noise_BL, global_ids_BK)
 
 
 def all_global_ids(tokenizer: VisionTokenizer, feature_ND: Tensor, device: torch.device, ranks: Ranks) -> Tensor:
