@@ -19,8 +19,8 @@ class Chart:
     name: str
     points: str
     said: str
-    low: str
-    high: str
+    first: str
+    last: str
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _chart(name: str, lines: list[dict[str, Any]]) -> Chart | None:
         f"{name.replace('_', ' ')} over the steps: {_shown(values[0])} at step {steps[0]}, "
         f"{_shown(values[-1])} at step {steps[-1]}, between {_shown(low)} and {_shown(high)}"
     )
-    return Chart(name.replace("_", " "), points, said, _shown(low), _shown(high))
+    return Chart(name.replace("_", " "), points, said, _shown(values[0]), _shown(values[-1]))
 
 
 def _shown(value: float) -> str:
