@@ -17,6 +17,7 @@ from v2l.configuration.slices import StageConfig, project
 from v2l.errors import UserError
 from v2l.io.atomic import atomic_path
 from v2l.io.job_files import Inputs
+from v2l.io.json_records import write_json
 from v2l.io.provenance import hash_path
 from v2l.io.records import write_beside
 from v2l.io.storage import parquet_metadata, parquet_writer, read_tensors, write_parquet, write_tensors
@@ -54,6 +55,25 @@ def test_no_record_is_made_of_a_damaged_input(tmp_path, record, name):
     path.write_bytes(content[:2] + bytes([content[2] ^ 1]) + content[3:])
     with pytest.raises(UserError, match=rf"{re.escape(name)} cannot be used: its content "):
         provenance(config, inputs)
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.safetensors", "x.json"])
+def test_no_record_is_made_of_a_result_that_is_cut_short(tmp_path, monkeypatch, record, name):
+    """What is left of it holds no digest: only its format tells."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("results/demo/expand_vocabulary") / name
+    if name.endswith("parquet"):
+        write_parquet(path, pa.table({"a": [1]}), record)
+    elif name.endswith("safetensors"):
+        write_tensors(path, {"a": torch.ones(2)}, record)
+    else:
+        write_json(path, record)
+    config, inputs = StageConfig("expand_vocabulary", record["config"]), Inputs({"source": path})
+    provenance(config, inputs)
+    for length in (0, 20):
+        os.truncate(path, length)
+        with pytest.raises(UserError, match=rf"{name} cannot be used: .*"):
+            provenance(config, inputs)
 
 
 def test_record_names_the_extensions_of_the_run(monkeypatch):

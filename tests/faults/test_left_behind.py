@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,7 +85,7 @@ def test_a_killed_snakemake_is_unlocked_and_started_again(project, scene, killed
     log = project.folder / job.log
     for kill in range(10 if thorough else 1):
         if kill:
-            assert project.snakemake("--unlock").returncode == 0
+            shutil.rmtree(project.folder / ".snakemake/locks")  # as `--unlock` below does, in less time
         log.unlink(missing_ok=True)
         process = snakemake(project, *job.outputs)
         wait_for(log, process)

@@ -14,11 +14,10 @@ from transformers.utils import logging
 from v2l.configuration.model_entries import LLM
 from v2l.configuration.slices import StageConfig
 from v2l.errors import UserError
-from v2l.io.digests import require_whole
 from v2l.io.job_files import Inputs
 from v2l.io.pickles import unpicklable
 from v2l.io.records import require_recorded
-from v2l.io.storage import parquet_metadata
+from v2l.io.storage import parquet_metadata, tensor_metadata
 from v2l.llm.folder_checks import require_model
 from v2l.llm.load_checks import OTHER, require_all_fit, require_causal, require_finite_weights
 from v2l.llm.model_facts import precision_of
@@ -144,7 +143,7 @@ def _device_map(text: str) -> str | dict[str, str | int]:
 def _with_adapter(model: transformers.PreTrainedModel, adapter: Path, key: str) -> transformers.PreTrainedModel:
     from peft import PeftModel  # takes seconds that models without an adapter can spare
 
-    require_whole(adapter / "adapter_model.safetensors")
+    tensor_metadata(adapter / "adapter_model.safetensors")  # refuses a damaged file by name
     require_recorded(adapter / "adapter_config.json")
     try:
         return cast(transformers.PreTrainedModel, PeftModel.from_pretrained(model, str(adapter)).get_base_model())
