@@ -11,18 +11,18 @@ from tests import tiny
 from tests.conftest import Project, is_thorough
 from tests.faults.jobs import JobServer, list_jobs
 
-MARK = "EXECUTED"
+MARK = "RAN"
 CLASSES = [
-    "<script>document.title='EXECUTED'</script>",
-    "=cmd|' /C touch EXECUTED'!A0",
-    "{params.config} {} $(touch EXECUTED) `touch EXECUTED`",
-    '"; touch EXECUTED; \\input{/etc/passwd} | & \\write18{touch EXECUTED} #',
+    "<script>document.title='RAN'</script>",
+    "=cmd|' /C touch RAN'!A0",
+    "{params.config} {} $(touch RAN) `touch RAN`",
+    '"; \\input{/etc/passwd} | & \\write18{touch RAN} #',
 ]
 FILES = [
-    "$(touch EXECUTED).JPEG",
-    "`touch EXECUTED`.JPEG",
+    "$(touch RAN).JPEG",
+    "`touch RAN`.JPEG",
     "{params} {0!r}.JPEG",
-    "'; touch EXECUTED; '.JPEG",
+    "'; touch RAN; '.JPEG",
     "=HYPERLINK(1).JPEG",
     "<img src=x onerror=alert(1)>.JPEG",
     "two\nlines.JPEG",
@@ -34,12 +34,12 @@ FILES = [
 ]
 CAPTIONS = [
     "=1+1",
-    "<script>touch EXECUTED</script>",
+    "<script>touch RAN</script>",
     "{caption} {0.__class__}",
-    "$(touch EXECUTED)",
+    "$(touch RAN)",
     "two\nlines\r\nand more",
     "@SUM(1)",
-    "\\immediate\\write18{touch EXECUTED}",
+    "\\immediate\\write18{touch RAN}",
     "\x1b]0;title\x07 \u202eright to left",
 ]
 
