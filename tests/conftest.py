@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
@@ -104,10 +105,30 @@ class Project:
         return {rule: count for rule, count in counts.items() if rule not in ("all", "all_tables", "all_figures")}
 
 
+Made = TypeVar("Made")
+
+
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory) -> Path:
+def made_once(pytestconfig, tmp_path_factory, worker_id) -> Callable[[str, Callable[[], Made]], Made]:
+    """`made_once(name, make)` is what `make` returns, for all processes that try faults side by side."""
+    own = tmp_path_factory.getbasetemp()
+    base = own.parent if is_thorough(pytestconfig) and worker_id != "master" else own
+
+    def once(name: str, make: Callable[[], Made]) -> Made:
+        kept = base / f"{name}.pickle"
+        with open(f"{kept}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                kept.write_bytes(pickle.dumps(make()))
+            return pickle.loads(kept.read_bytes())
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(made_once, tmp_path_factory) -> Path:
     """The tiny experiment's models and pictures."""
-    return tiny.build(tmp_path_factory.mktemp("assets"))
+    return made_once("tiny", lambda: tiny.build(tmp_path_factory.mktemp("assets")))
 
 
 @pytest.fixture(scope="session")
@@ -123,21 +144,16 @@ def new_project(tmp_path_factory, tiny_folder) -> Callable[[], Project]:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(new_project, tmp_path_factory, worker_id) -> Project:
-    """The project after `snakemake all` of the tiny experiment, with every connection to the outside refused.
+def tiny_run(new_project, made_once) -> Project:
+    """The project after `snakemake all` of the tiny experiment, with every connection to the outside refused."""
 
-    One for all processes that run tests side by side.
-    """
-    base = tmp_path_factory.getbasetemp()
-    kept = (base if worker_id == "master" else base.parent) / "tiny-run.pickle"
-    with open(f"{kept}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.exists():
-            project = new_project()
-            project.log = project.snakemake("all", PYTHONPATH=str(OFFLINE))
-            assert project.log.returncode == 0, project.log.stdout[-6000:]
-            kept.write_bytes(pickle.dumps(project))
-        return pickle.loads(kept.read_bytes())
+    def run() -> Project:
+        project = new_project()
+        project.log = project.snakemake("all", PYTHONPATH=str(OFFLINE))
+        assert project.log.returncode == 0, project.log.stdout[-6000:]
+        return project
+
+    return made_once("tiny-run", run)
 
 
 @pytest.fixture(scope="session")
