@@ -11,7 +11,7 @@ import pytest
 import torch
 from peft import PeftModel
 from pydantic import ValidationError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tests.masked_experiment import FINETUNING, SIDE, build, entry, ids_of, stage_config
@@ -218,11 +218,15 @@ def test_a_loaded_adapter_changes_the_model_as_trained(inputs, go):
     assert not tuned.training and not any(parameter.requires_grad for parameter in tuned.parameters())
 
 
-def test_an_adapter_that_does_not_fit_is_named(inputs, go):
-    folder = go()["adapter"].parent
-    (folder / "adapter_model.safetensors").write_bytes(b"damaged")
+def test_an_adapter_that_is_damaged_or_does_not_fit_is_named(inputs, go):
+    path = go()["adapter"].parent / "adapter_model.safetensors"
+    of_another_size = {name: tensor[:1].clone() for name, tensor in load_file(path).items()}
+    path.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="adapter_model.safetensors cannot be used"):
+        load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"), adapter=path.parent)
+    save_file(of_another_size, path)
     with pytest.raises(UserError, match="adapter in .*llms.tiny.path.*run finetune_llm again"):
-        load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"), adapter=folder)
+        load_llm("tiny", entry(inputs["llm"]), torch.device("cpu"), adapter=path.parent)
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_what_the_pipeline_made_comes_before_the_named_weights(tutorial, tmp_pat
     found = V2LTokenizer.from_experiment("v2l", "demo")
     assert found.vocabulary == vocabulary and found.settings.fit == "pad"
     assert np.array_equal(found.decode(names["codes"]), names["images"])
-    with pytest.raises(UserError, match="run `snakemake results/demo/train_tokenizer/v2l-continued.safetensors`"):
+    with pytest.raises(UserError, match="v2l-continued.safetensors --config experiment=demo` makes it"):
         V2LTokenizer.from_experiment("v2l-continued", "demo")
 
 
