@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 from v2l.errors import UserError
+from v2l.io import claims
 from v2l.io.atomic import atomic_path
 from v2l.io.claims import FOLDER, claimed, require_claim
 from v2l.io.folder_locks import alone_in
@@ -199,3 +201,27 @@ def test_what_no_job_claimed_is_written(tmp_path):
     with claimed([tmp_path / "out.csv"]), atomic_path(tmp_path / "beside.json") as temporary:
         temporary.write_text("{}")
     assert (tmp_path / "beside.json").read_text() == "{}"
+
+
+def test_a_process_that_is_held_up_between_two_clocks_grows_no_older(monkeypatch):
+    read, readings = time.time_ns, iter([0.05])
+
+    def held_up() -> int:
+        now = read()
+        time.sleep(next(readings, 0))
+        return now
+
+    expected = claims._began_ns()
+    monkeypatch.setattr("v2l.io.claims.time.time_ns", held_up)
+    assert abs(claims._began_ns() - expected) < claims.TOGETHER_NS // 2
+
+
+@pytest.mark.parametrize(("later_ms", "refused"), [(15, False), (25, True)])
+def test_processes_of_one_tick_are_of_one_age(tmp_path, monkeypatch, later_ms, refused):
+    path, began = tmp_path / "out", time.time_ns() - 10**9
+    monkeypatch.setattr(claims, "_began_ns", lambda: began + later_ms * 10**6)
+    with claimed([path]):
+        pass
+    monkeypatch.setattr(claims, "_began_ns", lambda: began)
+    with pytest.raises(UserError, match="began later") if refused else nullcontext(), claimed([path]):
+        pass

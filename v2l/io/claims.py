@@ -18,6 +18,7 @@ from v2l.io.disk_errors import disk_errors_named
 from v2l.io.folder_locks import alone_in
 
 FOLDER = Path("work/claims")  # of the project, in which jobs run
+TOGETHER_NS = 20_000_000  # processes that began so close together are of the same age; a tick of the kernel's is half
 _own: dict[Path, str] = {}  # token of each output that this process has claimed
 
 
@@ -43,7 +44,7 @@ def claimed(paths: Iterable[Path]) -> Iterator[None]:
 
 def _claim(paths: list[Path], began: int, token: str) -> None:
     for path in paths:
-        if _claimant_ns(path) > began:
+        if _claimant_ns(path) > began + TOGETHER_NS:
             raise _taken_over(path)
     for path in paths:
         with disk_errors_named(_file(path)):
@@ -68,8 +69,20 @@ def _taken_over(path: Path) -> UserError:
 def _began_ns() -> int:
     """When this process began, in nanoseconds since 1970, to a tick of the kernel's (10 ms)."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    since_boot_ns = ticks * 10**9 // os.sysconf("SC_CLK_TCK")
-    return time.time_ns() - (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - since_boot_ns)
+    return _booted_ns() + ticks * 10**9 // os.sysconf("SC_CLK_TCK")
+
+
+def _booted_ns() -> int:
+    """When the machine began, by the reading in which the process was held up least between the two clocks."""
+    readings = []
+    for _ in range(5):
+        before, now, after = _since_boot_ns(), time.time_ns(), _since_boot_ns()
+        readings.append((after - before, now - (before + after) // 2))
+    return min(readings)[1]
+
+
+def _since_boot_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def _claimant_ns(path: Path) -> int:
