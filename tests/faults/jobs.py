@@ -116,6 +116,7 @@ class JobServer:
         assert self._process.stdin and self._process.stdout
         self._count += 1
         output = self._outputs / f"{self._count}.txt"
+        output.touch()  # a job may be killed before it opens it
         request = {"words": job.words or ["bash", "-c", job.command], "output": str(output), "limits": limits or {}}
         print(json.dumps(request), file=self._process.stdin, flush=True)
         return RunningJob(int(self._process.stdout.readline()), output)

@@ -6,14 +6,8 @@ import pytest
 
 from tests.conftest import is_thorough
 
-SHARDS = {
-    "embed_vocabulary": 2,
-    "embed_images": 3,
-    "filter_vocabulary": 2,
-    "extract_tokens": 2,
-    "evaluate_llm": 2,
-    "score_predictions_images": 2,
-}
+# Of the rules that share work out, those with more than one batch here.
+SHARDS = {"filter_vocabulary": 2, "extract_tokens": 2, "evaluate_llm": 3, "score_predictions_images": 2}
 
 
 def test_cores_and_shards_change_no_byte(tiny_run, new_project, pytestconfig):
