@@ -8,12 +8,8 @@ from v2l.configuration.config import Config
 from v2l.configuration.runs import IMAGE_TASKS
 from v2l.pipeline import selections
 
-SHOWN_SAMPLES = (
-    "restoration",
-    "masked",
-    "reconstruction",
-    "semantics",
-)  # in the gallery, most to show first
+# Whose pictures the gallery shows, those with most to show first.
+SHOWN_SAMPLES = ("restoration", "masked", "reconstruction", "semantics")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
