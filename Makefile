@@ -42,11 +42,8 @@ assets: setup
 	@$(BIN)/python -m v2l.fetch_assets announce demo
 	@$(BIN)/snakemake fetch_assets --config experiment=demo --quiet all
 
-# Two heavy jobs side by side with half of the cores each are faster than one after the other with all.
 demo: assets
-	@half=$$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )); \
-		$(BIN)/snakemake all_tables all_figures --config experiment=demo \
-		--set-threads train_tokenizer=$$half extract_tokens=$$half finetune_llm=$$half evaluate_llm=$$half
+	@$(BIN)/snakemake all_tables all_figures --config experiment=demo
 	@$(BIN)/snakemake report --config experiment=demo
 
 # Minutes on a GPU, many hours on two cores; started again, it goes on from its checkpoints.

@@ -1,8 +1,11 @@
 """Rows of a data set's manifest by the name of their split."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from v2l.data.manifest import Manifest
@@ -36,3 +39,10 @@ def test_splits_without_images_are_refused_by_key_and_file(split):
     assert f"`extract.splits` is {split!r}, but toy.parquet has no such images as {wrong!r}" in said
     assert "Expected: one of ['test', 'tra" in said
     assert "change `extract.splits`" in said
+
+
+def test_a_file_without_questions_is_refused_by_name(tmp_path):
+    path = tmp_path / "old.parquet"
+    pq.write_table(pa.table({"image_id": NAMES.tolist()}), path)
+    with pytest.raises(UserError, match=r"old\.parquet"):
+        replace(MANIFEST, file=path).asked_in(["val"])

@@ -171,3 +171,21 @@ def test_a_stage_logs_in_that_form(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
     assert result.returncode == 0 and r"hostile_stage: name \x1b[2J" in result.stderr
     assert (tmp_path / "log").read_text() == "hostile_stage: name \\x1b[2J\n"
+
+
+@pytest.mark.parametrize("before", ["import torch\n", ""])
+def test_a_stage_computes_in_one_thread(tmp_path, before):
+    """Whatever number of cores it is given: sums are added up in an order that depends on it."""
+    extension = tmp_path / "counting_stage.py"
+    extension.write_text(
+        f"import logging\n{before}"
+        "from v2l.pipeline.stage import run_stage\n"
+        "def run(config, inputs, outputs):\n"
+        "    import torch\n"
+        "    logging.warning('%d threads', torch.get_num_threads())\n"
+        "run_stage(run)\n"
+    )
+    command = [sys.executable, str(extension), "--config", "{}"]
+    environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "2"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.stderr == "counting_stage: 1 threads\n"

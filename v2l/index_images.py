@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from multiprocessing.pool import ThreadPool
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,11 +18,13 @@ from v2l.data.manifest import SCHEMA
 from v2l.errors import UserError, printable
 from v2l.io.csv_files import write_csv
 from v2l.io.job_files import Inputs, Outputs
+from v2l.io.overlap import mapped
 from v2l.io.records import write_beside
 from v2l.io.storage import write_parquet
 from v2l.pipeline.record import provenance
 from v2l.pipeline.stage import run_stage
 
+AHEAD = 1024  # pictures that are decoded while one waits to be counted
 REJECTED_COLUMNS = ["dataset", "path", "reason"]
 Size = tuple[int, int]  # width and height in pixels
 
@@ -74,8 +76,7 @@ def _measure(root: Path, listing: list[Listed]) -> tuple[dict[str, Size], list[t
     sizes: dict[str, Size] = {}
     rejected: list[tuple[str, str]] = []
     passed: Counter[str] = Counter()
-    with ThreadPool(_workers()) as pool:
-        outcomes = pool.imap(lambda item: _size_or_reason(root, item.image_id), listing, chunksize=16)
+    with closing(mapped(lambda item: _size_or_reason(root, item.image_id), listing, AHEAD)) as outcomes:
         for item, outcome in zip(listing, tqdm(outcomes, "decode", len(listing), disable=None), strict=True):
             if isinstance(outcome, str):
                 rejected.append((item.image_id, outcome))
@@ -98,13 +99,6 @@ def _size_or_reason(root: Path, image_id: str) -> tuple[Size, list[str]] | str:
             return f"this installation reads no {path.suffix.lower()} files: convert it to PNG or JPEG"
         reason = f"{type(error).__name__}: {error}".replace(str(path), image_id)
         return printable(" ".join(reason.split()))
-
-
-def _workers() -> int:
-    """Decoding threads: the job's processors, at most OMP_NUM_THREADS (Snakemake: the rule's threads)."""
-    processors = len(os.sched_getaffinity(0))
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(processors, int(limit))) if limit.isdecimal() else processors
 
 
 def _check_share(name: str, listing: list[Listed], rejected: list[tuple[str, str]], limit: float) -> None:

@@ -1,7 +1,9 @@
-"""Device and random numbers: the same for every stage."""
+"""Device, threads and random numbers: the same for every stage."""
 
 from __future__ import annotations  # torch takes two seconds to import, and many a job needs random numbers alone
 
+import os
+import sys
 import zlib
 from functools import cache
 from typing import TYPE_CHECKING
@@ -30,6 +32,17 @@ def _check_card() -> None:
 
     if torch.version.cuda:
         require_code(torch.cuda.get_arch_list(), torch.cuda.get_device_name(), torch.cuda.get_device_capability())
+
+
+def compute_in_one_thread() -> None:
+    """Let every operation on the CPU, in this process and those it starts, run in one thread.
+
+    How many share an operation decides in which order sums are added up, and so their last bits: results would depend
+    on the number of cores. More cores are for more jobs, shards and ranks at once.
+    """
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    if torch := sys.modules.get("torch"):  # which has read them already
+        torch.set_num_threads(1)
 
 
 def rng(seed: int, *keys: str | int) -> np.random.Generator:

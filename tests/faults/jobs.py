@@ -93,15 +93,16 @@ class RunningJob:
 
 
 class JobServer:
-    """The process that forks the jobs of the project in `folder`, as a context manager."""
+    """The process that forks the jobs of the project in `folder`, `threads` for each, as a context manager."""
 
-    def __init__(self, folder: Path, outputs: Path, modules: tuple[str, ...] = MODULES):
-        self.folder, self._outputs, self._modules, self._count = folder, outputs, modules, 0
+    def __init__(self, folder: Path, outputs: Path, modules: tuple[str, ...] = MODULES, threads: int = 1):
+        self.folder, self._outputs, self._modules, self._threads, self._count = folder, outputs, modules, threads, 0
 
     def __enter__(self) -> "JobServer":
         self._outputs.mkdir(parents=True, exist_ok=True)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        environment = os.environ | {"PYTHONPATH": str(self.folder), "PATH": path, "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": str(self.folder), "PATH": path, "OMP_WAIT_POLICY": "PASSIVE"}
+        environment["OMP_NUM_THREADS"] = str(self._threads)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         command = [sys.executable, __file__, *self._modules]
         self._process = subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)

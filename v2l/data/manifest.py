@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from v2l.configuration.dataset_entries import Sample
 from v2l.errors import UserError
-from v2l.io.storage import open_parquet, parquet_metadata, read_parquet
+from v2l.io.storage import parquet_metadata, read_leaf, read_parquet
 from v2l.runtime import rng
 
 QUESTION = pa.struct(
@@ -101,8 +101,7 @@ class Manifest:
 
     def asked_in(self, splits: list[str]) -> np.ndarray:
         """is_asked_N: whether one of the splits has a question of the image."""
-        with open_parquet(self.file) as file:  # which alone reads a part of a struct
-            column = file.read(["questions.list.element.split"])["questions"].combine_chunks()
+        column = read_leaf(self.file, "questions.list.element.split").combine_chunks()
         found = np.zeros(len(self.image_id), dtype=bool)
         split_of = pc.struct_field(pc.list_flatten(column), "split")
         chosen = pc.fill_null(pc.is_in(split_of, pa.array(splits, pa.string())), False).to_numpy(zero_copy_only=False)

@@ -70,6 +70,11 @@ def read_parquet(path: Path, columns: list[str] | None = None, filters: Any = No
     return _read(path, lambda path: pq.read_table(path, columns=columns, filters=filters))
 
 
+def read_leaf(path: Path, leaf: str) -> pa.ChunkedArray:
+    """The nested column of a Parquet file that `leaf` is in, with that part alone. Raises UserError likewise."""
+    return _read(path, lambda path: pq.ParquetFile(path).read([leaf])[leaf.partition(".")[0]])
+
+
 def parquet_metadata(path: Path) -> dict:
     """Every JSON value in a Parquet file's metadata, by key (`v2l` is the provenance). Raises UserError if damaged."""
 

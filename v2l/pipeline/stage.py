@@ -22,6 +22,7 @@ from v2l.io.folder_locks import sweep_unfinished
 from v2l.io.job_files import Inputs, Outputs
 from v2l.pipeline.code_files import code_of
 from v2l.pipeline.machines import write_machine
+from v2l.runtime import compute_in_one_thread
 
 
 def stage_parser(stage: str) -> argparse.ArgumentParser:
@@ -60,6 +61,7 @@ def run_stage(run: Callable[[StageConfig, Inputs, Outputs], None]) -> None:
     for library in ("fontTools", "httpx", "httpx2", "matplotlib", "PIL", "transformers"):
         logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    compute_in_one_thread()
     try:
         config = job_config(stage, arguments.config, dict(arguments.machine), arguments.code)
         code_of(config.code)  # is remembered: what is edited while the job runs, it does not run

@@ -13,7 +13,7 @@ rule embed_images:
         f"{LOGS}/embed_images/{{dataset}}.benchmark.tsv"
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: SITE.cores
     resources:
         **SHARDS,
     params:

@@ -13,7 +13,7 @@ rule embed_vocabulary:
         f"{LOGS}/embed_vocabulary/embedding.benchmark.tsv"
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: SITE.cores
     resources:
         **SHARDS,
     params:

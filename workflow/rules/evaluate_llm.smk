@@ -21,7 +21,7 @@ rule evaluate_llm:
         task="classification|restoration|masked|captioning|vqa",
     conda:
         ENVIRONMENT
-    threads: lambda w: 8 if predictor_keys(w) else 1
+    threads: lambda w: SITE.cores(w) if predictor_keys(w) else 1
     resources:
         **SITE.predictor(),
         **SHARDS,

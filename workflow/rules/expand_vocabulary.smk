@@ -12,7 +12,7 @@ rule expand_vocabulary:
         f"{LOGS}/expand_vocabulary/vocabulary.benchmark.tsv"
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: SITE.cores
     params:
         **params_of("expand_vocabulary", slice_of("expand_vocabulary", f"llms.{CONFIG.expand_vocabulary.llm}")),
     message:

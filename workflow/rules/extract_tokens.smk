@@ -16,7 +16,7 @@ rule extract_tokens:
         f"{LOGS}/extract_tokens/{{tokenizer}}/{{sample}}.benchmark.tsv"
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: SITE.cores
     resources:
         **SHARDS,
     params:

@@ -16,7 +16,7 @@ rule filter_vocabulary:
         f"{LOGS}/filter_vocabulary/codebook.benchmark.tsv"
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: SITE.cores
     resources:
         **SHARDS,
     params:

@@ -16,7 +16,7 @@ rule finetune_llm:
         f"{LOGS}/finetune_llm/{{tokenizer}}/{{predictor}}.benchmark.tsv"
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: SITE.cores
     params:
         **params_of(
             "finetune_llm",

@@ -34,7 +34,7 @@ rule train_tokenizer:
         tokenizer=one_of(TRAINED),
     conda:
         ENVIRONMENT
-    threads: 8
+    threads: SITE.cores
     resources:
         **SITE.training(),
     params:
