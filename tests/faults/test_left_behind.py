@@ -1,5 +1,6 @@
 """Jobs that outlive their Snakemake, and Snakemakes that are killed or started twice."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -90,14 +91,14 @@ def test_a_killed_snakemake_is_unlocked_and_started_again(project, scene, killed
         # A job that the last kill left behind may write the log.
         if begins(locks, process) and begins(log, process):
             time.sleep(draw.uniform(0, 0.8) * seconds)
-            kills += 1
-            if kills % 3 == 1:
+            if kills % 3 == 0:
                 process.kill()
             else:  # with its jobs, as when a machine goes down
                 os.killpg(process.pid, signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL
-        else:  # the last kill came when the job was done
-            assert process.wait() == 0
+        if process.wait() == -signal.SIGKILL and any(locks.glob("*")):
+            kills += 1
+        else:  # this kill or the one before came when the job was done
+            assert process.returncode in (0, -signal.SIGKILL)
             forget(project.folder, job)
     refused = project.snakemake(*job.outputs)
     assert refused.returncode != 0 and "--unlock" in refused.stdout, refused.stdout
@@ -118,7 +119,7 @@ def test_an_orphan_writes_nothing_over_what_an_edited_configuration_made(project
     orphans = job_processes(output.relative_to(project.folder))
     assert orphans
     for orphan in orphans:
-        signal_process(orphan, signal.SIGSTOP)
+        os.kill(orphan, signal.SIGSTOP)
     process.kill()
     process.wait()
     assert project.snakemake("--unlock").returncode == 0
@@ -128,7 +129,8 @@ def test_an_orphan_writes_nothing_over_what_an_edited_configuration_made(project
     newer = state([output])
     assert newer[0][2] != undisturbed[str(output.relative_to(project.folder / "results"))]
     for orphan in orphans:
-        signal_process(orphan, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # the job had just forked it, and reaps it when it goes on
+            os.kill(orphan, signal.SIGCONT)
     deadline = time.monotonic() + 120
     while job_processes(output.relative_to(project.folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -152,11 +154,6 @@ def job_processes(output: Path) -> list[int]:
             if str(output).encode() in words and b"--log" in words:
                 found.append(int(folder.name))
     return found
-
-
-def signal_process(process: int, number: int) -> None:
-    """Send a signal to a process of this test."""
-    os.kill(process, number)
 
 
 def test_of_two_starts_at_once_one_works_and_the_other_says_why_not(project, scene):
