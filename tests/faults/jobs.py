@@ -101,11 +101,10 @@ class JobServer:
     def __enter__(self) -> "JobServer":
         self._outputs.mkdir(parents=True, exist_ok=True)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        environment = os.environ | {"PYTHONPATH": str(self.folder), "PATH": path, "OMP_WAIT_POLICY": "PASSIVE"}
-        environment["OMP_NUM_THREADS"] = str(self._threads)
+        own = {"PYTHONPATH": str(self.folder), "PATH": path, "OMP_NUM_THREADS": str(self._threads)}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         command = [sys.executable, __file__, *self._modules]
-        self._process = subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)
+        self._process = subprocess.Popen(command, cwd=self.folder, env=os.environ | own, **pipes)
         assert self._process.stdout and self._process.stdout.readline() == "ready\n"
         return self
 
