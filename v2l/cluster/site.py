@@ -8,6 +8,7 @@ from functools import cached_property
 from v2l.cluster.card_check import local_cards
 from v2l.cluster.request import Request
 from v2l.configuration.config import Config
+from v2l.configuration.model_entries import LLM
 from v2l.configuration.sources import Source
 from v2l.llm import memory
 
@@ -32,7 +33,7 @@ class Site:
         """
         if not self.workflow.local_exec or self._has_cards:
             return GPU_CORES
-        entry = self.config.llms.get(Source.of_run("", wildcards.get("predictor", "")).predictor)
+        entry = self._language_model(wildcards)
         needed_mb = JOB_MEMORY_MB + (memory.megabytes(entry) or 0 if entry else 0)
         here_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
         return math.ceil(len(os.sched_getaffinity(0)) * needed_mb / here_mb)
@@ -56,9 +57,12 @@ class Site:
         return {"gpu": self._gpus, "device_map": spread, "mem_mb": self._memory_mb}
 
     def _gpus(self, wildcards) -> int:
-        entry = self.config.llms.get(Source.of_run("", wildcards.predictor).predictor)
+        entry = self._language_model(wildcards)
         return memory.gpus(entry, int(self.defaults.get("gpu_memory_mb") or GPU_MEMORY_MB)) if entry else 0
 
     def _memory_mb(self, wildcards) -> int:
-        entry = self.config.llms.get(Source.of_run("", wildcards.predictor).predictor)
+        entry = self._language_model(wildcards)
         return 16000 + (memory.megabytes(entry) or 16000) if entry else 16000
+
+    def _language_model(self, wildcards) -> LLM | None:
+        return self.config.llms.get(Source.of_run("", wildcards.get("predictor", "")).predictor)
